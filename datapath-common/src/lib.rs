@@ -1,0 +1,209 @@
+//! What the XDP and tc programs share with user space: map keys, map values, names and bounds.
+//!
+//! Every type is `repr(C)` without hidden padding (asserted below), addresses are big-endian byte
+//! arrays, and nothing here has policy: a program looks a value up and does what it says.
+#![cfg_attr(target_arch = "bpf", no_std)]
+
+use bytemuck::{Pod, Zeroable};
+
+/// Version of the layout of all pinned maps together. Any change of a type below raises it; pins of
+/// another version are replaced, never reinterpreted.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Key of the map `VIPS`: an address as 16 bytes, IPv4 in the mapped form ::ffff:a.b.c.d
+/// (RFC 4291 section 2.5.5.2), so that one look-up and one map serve both families.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Address(pub [u8; 16]);
+
+impl Address {
+    pub const fn v4(octets: [u8; 4]) -> Self {
+        let o = octets;
+        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, o[0], o[1], o[2], o[3]])
+    }
+
+    pub const fn v6(octets: [u8; 16]) -> Self {
+        Self(octets)
+    }
+}
+
+/// Value of `VIPS`: where an address lives and which gate opens it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Vip {
+    /// The interface on which the address is answered: where the program runs (`ingress_ifindex`).
+    pub ifindex: u32,
+    /// Index into `GATES`.
+    pub gate: u32,
+    /// Index into `VIP_ACTIVITY`.
+    pub slot: u32,
+    /// VLAN ids expected in the frame itself, outer then inner; 0 for none.
+    pub vlan_outer: u16,
+    pub vlan_inner: u16,
+}
+
+/// Value of `GATES`. A gate is open while `active` is 1, its `lease_epoch` equals that of the lease,
+/// and the lease's deadline lies in the future.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct Gate {
+    pub active: u64,
+    /// The lease epoch under which the gate was opened: a gate of an older lease stays shut.
+    pub lease_epoch: u64,
+    /// The grant's epoch, for people and for the daemon after a restart.
+    pub epoch: u64,
+}
+
+/// The one value of `LEASE`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct Lease {
+    /// Nanoseconds of CLOCK_BOOTTIME (`bpf_ktime_get_boot_ns`); 0 when there is none.
+    pub deadline_ns: u64,
+    pub epoch: u64,
+}
+
+/// Key of `INTERFACES` and `INTERFACE_ACTIVITY` is the ifindex (u32).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct Interface {
+    pub mac: [u8; 6],
+    /// `INTERFACE_*` bits.
+    pub flags: u16,
+    /// Answers to broadcast and all-nodes pings allowed in one second; 0 for none.
+    pub broadcast_pings_per_second: u32,
+    pub reserved: u32,
+    /// Source of an answer to an all-nodes ping from a link-local requester; all zero for none.
+    pub link_local: [u8; 16],
+    /// Source of an answer to any other all-nodes ping; all zero for none.
+    pub global_v6: [u8; 16],
+    /// Source of an answer to a ping to 255.255.255.255; all zero for none.
+    pub primary_v4: [u8; 4],
+    pub reserved2: u32,
+}
+
+/// Broadcast and all-nodes pings are answered here.
+pub const INTERFACE_BROADCAST_PING: u16 = 1;
+
+/// Key of `BROADCASTS`: a subnet's broadcast address on an interface.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct BroadcastKey {
+    pub ifindex: u32,
+    pub broadcast: [u8; 4],
+}
+
+/// Value of `BROADCASTS`: the node's stationary address in that subnet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct BroadcastSource {
+    pub address: [u8; 4],
+}
+
+/// Value of `INTERFACE_ACTIVITY`, one per CPU: what an interface has heard (ingress).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct InterfaceActivity {
+    pub frames: u64,
+    pub bytes: u64,
+    pub arp: u64,
+    pub nd: u64,
+    pub echo_requests: u64,
+    pub echo_replies: u64,
+    /// CLOCK_BOOTTIME nanoseconds; 0 for never.
+    pub last_receive_ns: u64,
+}
+
+/// Value of `VIP_ACTIVITY`, one per CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct VipActivity {
+    pub packets: u64,
+    pub bytes: u64,
+    pub last_receive_ns: u64,
+}
+
+/// What became of a frame; the index into `VERDICTS` (one u64 per CPU each).
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing of ours: to the kernel.
+    Passed = 0,
+    AnsweredArp,
+    AnsweredNd,
+    AnsweredEcho4,
+    AnsweredEcho6,
+    AnsweredBroadcastPing4,
+    AnsweredAllNodesPing6,
+    /// Traffic of an open VIP that is the kernel's to handle.
+    PassedVip,
+    /// ARP, ND, echo or other traffic to a held VIP while its gate is closed.
+    DroppedClosedArp,
+    DroppedClosedNd,
+    DroppedClosedEcho,
+    DroppedClosedOther,
+    /// A broadcast ping beyond the interface's rate.
+    LimitedBroadcastPing,
+    /// Egress: something with a held VIP as its source while its gate is closed.
+    DroppedEgress,
+    /// Claims the VIP as its own source: left to the kernel and never answered.
+    PassedForeignClaim,
+    /// Truncated or nonsensical; left to the kernel, never answered.
+    PassedMalformed,
+}
+
+pub const VERDICT_COUNT: u32 = 16;
+
+impl Verdict {
+    pub const ALL: [Self; VERDICT_COUNT as usize] = [
+        Self::Passed,
+        Self::AnsweredArp,
+        Self::AnsweredNd,
+        Self::AnsweredEcho4,
+        Self::AnsweredEcho6,
+        Self::AnsweredBroadcastPing4,
+        Self::AnsweredAllNodesPing6,
+        Self::PassedVip,
+        Self::DroppedClosedArp,
+        Self::DroppedClosedNd,
+        Self::DroppedClosedEcho,
+        Self::DroppedClosedOther,
+        Self::LimitedBroadcastPing,
+        Self::DroppedEgress,
+        Self::PassedForeignClaim,
+        Self::PassedMalformed,
+    ];
+}
+
+const _: () = {
+    assert!(size_of::<Vip>() == 16);
+    assert!(size_of::<Gate>() == 24);
+    assert!(size_of::<Lease>() == 16);
+    assert!(size_of::<Interface>() == 56);
+    assert!(size_of::<InterfaceActivity>() == 56);
+    assert!(size_of::<VipActivity>() == 24);
+    assert!(Verdict::PassedMalformed as u32 + 1 == VERDICT_COUNT);
+};
+
+#[cfg(feature = "user")]
+mod user {
+    use super::*;
+    // SAFETY: each is repr(C), Copy, without padding and valid for any bit pattern (bytemuck::Pod).
+    unsafe impl aya::Pod for Address {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Vip {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Gate {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Lease {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Interface {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for BroadcastKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for BroadcastSource {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for InterfaceActivity {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for VipActivity {}
+}

@@ -1,0 +1,97 @@
+//! What the rest of the daemon needs of a datapath, and nothing of how it is done.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
+
+use crate::{
+    core::time::BootTime,
+    model::{Epoch, LeaseEpoch},
+};
+
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    #[error("datapath: cannot {action}: {reason}")]
+    Failed { action: String, reason: String },
+    #[error("datapath: {0} is not programmed")]
+    NotProgrammed(IpAddr),
+    #[error("datapath: full: {0} addresses are the limit (max-vips in node.toml)")]
+    Full(u32),
+}
+
+/// How the programs run on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attachment {
+    Native,
+    Generic { reason: String },
+    None { reason: String },
+}
+
+/// An interface as the datapath needs to know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfaceFacts {
+    pub index: u32,
+    pub name: String,
+    pub mac: [u8; 6],
+    /// IFLA_INFO_KIND.
+    pub kind: Option<String>,
+    /// 0: broadcast pings are left to the kernel.
+    pub broadcast_pings_per_second: u32,
+    /// (stationary address, its subnet's broadcast address); the first is the primary one.
+    pub stationary_v4: Vec<(Ipv4Addr, Ipv4Addr)>,
+    pub link_local: Option<Ipv6Addr>,
+    pub global_v6: Option<Ipv6Addr>,
+}
+
+/// A programmed address, as found in the maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Programmed {
+    pub address: IpAddr,
+    pub ifindex: u32,
+    pub gate_active: bool,
+    pub lease_epoch: LeaseEpoch,
+    pub epoch: Epoch,
+}
+
+/// All methods are quick map operations: callable from any thread, never awaiting. Implementations:
+/// the kernel's (`KernelDatapath`) and, where BPF cannot be used, one that only remembers.
+pub trait Datapath: Send + Sync {
+    /// None when the kernel enforces the lease; otherwise why it does not.
+    fn unguarded(&self) -> Option<String>;
+
+    /// Attaches (XDP ingress and tc egress) or adopts what is attached, and updates the facts.
+    /// Idempotent. An interface that cannot take XDP is `Attachment::None` with the reason, not an error.
+    fn attach(&self, interface: &InterfaceFacts) -> Result<Attachment, DatapathError>;
+
+    /// Forgets an interface; detaches what is ours.
+    fn detach(&self, ifindex: u32) -> Result<(), DatapathError>;
+
+    /// Interfaces attached now.
+    fn attached(&self) -> Vec<(u32, Attachment)>;
+
+    /// Makes the address known, its gate closed; keeps an existing gate as it is when the address is
+    /// already programmed on this interface.
+    fn program(&self, address: IpAddr, ifindex: u32) -> Result<(), DatapathError>;
+
+    /// Closes the gate first. No error when it is unknown.
+    fn unprogram(&self, address: IpAddr) -> Result<(), DatapathError>;
+
+    fn open_gate(&self, address: IpAddr, lease_epoch: LeaseEpoch, epoch: Epoch) -> Result<(), DatapathError>;
+
+    /// No error when it is unknown.
+    fn close_gate(&self, address: IpAddr) -> Result<(), DatapathError>;
+
+    fn programmed(&self) -> Result<Vec<Programmed>, DatapathError>;
+
+    fn lease(&self) -> Result<Lease, DatapathError>;
+
+    /// Safe against torn reads by the programs: an epoch only ever changes together with deadline 0.
+    fn set_lease(&self, epoch: LeaseEpoch, deadline: BootTime) -> Result<(), DatapathError>;
+
+    fn interface_activity(&self, ifindex: u32) -> Result<InterfaceActivity, DatapathError>;
+
+    fn vip_activity(&self, address: IpAddr) -> Result<VipActivity, DatapathError>;
+
+    /// Frames by verdict, all CPUs summed, since load.
+    fn verdicts(&self) -> Result<Vec<(Verdict, u64)>, DatapathError>;
+}

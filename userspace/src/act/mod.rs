@@ -1,0 +1,5 @@
+//! Effects: addresses, announcements, the datapath.
+
+pub mod address;
+pub mod announce;
+pub mod datapath;

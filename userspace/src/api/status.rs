@@ -1,0 +1,151 @@
+//! The facts that `vipctl status`, `events` and `interfaces` show. JSON keys are stable.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Epoch, LeaseEpoch, NodeId, Standing, Tag};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The node that answers.
+    pub node: String,
+    pub version: String,
+    pub profile: String,
+    /// None before `cluster init` or `cluster join`.
+    pub cluster: Option<ClusterStatus>,
+    pub lease: LeaseStatus,
+    pub datapath: DatapathStatus,
+    pub nodes: Vec<NodeStatus>,
+    pub resources: Vec<ResourceStatus>,
+    pub interfaces: Vec<InterfaceStatus>,
+    /// What a person should look at now.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterStatus {
+    pub name: String,
+    pub leader: Option<String>,
+    pub term: u64,
+    /// Log index of the last change applied here.
+    pub applied: u64,
+    /// This node can reach a majority of the voters.
+    pub quorum: bool,
+    pub voters: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    pub valid: bool,
+    /// Milliseconds until the kernel goes silent unless renewed; 0 when it is.
+    pub remaining_ms: u64,
+    pub duration_ms: u64,
+    pub epoch: LeaseEpoch,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatapathStatus {
+    /// `kernel` when BPF enforces the lease, `user-space` when only the daemon does.
+    pub guard: String,
+    /// Why not `kernel`.
+    pub reason: Option<String>,
+    /// (verdict, frames) since load, only those that are not zero.
+    pub verdicts: Vec<(String, u64)>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub id: NodeId,
+    pub name: String,
+    pub witness: bool,
+    pub standing: Standing,
+    pub rpc: SocketAddr,
+    /// Heard lately, as this node sees it.
+    pub alive: bool,
+    /// Its lease is valid, as it said itself when last heard.
+    pub lease_valid: bool,
+    pub paths: Vec<PathStatus>,
+    pub resources_in_service: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathStatus {
+    pub address: SocketAddr,
+    pub up: bool,
+    /// Milliseconds since the last heartbeat on this path; None for never.
+    pub last_heard_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceStatus {
+    pub tag: Tag,
+    pub kind: String,
+    pub address: IpNet,
+    /// ISP, OSU, OSF, or `starting`, `stopping`, `moving`.
+    pub state: String,
+    pub owner: Option<String>,
+    pub epoch: Epoch,
+    pub device: Option<String>,
+    /// (node, priority, OSF reason)
+    pub nodes: Vec<ResourceNodeStatus>,
+    /// Frames received for the address here, where this node's datapath counts them.
+    pub packets: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceNodeStatus {
+    pub node: String,
+    pub priority: u16,
+    pub state: String,
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    pub name: String,
+    pub up: bool,
+    pub carrier: bool,
+    /// native, generic or none, and why.
+    pub xdp: String,
+    pub addresses: Vec<IpNet>,
+    pub frames: u64,
+    pub bytes: u64,
+    pub arp: u64,
+    pub nd: u64,
+    pub echo_requests: u64,
+    pub echo_replies: u64,
+    pub last_receive_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceChoice {
+    pub name: String,
+    pub allowed: bool,
+    /// Why it is the best, allowed, or not allowed.
+    pub reason: String,
+}
+
+/// One line of a long operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub message: String,
+}
+
+/// One thing that happened on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Rises by one with each event of this daemon.
+    pub number: u64,
+    /// RFC 3339 in UTC, microseconds.
+    pub time: String,
+    /// CLOCK_BOOTTIME nanoseconds: for intervals between events of one host.
+    pub boot_ns: u64,
+    pub tag: Option<Tag>,
+    pub address: Option<IpAddr>,
+    pub epoch: Option<Epoch>,
+    /// Stable name: `restore.announce`, `lease.expired`, `node.suspected` ...
+    pub kind: String,
+    pub message: String,
+}

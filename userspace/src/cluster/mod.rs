@@ -1,0 +1,5 @@
+//! Agreement between nodes: the store, peer requests, heartbeats.
+
+mod store;
+
+pub use store::*;

@@ -1,0 +1,7 @@
+//! Raw file -> validated value.
+
+mod node;
+mod timing;
+
+pub use node::*;
+pub use timing::*;

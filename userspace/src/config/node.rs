@@ -1,0 +1,84 @@
+//! `/etc/vipd/node.toml`.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use serde::Deserialize;
+
+use super::Profile;
+
+/// What one node knows of itself; everything else is in the cluster's state.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct NodeConfig {
+    /// This node's name, unique in the cluster.
+    pub name: String,
+    /// TCP address for peers; must be reachable by them (not 0.0.0.0).
+    pub rpc: SocketAddr,
+    /// UDP addresses for heartbeats, one per path.
+    pub paths: Vec<SocketAddr>,
+    #[serde(default)]
+    pub profile: Profile,
+    #[serde(default)]
+    pub witness: bool,
+    /// The defaults file of row IP-14.
+    #[serde(default = "default_tunables")]
+    pub tunables: PathBuf,
+    #[serde(default)]
+    pub datapath: DatapathConfig,
+    /// Settings per interface name.
+    #[serde(default)]
+    pub interface: BTreeMap<String, InterfaceConfig>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct DatapathConfig {
+    pub mode: DatapathMode,
+    /// A directory on a bpffs; made, and bpffs mounted at /sys/fs/bpf, when missing.
+    pub pin_dir: PathBuf,
+    /// Capacity of the maps.
+    pub max_vips: u32,
+    /// Log every packet (aya-log): for debugging only.
+    pub log_packets: bool,
+}
+
+impl Default for DatapathConfig {
+    fn default() -> Self {
+        Self {
+            mode: DatapathMode::Auto,
+            pin_dir: "/sys/fs/bpf/vipd".into(),
+            max_vips: 65_536,
+            log_packets: false,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatapathMode {
+    /// Native where it is known to work, else generic, else none.
+    #[default]
+    Auto,
+    Native,
+    Generic,
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct InterfaceConfig {
+    /// Answer broadcast and all-nodes pings (row DP-4).
+    pub broadcast_ping: bool,
+    /// Answers a second; the rest is dropped.
+    pub broadcast_ping_rate: u32,
+}
+
+impl Default for InterfaceConfig {
+    fn default() -> Self {
+        Self { broadcast_ping: true, broadcast_ping_rate: 50 }
+    }
+}
+
+fn default_tunables() -> PathBuf {
+    "/etc/default/vipd".into()
+}

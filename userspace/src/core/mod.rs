@@ -1,0 +1,5 @@
+//! Decisions. PURE: no tokio, sockets, files, clocks or randomness; time is an argument.
+
+pub mod change;
+pub mod command;
+pub mod time;

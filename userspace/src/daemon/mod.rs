@@ -1,0 +1,3 @@
+//! The running daemon: wires observe -> core -> act together. No decisions here.
+
+pub mod events;

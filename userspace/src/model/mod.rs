@@ -1,0 +1,11 @@
+//! Plain data: nodes, resources, placements. Serde, no logic beyond accessors.
+
+mod node;
+mod placement;
+mod resource;
+mod state;
+
+pub use node::*;
+pub use placement::*;
+pub use resource::*;
+pub use state::*;

@@ -1,0 +1,39 @@
+//! Members of the cluster.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// A node's number: given once by the cluster, never reused.
+pub type NodeId = u64;
+
+/// The number of a lease period of a node. It rises each time the cluster deposes the node; a lease
+/// asked for under an older epoch is refused.
+pub type LeaseEpoch = u64;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub id: NodeId,
+    pub name: String,
+    /// TCP address for consensus and peer requests.
+    pub rpc: SocketAddr,
+    /// UDP addresses for heartbeats, one per path; path `i` of one node talks to path `i` of another.
+    pub paths: Vec<SocketAddr>,
+    /// A witness votes and holds no addresses.
+    pub witness: bool,
+    pub lease_epoch: LeaseEpoch,
+    pub standing: Standing,
+}
+
+/// Whether the cluster trusts a node with addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Reserved by `join`, not yet a voter.
+    Joining,
+    /// A full member.
+    Member,
+    /// Lost its lease epoch. It owns what it owned until its silence is proven; it is a member again
+    /// when it has itself confirmed that it has stopped.
+    Deposed,
+}

@@ -1,0 +1,56 @@
+//! Where a resource is, and where it should be.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{LeaseEpoch, NodeId};
+
+/// The number of a grant of one resource; rises with each.
+pub type Epoch = u64;
+
+/// The cluster's decision about one resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    pub desired: Desired,
+    /// The owner may answer for the address; nobody else may, whatever the phase.
+    pub grant: Option<Grant>,
+    /// Epoch of the newest grant; 0 before the first.
+    pub epoch: Epoch,
+    /// Nodes on which the resource failed, with the reason.
+    pub failed: BTreeMap<NodeId, String>,
+    /// Being deleted: taken out of service first.
+    pub deleting: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    pub owner: NodeId,
+    /// The owner's lease epoch when the grant was made.
+    pub lease_epoch: LeaseEpoch,
+    pub phase: Phase,
+}
+
+/// ```text
+///            grant            report Started        release            report Released
+///   (none) ---------> Starting ------------> InService -----> Stopping ------------> (none)
+///                        |  report Failed        |  report Failed        owner deposed and
+///                        +--------> (none) <-----+                       silent: (none)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    Starting,
+    InService,
+    Stopping,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "desired")]
+pub enum Desired {
+    InService {
+        /// Where an operator sent it; None lets priorities decide.
+        on: Option<NodeId>,
+    },
+    OutOfService,
+}

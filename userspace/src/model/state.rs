@@ -1,0 +1,50 @@
+//! The whole replicated state: small, changed only by [`crate::core::change`].
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{Node, NodeId, Placement, Resource, Tag};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterState {
+    pub name: String,
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// The highest node number ever given.
+    pub last_node: NodeId,
+    pub resources: BTreeMap<Tag, Resource>,
+    /// One per resource, same keys.
+    pub placements: BTreeMap<Tag, Placement>,
+    /// Per node and subnet (host bits zero): addresses to ping.
+    #[serde(with = "ping_lists")]
+    pub ping_lists: BTreeMap<(NodeId, IpNet), Vec<IpAddr>>,
+}
+
+impl ClusterState {
+    pub fn node_named(&self, name: &str) -> Option<&Node> {
+        self.nodes.values().find(|n| n.name == name)
+    }
+
+    /// The node's name, or its number when it is unknown.
+    pub fn node_name(&self, id: NodeId) -> String {
+        self.nodes.get(&id).map_or_else(|| format!("#{id}"), |n| n.name.clone())
+    }
+}
+
+/// JSON has no tuple keys: a list of triples instead.
+mod ping_lists {
+    use super::{BTreeMap, IpAddr, IpNet, NodeId};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    type Lists = BTreeMap<(NodeId, IpNet), Vec<IpAddr>>;
+
+    pub fn serialize<S: Serializer>(lists: &Lists, s: S) -> Result<S::Ok, S::Error> {
+        lists.iter().map(|((n, net), a)| (n, net, a)).collect::<Vec<_>>().serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Lists, D::Error> {
+        let rows = Vec::<(NodeId, IpNet, Vec<IpAddr>)>::deserialize(d)?;
+        Ok(rows.into_iter().map(|(n, net, a)| ((n, net), a)).collect())
+    }
+}
