@@ -85,9 +85,8 @@ fn ipv6_added_and_deleted() -> Result<()> {
     let ours = shown.split("inet6").find(|s| s.contains("2001:db8::50/64")).unwrap_or_default();
     ensure!(ours.contains("nodad") && ours.contains("deprecated"), "{shown}");
     ensure!(ours.contains("valid_lft forever preferred_lft 0sec"), "{shown}");
-    pair.us.ip("addr del 2001:db8::1/64 dev eth0")?;
     let route = pair.us.ip("-6 route get 2001:db8::2")?;
-    ensure!(!route.contains("src 2001:db8::50"), "it is never chosen when there is another: {route}");
+    ensure!(route.contains("src 2001:db8::1 "), "it is never chosen when there is another: {route}");
     pair.with_link(async |network, link| {
         network.delete_address(&link, vip).await?;
         network.delete_address(&link, vip).await?;
@@ -280,9 +279,9 @@ fn two_hundred_at_once() -> Result<()> {
 fn many_dumps_at_once() -> Result<()> {
     let pair = Pair::new()?;
     // More than one message of a dump can hold.
-    for n in 0..400 {
-        pair.us.ip(&format!("addr add 10.0.{}.{}/32 dev eth0", n / 200, 1 + n % 200))?;
-    }
+    let batch: String =
+        (0..400).map(|n| format!("addr add 10.0.{}.{}/32 dev eth0\n", n / 200, 1 + n % 200)).collect();
+    pair.us.ip_batch(&batch)?;
     pair.with_network(async |network| {
         let dumps: Vec<_> = (0..50)
             .map(|_| {

@@ -1,7 +1,6 @@
-use std::{net::IpAddr, process::Command};
+use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
-use vipd::act::announce::announce;
 use vipd_tests::netns::run;
 
 use crate::{
@@ -30,7 +29,7 @@ fn is_advertisement(frame: &[u8]) -> bool {
 fn gratuitous_arps_byte_by_byte() -> Result<()> {
     let pair = Pair::new()?;
     let (mut capture, mac) = (pair.capture()?, pair.our_mac()?);
-    pair.with_link(async |_, link| Ok(announce(&link, &[addr("192.0.2.50")])?))?;
+    pair.with_link(async |network, link| Ok(network.announce(&link, &[addr("192.0.2.50")])?))?;
     let ours = |frame: &[u8]| is_arp(frame) && is_from(frame, mac);
     let seen = capture.collect(4, ours)?;
     let vip = [192, 0, 2, 50];
@@ -46,7 +45,7 @@ fn gratuitous_arps_byte_by_byte() -> Result<()> {
 fn unsolicited_advertisement_byte_by_byte() -> Result<()> {
     let pair = Pair::new()?;
     let (mut capture, mac) = (pair.capture()?, pair.our_mac()?);
-    pair.with_link(async |_, link| Ok(announce(&link, &[addr("2001:db8::50")])?))?;
+    pair.with_link(async |network, link| Ok(network.announce(&link, &[addr("2001:db8::50")])?))?;
     let ours = |frame: &[u8]| is_advertisement(frame) && is_from(frame, mac);
     let seen = capture.collect(1, ours)?;
     let vip = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x50];
@@ -77,7 +76,7 @@ fn a_peer_replaces_what_it_knew() -> Result<()> {
     let mac = pair.our_mac()?.map(|b| format!("{b:02x}")).join(":");
     for vip in ["192.0.2.50", "2001:db8::50"] {
         pair.peer.ip(&format!("neigh replace {vip} lladdr 02:00:00:00:00:99 dev eth0 nud reachable"))?;
-        pair.with_link(async |_, link| Ok(announce(&link, &[addr(vip)])?))?;
+        pair.with_link(async |network, link| Ok(network.announce(&link, &[addr(vip)])?))?;
         until(&format!("{vip} at {mac}"), || Ok(pair.peer.ip(&format!("neigh show {vip}"))?.contains(&mac)))?;
     }
     Ok(())
@@ -91,7 +90,7 @@ fn hundreds_in_one_call() -> Result<()> {
         .map(|n| addr(&format!("10.0.{}.{}", n / 200, 1 + n % 200)))
         .chain((0..100).map(|n| addr(&format!("2001:db8::{:x}", 0x100 + n))))
         .collect();
-    pair.with_link(async |_, link| Ok(announce(&link, &vips)?))?;
+    pair.with_link(async |network, link| Ok(network.announce(&link, &vips)?))?;
     let ours = |frame: &[u8]| is_from(frame, mac) && (is_arp(frame) || is_advertisement(frame));
     let seen = capture.collect(4 * 300 + 100, ours)?;
     for vip in vips {
@@ -109,12 +108,13 @@ fn hundreds_in_one_call() -> Result<()> {
 /// Announcements pass the place where the egress guard judges them, and a drop there is no success.
 fn what_tc_egress_drops_is_reported() -> Result<()> {
     let pair = Pair::new()?;
-    for args in ["qdisc add dev eth0 clsact", "filter add dev eth0 egress matchall action drop"] {
-        run(Command::new("tc").args(["-n", pair.us.name()]).args(args.split(' ')))?;
-    }
+    let rules = "add table netdev guard
+        add chain netdev guard out { type filter hook egress device eth0 priority 0; policy drop; }";
+    run(pair.us.command("nft").arg(rules))?;
     pair.with_link(async |network, link| {
         network.add_address(&link, net("192.0.2.50/24")).await?;
-        let error = announce(&link, &[addr("192.0.2.50"), addr("2001:db8::50")]).unwrap_err().to_string();
+        let error =
+            network.announce(&link, &[addr("192.0.2.50"), addr("2001:db8::50")]).unwrap_err().to_string();
         assert!(error.contains("5 of 5") && error.contains("192.0.2.50, 2001:db8::50"), "{error}");
         Ok(())
     })
@@ -123,8 +123,8 @@ fn what_tc_egress_drops_is_reported() -> Result<()> {
 fn a_link_that_is_down_is_an_error() -> Result<()> {
     let pair = Pair::new()?;
     pair.us.ip("link set eth0 down")?;
-    pair.with_link(async |_, link| {
-        let error = announce(&link, &[addr("192.0.2.50")]).unwrap_err().to_string();
+    pair.with_link(async |network, link| {
+        let error = network.announce(&link, &[addr("192.0.2.50")]).unwrap_err().to_string();
         ensure!(error.contains("192.0.2.50") && error.contains("eth0"), "{error}");
         Ok(())
     })

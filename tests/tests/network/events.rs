@@ -86,10 +86,7 @@ fn lost_events_mean_resync() -> Result<()> {
             let way = if n % 2 == 0 { "add" } else { "del" };
             batch.push_str(&format!("addr {way} 10.9.9.9/32 dev eth0\n"));
         }
-        let file = tempfile::NamedTempFile::new()?;
-        std::fs::write(file.path(), batch)?;
-        let path = file.path().to_str().context("a path in UTF-8")?;
-        us.ip(&format!("-batch {path}"))?;
+        us.ip_batch(&batch)?;
         expect(&mut events, |e| *e == NetworkEvent::Resync).await.or_else(|error| {
             // The receiver's own backlog may have overrun as well, which says the same.
             if error.to_string().contains("lagged") { Ok(()) } else { Err(error) }

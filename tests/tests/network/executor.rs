@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Result;
 use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
+use ipnet::IpNet;
 use vipd::{
     act::{
         datapath::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed},
@@ -35,6 +36,8 @@ pub const TESTS: Tests = &[
     ("own_addresses_in_a_ping_list_do_not_count", own_addresses_in_a_ping_list_do_not_count),
     ("checks_of_a_subnet_share_their_pings", checks_of_a_subnet_share_their_pings),
     ("anothers_failure_is_not_ours", anothers_failure_is_not_ours),
+    ("two_hundred_duplicate_checks_at_once", two_hundred_duplicate_checks_at_once),
+    ("a_takeover_of_two_hundred", a_takeover_of_two_hundred),
 ];
 
 /// Remembers what is programmed and which gates are open.
@@ -341,6 +344,94 @@ fn anothers_failure_is_not_ours() -> Result<()> {
         let (gone, here) = tokio::join!(executor.perform(&gone), executor.perform(&here));
         assert!(matches!(&gone, Effect::Failed(reason) if reason.contains("192.0.2.99")), "{gone:?}");
         assert_eq!(here, Effect::Answers(vec![addr(PEER_V4)]));
+        Ok(())
+    })
+}
+
+/// Both families: `(address, prefix length)` texts from the peer's subnets.
+fn two_hundred() -> Vec<IpNet> {
+    (0..100)
+        .flat_map(|n| [format!("192.0.2.{}/24", 100 + n), format!("2001:db8::{:x}/64", 0x100 + n)])
+        .map(|text| net(&text))
+        .collect()
+}
+
+fn two_hundred_duplicate_checks_at_once() -> Result<()> {
+    let pair = Pair::new()?;
+    let taken = ["192.0.2.120", "192.0.2.150", "2001:db8::110", "2001:db8::150"].map(addr);
+    for vip in taken {
+        let (prefix, nodad) = if vip.is_ipv6() { (64, "nodad") } else { (24, "") };
+        pair.peer.ip(&format!("addr add {vip}/{prefix} dev eth0 {nodad}"))?;
+    }
+    pair.with_network(async |network| {
+        let (executor, _) = executor(network);
+        let start = Instant::now();
+        let checks: Vec<_> = two_hundred()
+            .into_iter()
+            .map(|vip| {
+                let (executor, address) = (executor.clone(), vip.addr());
+                let probe = Command::ProbeDuplicate { address, device: eth0() };
+                tokio::spawn(async move { (address, executor.perform(&probe).await) })
+            })
+            .collect();
+        let mut found = Vec::new();
+        for check in checks {
+            match check.await? {
+                (address, Effect::Claims(claims)) if !claims.is_empty() => found.push(address),
+                (_, Effect::Claims(_)) => {}
+                (address, effect) => panic!("{address}: {effect:?}"),
+            }
+        }
+        let elapsed = start.elapsed();
+        found.sort_unstable();
+        assert_eq!(found, taken);
+        assert!(elapsed < Duration::from_millis(1000), "{elapsed:?} for a wait of 200 ms");
+        Ok(())
+    })
+}
+
+/// What a node does after the death of another, in the order of row IP-6.
+fn a_takeover_of_two_hundred() -> Result<()> {
+    let pair = Pair::new()?;
+    pair.peer.sysctl("ipv4/icmp_echo_ignore_broadcasts", "0")?;
+    pair.with_network(async |network| {
+        let (executor, recorder) = executor(network);
+        let start = Instant::now();
+        let restores: Vec<_> = two_hundred()
+            .into_iter()
+            .map(|vip| {
+                let executor = executor.clone();
+                tokio::spawn(async move {
+                    let (address, wait) = (vip.addr(), Duration::from_secs(1));
+                    for (command, expected) in [
+                        (Command::ReadLink { device: eth0() }, Effect::Link(LinkState::Up)),
+                        (
+                            Command::ReadAddress { address: vip, device: eth0() },
+                            Effect::Presence(Presence::Absent),
+                        ),
+                        (Command::Program { address, device: eth0() }, Effect::Done),
+                        (Command::ProbeDuplicate { address, device: eth0() }, Effect::Claims(Vec::new())),
+                        (Command::AddAddress { address: vip, device: eth0() }, Effect::Done),
+                        (Command::FlushNeighbours { device: eth0() }, Effect::Done),
+                        (Command::OpenGate { address, epoch: 1 }, Effect::Done),
+                        (Command::Announce { address, device: eth0() }, Effect::Done),
+                    ] {
+                        assert_eq!(executor.perform(&command).await, expected, "{command:?}");
+                    }
+                    let check = Command::BroadcastPing { source: vip, device: eth0(), tries: 3, wait };
+                    match executor.perform(&check).await {
+                        Effect::Answers(who) => assert_eq!(who.len(), 1, "{vip}"),
+                        effect => panic!("{vip}: {effect:?}"),
+                    }
+                })
+            })
+            .collect();
+        for restore in restores {
+            restore.await?;
+        }
+        let elapsed = start.elapsed();
+        assert_eq!(recorder.open.lock().unwrap().len(), 200);
+        assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
         Ok(())
     })
 }

@@ -2,13 +2,16 @@
 
 use std::{
     net::IpAddr,
+    os::fd::IntoRawFd,
     process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use ipnet::IpNet;
+use nix::sys::socket::{setsockopt, sockopt};
 use pnet::datalink::{self, Channel, Config, DataLinkReceiver};
+use socket2::{Domain, Protocol, Socket, Type};
 use vipd::observe::network::{Assigned, Link, Network};
 use vipd_tests::netns::{NetNs, run, veth};
 
@@ -27,24 +30,21 @@ pub const PEER_V6: &str = "2001:db8::2";
 impl Pair {
     pub fn new() -> Result<Self> {
         let pair = Self { us: NetNs::new("vipd-us")?, peer: NetNs::new("vipd-peer")? };
+        // New links have no tentative addresses, so that nothing has to be waited for.
+        for host in [&pair.us, &pair.peer] {
+            host.sysctl("ipv6/conf/default/accept_dad", "0")?;
+        }
         veth(&pair.us, "eth0", &pair.peer, "eth0")?;
         for (host, last) in [(&pair.us, 1), (&pair.peer, 2)] {
             host.ip(&format!("addr add 192.0.2.{last}/24 brd + dev eth0"))?;
             host.ip(&format!("addr add 2001:db8::{last}/64 dev eth0 nodad"))?;
-        }
-        // Both link-local addresses have passed duplicate address detection from here on.
-        for host in [&pair.us, &pair.peer] {
-            until("the link-local address", || Ok(!host.ip("-6 addr show dev eth0")?.contains("tentative")))?;
         }
         Ok(pair)
     }
 
     /// Runs the closure with a network handle in our host's namespace, on a runtime of one thread.
     pub fn with_network<T: Send>(&self, closure: impl AsyncFnOnce(Network) -> Result<T> + Send) -> Result<T> {
-        self.us.enter(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async { closure(Network::open()?).await })
-        })
+        on(&self.us, closure)
     }
 
     /// As [`Self::with_network`], with our end of the pair.
@@ -72,6 +72,14 @@ impl Pair {
     }
 }
 
+/// Runs the closure with a network handle on that host.
+pub fn on<T: Send>(host: &NetNs, closure: impl AsyncFnOnce(Network) -> Result<T> + Send) -> Result<T> {
+    host.enter(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async { closure(Network::open()?).await })
+    })
+}
+
 fn mac_of(host: &NetNs, name: &str) -> Result<[u8; 6]> {
     host.enter(|| {
         let found = datalink::interfaces().into_iter().find(|i| i.name == name);
@@ -86,10 +94,13 @@ impl Capture {
     /// In the namespace of the calling thread.
     fn open(name: &str) -> Result<Self> {
         let interface = datalink::interfaces().into_iter().find(|i| i.name == name);
+        let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
+        // Far more than any test sends.
+        setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20))?;
         let config = Config {
             read_timeout: Some(Duration::from_millis(20)),
-            // Far more than any test sends.
-            read_buffer_size: 1 << 16,
+            // The channel closes it.
+            socket_fd: Some(socket.into_raw_fd()),
             ..Config::default()
         };
         match datalink::channel(&interface.context("the interface")?, config)? {

@@ -1,5 +1,6 @@
 //! The library's network effects and observations, against real peers in network namespaces. Needs
 //! root and Debian's iputils-arping, iputils-ping, ndisc6 and iproute2.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test here, which clippy cannot see")]
 
 mod address;
 mod announce;
