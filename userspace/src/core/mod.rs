@@ -2,4 +2,5 @@
 
 pub mod change;
 pub mod command;
+pub mod planner;
 pub mod time;
