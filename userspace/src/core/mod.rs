@@ -3,4 +3,5 @@
 pub mod change;
 pub mod command;
 pub mod planner;
+pub mod sequence;
 pub mod time;
