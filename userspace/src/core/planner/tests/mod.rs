@@ -118,7 +118,7 @@ fn a_suspected_owner_is_deposed_once_and_then_waited_for() {
     let mut state = in_service_on(1);
     let observed = seen(&[(1, suspected())]);
     let depose = Change::Depose { node: 1, lease_epoch: 1 };
-    assert_eq!(planned(&state, &observed), [depose.clone()]);
+    assert_eq!(planned(&state, &observed), std::slice::from_ref(&depose));
     done(&mut state, depose);
     assert_eq!(planned(&state, &observed), []);
     // It is heard again, but has not rejoined: its old lease may still be believed by its kernel.
@@ -145,7 +145,7 @@ fn proof_of_silence_gives_everything_on_in_one_step() {
     done(&mut state, Change::Depose { node: 1, lease_epoch: 1 });
     let grant = |name: &str, to| NewGrant { tag: tag(name), to, epoch: 1 };
     let vacate = Change::Vacate { node: 1, lease_epoch: 2, grants: vec![grant("vip", 2), grant("x", 3)] };
-    assert_eq!(planned(&state, &seen(&[(1, silent_below(2))])), [vacate.clone()]);
+    assert_eq!(planned(&state, &seen(&[(1, silent_below(2))])), std::slice::from_ref(&vacate));
     done(&mut state, vacate);
     assert!(!state.resources.contains_key(&tag("y")));
     assert_eq!(planned(&state, &seen(&[(1, silent_below(2))])), []);
