@@ -1,5 +1,6 @@
 //! Agreement between nodes: the store, peer requests, heartbeats.
 
+pub mod heartbeat;
 mod store;
 
 pub use store::*;

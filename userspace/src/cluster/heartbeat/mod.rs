@@ -1,0 +1,10 @@
+//! Heartbeats: liveness and lease renewal in one datagram, on a thread of their own so that nothing
+//! else the daemon does can make them late.
+
+mod ears;
+mod pulse;
+mod wire;
+
+pub use ears::{Ears, Peer};
+pub use pulse::{Pulse, PulseConfig};
+pub use wire::Key;
