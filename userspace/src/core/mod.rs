@@ -4,6 +4,7 @@ pub mod agent;
 pub mod change;
 pub mod command;
 pub mod lease;
+pub mod planner;
 pub mod quorum;
 pub mod suspicion;
 pub mod time;
