@@ -1,3 +1,5 @@
 //! The running daemon: wires observe -> core -> act together. No decisions here.
 
 pub mod events;
+pub mod interfaces;
+pub mod leader;

@@ -7,4 +7,5 @@ mod wire;
 
 pub use ears::{Ears, Peer};
 pub use pulse::{Pulse, PulseConfig};
+pub(crate) use pulse::{lock, membership_settles_after};
 pub use wire::Key;

@@ -111,7 +111,7 @@ impl Drop for Pulse {
 }
 
 /// What the heartbeat thread shares is consistent between any two statements: a panic leaves no harm.
-pub(super) fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(m: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     m.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -335,6 +335,6 @@ fn prefer_this_thread() {
 }
 
 /// How long a take-over may have to wait for leases agreed under a former set of voters.
-pub fn membership_settles_after(timing: &Timing) -> Duration {
+pub(crate) fn membership_settles_after(timing: &Timing) -> Duration {
     timing.lease + drift_margin(timing.lease)
 }
