@@ -6,5 +6,6 @@ pub mod command;
 pub mod lease;
 pub mod planner;
 pub mod quorum;
+pub mod sequence;
 pub mod suspicion;
 pub mod time;
