@@ -288,3 +288,6 @@ fn next(local: &mut Local, tag: &Tag, want: Want, now: BootTime, situation: Situ
     local.running = Some(Running { operation, epoch, lease_epoch, cancelled: false });
     Some(Action::Start { tag: tag.clone(), operation, epoch, lease_epoch })
 }
+
+#[cfg(test)]
+mod tests;
