@@ -2,10 +2,12 @@
 //! else the daemon does can make them late.
 
 mod ears;
+mod promises;
 mod pulse;
 mod wire;
 
 pub use ears::{Ears, Peer};
+pub use promises::{Promises, Remember};
 pub use pulse::{Pulse, PulseConfig};
 pub(crate) use pulse::{lock, membership_settles_after};
 pub use wire::Key;

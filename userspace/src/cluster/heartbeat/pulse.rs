@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::{
     ears::Ears,
+    promises::Promises,
     wire::{Body, Key, MAX_LEN, Message, ReplayWindow},
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     cluster::{Leadership, View},
     config::Timing,
     core::{
-        lease::{Granter, Holder, drift_margin},
+        lease::{Holder, drift_margin},
         quorum::Quorum,
         time::BootTime,
     },
@@ -37,16 +38,12 @@ pub struct PulseConfig {
     pub timing: Timing,
     /// This life of the daemon: higher than any before.
     pub incarnation: u64,
-    /// The longest lease that this voter had promised before it started; zero for never.
-    pub longest_promise: Duration,
-    /// Makes a longer promise known to the next life of this voter, before it is made.
-    pub remember_promise: Box<dyn FnMut(Duration) -> std::io::Result<()> + Send>,
+    pub promises: Promises,
 }
 
 /// The running thread. Dropping it stops the thread and so lets the lease run out.
 pub struct Pulse {
     pub ears: Arc<Mutex<Ears>>,
-    granter: Arc<Mutex<Granter>>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -66,11 +63,9 @@ impl Pulse {
         let sockets: Vec<UdpSocket> = config.paths.iter().map(bind).collect::<Result<_, _>>()?;
         let now = clock::now();
         let ears = Arc::new(Mutex::new(Ears::new(config.me, now)));
-        let granter = Arc::new(Mutex::new(Granter::new(now, config.longest_promise)));
         let stop = Arc::new(AtomicBool::new(false));
         let heart = Heart {
             holder: Holder::new(config.timing.lease, keeper.held().epoch),
-            promised: config.longest_promise,
             sequence: 0,
             window: ReplayWindow::default(),
             sockets,
@@ -78,7 +73,6 @@ impl Pulse {
             leadership,
             keeper,
             ears: ears.clone(),
-            granter: granter.clone(),
             config,
         };
         let stopped = stop.clone();
@@ -86,17 +80,7 @@ impl Pulse {
             prefer_this_thread();
             heart.run(&stopped);
         })?;
-        Ok(Self { ears, granter, stop, thread: Some(thread) })
-    }
-
-    /// This voter has applied all that was decided before it started: it may promise from now on.
-    pub fn caught_up(&self) {
-        lock(&self.granter).caught_up();
-    }
-
-    /// Refuses the node's lease epochs below `below` from now on; how long promises still run.
-    pub fn refuse_below(&self, node: NodeId, below: u64) -> Duration {
-        lock(&self.granter).refuse_below(clock::now(), node, below)
+        Ok(Self { ears, stop, thread: Some(thread) })
     }
 }
 
@@ -122,9 +106,7 @@ struct Heart {
     leadership: watch::Receiver<Leadership>,
     keeper: Arc<Gatekeeper>,
     ears: Arc<Mutex<Ears>>,
-    granter: Arc<Mutex<Granter>>,
     holder: Holder,
-    promised: Duration,
     sequence: u64,
     window: ReplayWindow,
 }
@@ -168,7 +150,7 @@ impl Heart {
         let (membership, quorum) = self.quorum();
         let (me, duration) = (self.config.me, self.holder.duration());
         let asked = now;
-        if self.promise(me, held.epoch, (membership, membership), duration).is_ok() {
+        if self.config.promises.ask(me, held.epoch, (membership, membership), duration).is_ok() {
             self.holder.agreed(me, held.epoch, asked);
         }
         self.renew(&quorum);
@@ -242,7 +224,7 @@ impl Heart {
             Body::Ask { membership, duration, lease_valid, silences } => {
                 lock(&self.ears).heard(m.from, path, m.incarnation, now).says(lease_valid, silences, now);
                 let known = self.leadership.borrow().membership;
-                let answer = self.promise(m.from, m.lease_epoch, (membership, known), duration);
+                let answer = self.config.promises.ask(m.from, m.lease_epoch, (membership, known), duration);
                 let body = Body::Ack { asker_incarnation: m.incarnation, refused: answer.err() };
                 self.send(m.from, from, path, m.asked, m.lease_epoch, body);
             }
@@ -266,24 +248,6 @@ impl Heart {
         }
     }
 
-    /// Promises, after making sure that a later life of this voter would know of it.
-    fn promise(
-        &mut self,
-        node: NodeId,
-        epoch: u64,
-        memberships: (u64, u64),
-        duration: Duration,
-    ) -> Result<(), crate::core::lease::Refused> {
-        if duration > self.promised {
-            if let Err(error) = (self.config.remember_promise)(duration) {
-                tracing::error!(%error, "cannot store how long leases are promised: none is");
-                return Err(crate::core::lease::Refused::NotReady);
-            }
-            self.promised = duration;
-        }
-        lock(&self.granter).ask(clock::now(), node, epoch, memberships, duration)
-    }
-
     fn renew(&self, quorum: &Quorum) {
         let Some(deadline) = self.holder.deadline(quorum) else { return };
         if let Err(error) = self.keeper.extend(self.holder.epoch(), deadline) {
@@ -297,11 +261,10 @@ impl Heart {
     }
 
     /// Epochs that the cluster's state knows of bind this voter too.
-    fn follow_state(&mut self) {
+    fn follow_state(&self) {
         let view = self.view.borrow();
-        let mut granter = lock(&self.granter);
         for node in view.state.nodes.values() {
-            granter.raise_floor(node.id, node.lease_epoch);
+            self.config.promises.raise_floor(node.id, node.lease_epoch);
         }
     }
 }
