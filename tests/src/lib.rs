@@ -1,1 +1,3 @@
-//! x
+//! Clusters in network namespaces, with real peers and real packets.
+
+pub mod netns;

@@ -4,3 +4,4 @@ pub mod address;
 pub mod announce;
 pub mod datapath;
 pub mod gatekeeper;
+pub mod executor;

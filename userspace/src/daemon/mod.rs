@@ -1,7 +1,9 @@
 //! The running daemon: wires observe -> core -> act together. No decisions here.
 
-// pub mod agent;
+pub mod agent;
 pub mod events;
 pub mod interfaces;
 pub mod leader;
-// pub mod runner;
+// pub mod member;
+pub mod runner;
+pub mod watcher;
