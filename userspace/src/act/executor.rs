@@ -14,6 +14,7 @@ use super::{
     address::PROTOCOL,
     announce::announce,
     datapath::{Datapath, DatapathError},
+    gatekeeper::GateError,
 };
 use crate::{
     core::command::{Command, Effect, LinkState, Presence},
@@ -38,8 +39,8 @@ const SHARED_KEPT: usize = 256;
 
 /// Opens and closes the gates of this node's datapath. Quick map operations, never awaiting.
 pub trait Gates: Send + Sync {
-    /// Allows answers for the address, under the node's present lease.
-    fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), DatapathError>;
+    /// Allows answers for the address, under the lease that the grant belongs to.
+    fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), GateError>;
 
     /// No error when the address is unknown.
     fn close(&self, address: IpAddr) -> Result<(), DatapathError>;
@@ -80,6 +81,11 @@ impl Executor {
             connectivity: Sharing::default(),
             neighbours: Sharing::default(),
         }
+    }
+
+    /// The same executor, sharing the same work, with the gates of one grant.
+    pub fn with_gates(&self, gates: Arc<dyn Gates>) -> Self {
+        Self { gates, ..self.clone() }
     }
 
     /// Performs one command. Every failure is an [`Effect::Failed`] with a sentence for an operator.

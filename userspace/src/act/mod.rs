@@ -3,5 +3,5 @@
 pub mod address;
 pub mod announce;
 pub mod datapath;
-pub mod gatekeeper;
 pub mod executor;
+pub mod gatekeeper;

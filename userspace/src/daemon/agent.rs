@@ -134,7 +134,10 @@ impl AgentDriver {
             Ok(()) => self.events.warn(
                 About::default(),
                 "lease.deposed",
-                format!("the cluster deposed this node: all gates are shut (lease epoch {})", node.lease_epoch),
+                format!(
+                    "the cluster deposed this node: all gates are shut (lease epoch {})",
+                    node.lease_epoch
+                ),
             ),
             Err(error) => tracing::error!(%error, "cannot shut the gates of the old lease; trying again"),
         }
@@ -149,7 +152,8 @@ impl AgentDriver {
             let message = format!("lease valid (epoch {})", situation.lease_epoch);
             self.events.record(About::default(), "lease.valid", message);
         } else {
-            let guard = if situation.guarded { "the kernel answers for nothing" } else { "taking addresses down" };
+            let guard =
+                if situation.guarded { "the kernel answers for nothing" } else { "taking addresses down" };
             let message = format!("lease not renewed by a majority in time: {guard} until it is");
             self.events.warn(About::default(), "lease.expired", message);
         }
@@ -209,7 +213,11 @@ impl AgentDriver {
         };
         let gates = Arc::new(GrantGates { keeper: self.keeper.clone(), lease_epoch });
         Job {
-            about: About { tag: Some(resource.tag.clone()), address: Some(address.addr()), epoch: Some(epoch) },
+            about: About {
+                tag: Some(resource.tag.clone()),
+                address: Some(address.addr()),
+                epoch: Some(epoch),
+            },
             device: context.device.clone(),
             sequence: match operation {
                 Operation::Restore => Sequence::restore(context),
@@ -314,9 +322,8 @@ impl AgentDriver {
             let address = resource.address();
             let gate = programmed.iter().find(|p| p.address == address);
             let present = assigned.iter().any(|a| a.address.addr() == address);
-            let serving = gate
-                .filter(|g| present && g.gate_active && g.lease_epoch == held.epoch)
-                .map(|g| g.epoch);
+            let serving =
+                gate.filter(|g| present && g.gate_active && g.lease_epoch == held.epoch).map(|g| g.epoch);
             if gate.is_some() || present {
                 agent.found(tag.clone(), serving, now);
             }
