@@ -20,10 +20,9 @@ use crate::{
     },
     api::facts::Facts,
     cluster::{
-        Store,
+        PromiseAnswer, PromiseBook, PromiseQuery, Store,
         heartbeat::{Key, Promises, Pulse, PulseConfig},
         identity::{self, Identity},
-        promise::{PromiseAnswer, PromiseBook, PromiseQuery},
         raft::RaftStore,
         transport::Peers,
     },
@@ -119,7 +118,7 @@ pub fn start(
     };
     let leader = Leader {
         me,
-        voters: Arc::new(PeerVoters { me, own: promises.clone(), peers: store.peers() }),
+        voters: Arc::new(PeerVoters { me, own: promises.clone(), peers: store.peers().clone() }),
         store: store.clone(),
         ears: pulse.ears.clone(),
         keeper: host.keeper.clone(),
