@@ -71,6 +71,17 @@ impl Gatekeeper {
         Ok(())
     }
 
+    /// Forgets an earlier membership: no lease, nothing programmed.
+    pub fn reset(&self) -> Result<(), DatapathError> {
+        let mut held = self.lock();
+        self.datapath.set_lease(0, BootTime::ZERO)?;
+        *held = Held { epoch: 0, deadline: BootTime::ZERO };
+        for programmed in self.datapath.programmed()? {
+            self.datapath.unprogram(programmed.address)?;
+        }
+        Ok(())
+    }
+
     pub fn open(&self, address: IpAddr, granted: LeaseEpoch, epoch: Epoch) -> Result<(), GateError> {
         let held = self.lock();
         if granted != held.epoch {

@@ -93,7 +93,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     };
     let control = Arc::new(Control::new(host)?);
     control.resume().await?;
-    let server = Server::bind(options.run_dir.join("vipd.sock"), config.group.as_deref())?;
+    let server = Server::bind(options.run_dir.join("vipd.sock"), config.control_group.as_deref())?;
     let backend = Backend::new(Context {
         config: config.clone(),
         tunables,
@@ -138,7 +138,7 @@ fn lock(run_dir: &Path) -> anyhow::Result<Flock<File>> {
 
 fn open_datapath(config: &config::NodeConfig) -> Arc<dyn Datapath> {
     if config.witness && config.datapath.mode == DatapathMode::Auto {
-        return Arc::new(MemoryDatapath::new("a witness holds no addresses"));
+        return Arc::new(MemoryDatapath::new(config.datapath.max_vips, "a witness holds no addresses".into()));
     }
     datapath::open(&config.datapath)
 }
