@@ -2,4 +2,6 @@
 
 pub mod change;
 pub mod command;
+pub mod planner;
+pub mod sequence;
 pub mod time;
