@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-const TARGET: &str = "bpfel-unknown-none";
+pub const TARGET: &str = "bpfel-unknown-none";
 const LINKER: &str = "bpf-linker";
 const OBJECT: &str = "vipd-datapath";
 
@@ -117,7 +117,8 @@ impl Toolchain {
     }
 }
 
-fn find_compiler() -> Result<Compiler, Vec<String>> {
+/// The compiler to use, Debian's first; otherwise what is missing, a line each.
+pub fn find_compiler() -> Result<Compiler, Vec<String>> {
     let mut missing = Vec::new();
     let debian = PathBuf::from("/usr/bin/rustc");
     match target_libraries(Command::new(&debian)) {
@@ -169,7 +170,8 @@ fn nightly_source() -> Option<bool> {
     Some(sysroot.join("lib/rustlib/src/rust/library/core").is_dir())
 }
 
-fn find_linker() -> Option<PathBuf> {
+/// bpf-linker, in PATH or where setup puts it.
+pub fn find_linker() -> Option<PathBuf> {
     let home = env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/vipd-tools/bin"));
     let tools = env::var_os("VIPD_TOOLS").map(|dir| PathBuf::from(dir).join("bin"));
     let path = env::var_os("PATH").unwrap_or_default();
