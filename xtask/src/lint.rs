@@ -8,8 +8,9 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
+    bpf::{self, Compiler},
     layering,
-    setup::{self, BpfCompiler, DEBIAN_RUSTC, Part},
+    setup::{self, Part},
     shell::{cargo, root, run as run_program, say, target_dir},
 };
 
@@ -55,22 +56,23 @@ fn clippy() -> Result<()> {
 /// Clippy must be of the same version as the compiler that has `core` for BPF: rustup's nightly has
 /// both, Debian's compiler comes without. There the compiler's own warnings are denied instead.
 fn clippy_bpf() -> Result<()> {
-    let mut check = match setup::bpf_compiler() {
-        Some(BpfCompiler::RustupNightly) => {
-            let mut clippy = Command::new("cargo");
-            clippy.env_remove("RUSTUP_TOOLCHAIN").args(["+nightly", "clippy", "-Z", "build-std=core"]);
-            clippy.args(["--release", "--target", setup::BPF_TARGET, "--", "-D", "warnings"]);
+    let mut check = match bpf::find_compiler() {
+        Ok(Compiler::Nightly) => {
+            let mut clippy = Command::new("rustup");
+            clippy.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
+            clippy.args(["run", "nightly", "cargo", "clippy", "-Z", "build-std=core"]);
+            clippy.args(["--release", "--target", bpf::TARGET, "--", "-D", "warnings"]);
             clippy
         }
-        Some(BpfCompiler::Debian) => {
+        Ok(Compiler::Debian { rustc }) => {
             say("no clippy for Debian's BPF compiler: the compiler's own warnings are denied instead");
             let mut check = cargo();
-            check.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1");
+            check.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
             check.env("RUSTFLAGS", "-D warnings");
-            check.args(["check", "--release", "--target", setup::BPF_TARGET]);
+            check.args(["check", "--release", "--target", bpf::TARGET]);
             check
         }
-        None => {
+        Err(_) => {
             say("skipped: clippy of the BPF programs (no compiler for BPF: run `cargo xtask setup`)");
             return Ok(());
         }

@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::shell::{self, cargo, find_program, is_root, output, say, shown, succeeds};
+use crate::{
+    bpf,
+    shell::{self, cargo, find_program, is_root, output, say, shown, succeeds},
+};
 
 /// Something that a command needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +31,6 @@ const BPF_LINKER: &str = "0.13.0";
 const LLVM: &str = "/usr/lib/llvm-22";
 const LLVM_PACKAGE: &str = "llvm-22-dev";
 const CARGO_DENY: &str = "0.20.2";
-/// Debian's compiler; cargo itself stays rustup's.
-pub const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
-pub const BPF_TARGET: &str = "bpfel-unknown-none";
 
 /// (program, Debian package). Debian's other `arping` package has another command line.
 const PEERS: &[(&str, &str)] = &[
@@ -43,15 +43,6 @@ const PEERS: &[(&str, &str)] = &[
     ("nft", "nftables"),
 ];
 
-/// How the BPF programs can be compiled on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BpfCompiler {
-    /// Debian's rustc with its prebuilt `core` for BPF.
-    Debian,
-    /// rustup's nightly with rust-src: `core` is built along (`-Z build-std`).
-    RustupNightly,
-}
-
 pub fn run() -> Result<()> {
     ensure(&[Part::Bpf, Part::Peers, Part::Lint])?;
     say("everything is in place");
@@ -63,7 +54,7 @@ pub fn ensure(parts: &[Part]) -> Result<()> {
     let mut missing = Vec::new();
     for part in parts {
         match part {
-            Part::Bpf => bpf(&mut missing)?,
+            Part::Bpf => compiler(&mut missing)?,
             Part::Peers => peers(&mut missing)?,
             Part::Lint => deny(&mut missing)?,
         }
@@ -88,41 +79,14 @@ pub fn tool(name: &str) -> Option<PathBuf> {
     find_program(name, &[tools_dir().join("bin")])
 }
 
-/// The compiler to use, if any; Debian's first, since it needs no nightly.
-pub fn bpf_compiler() -> Option<BpfCompiler> {
-    if debian_has_bpf_core() {
-        return Some(BpfCompiler::Debian);
-    }
-    nightly_has_sources().then_some(BpfCompiler::RustupNightly)
-}
-
-fn debian_has_bpf_core() -> bool {
-    let mut ask = Command::new(DEBIAN_RUSTC);
-    ask.args(["--print", "target-libdir", "--target", BPF_TARGET]);
-    let Some(dir) = output(&mut ask) else { return false };
-    let Ok(entries) = std::fs::read_dir(dir) else { return false };
-    entries.flatten().any(|e| e.file_name().to_string_lossy().starts_with("libcore-"))
-}
-
-fn nightly_has_sources() -> bool {
-    let mut ask = Command::new("rustc");
-    // Set by the rustup proxy that started us, it would override `+nightly`.
-    ask.env_remove("RUSTUP_TOOLCHAIN").args(["+nightly", "--print", "sysroot"]);
-    output(&mut ask).is_some_and(|root| Path::new(&root).join("lib/rustlib/src/rust/library/core").is_dir())
-}
-
-fn bpf(missing: &mut Vec<String>) -> Result<()> {
-    if bpf_compiler().is_none() {
+fn compiler(missing: &mut Vec<String>) -> Result<()> {
+    if bpf::find_compiler().is_err() {
         apt(BPF_PACKAGES, missing)?;
-        if bpf_compiler().is_none() && missing.is_empty() {
-            missing.push(format!(
-                "a Rust compiler with `core` for {BPF_TARGET}: on Debian `apt-get install {}`, \
-                 elsewhere `rustup toolchain install nightly --component rust-src`",
-                BPF_PACKAGES.join(" ")
-            ));
+        if let (Err(lines), true) = (bpf::find_compiler(), missing.is_empty()) {
+            missing.extend(lines);
         }
     }
-    if tool("bpf-linker").is_some() || !missing.is_empty() {
+    if bpf::find_linker().is_some() || !missing.is_empty() {
         return Ok(());
     }
     if !Path::new(LLVM).join("bin/llvm-config").exists() {

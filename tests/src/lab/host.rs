@@ -169,9 +169,6 @@ impl Host {
         if self.witness {
             command.arg("--witness");
         }
-        if std::env::var_os("RUST_LOG").is_none() {
-            command.env("RUST_LOG", "info");
-        }
         // A group of its own: Ctrl-C is for the lab, which then stops the daemon. And no lab that dies
         // leaves a daemon behind.
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
