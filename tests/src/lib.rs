@@ -1,1 +1,9 @@
-//! x
+//! Clusters in network namespaces, with real peers and real packets.
+
+pub mod capture;
+pub mod frames;
+pub mod interrupt;
+pub mod lab;
+pub mod netns;
+pub mod prober;
+pub mod timeline;

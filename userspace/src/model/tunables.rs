@@ -58,7 +58,7 @@ impl Tunables {
     /// (name, value) in the text form of the defaults file, in the order of docs/tunables.md.
     pub fn pairs(&self) -> Vec<(String, String)> {
         let flag = |b: bool| u8::from(b).to_string();
-        let seconds = |d: Duration| d.as_secs_f64().to_string();
+        let seconds = Self::seconds;
         [
             ("NOBCASTPING", flag(self.no_broadcast_ping)),
             ("NOIPUNIQUE", flag(self.no_unique_check)),
@@ -75,5 +75,11 @@ impl Tunables {
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
+    }
+
+    /// Decimal seconds, exactly: `5`, `0.25`.
+    pub fn seconds(d: Duration) -> String {
+        let text = format!("{}.{:09}", d.as_secs(), d.subsec_nanos());
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 }
