@@ -182,6 +182,7 @@ impl Executor {
         Ok(Presence::Misplaced {
             device: name.unwrap_or_else(|| format!("interface number {}", assigned.index)),
             prefix_len: assigned.address.prefix_len(),
+            ours: assigned.protocol == Some(PROTOCOL),
         })
     }
 

@@ -257,7 +257,7 @@ impl Restore {
                 self.log.say("restore.present", format!("{address} is on {device} already, added by {by}"));
                 self.program()
             }
-            Ok(Presence::Misplaced { device: other, prefix_len }) => {
+            Ok(Presence::Misplaced { device: other, prefix_len, ours: _ }) => {
                 self.whereabouts = Whereabouts::Elsewhere;
                 self.fail(format!(
                 "{} is on {other} with prefix length {prefix_len} already, not on {device} with {}: remove it there \

@@ -256,7 +256,7 @@ fn a_duplicate_fails_and_names_who() {
 
 #[test]
 fn an_address_elsewhere_on_the_host_fails_and_says_where() {
-    let script = until(&read_address(), misplaced(), undo_nothing());
+    let script = until(&read_address(), misplaced(false), undo_nothing());
     fails(Sequence::restore(context()), &script, true, "on eth1 with prefix length 16");
 }
 
@@ -360,7 +360,7 @@ fn an_address_not_yet_looked_for_is_looked_for_by_the_undo() {
         (absent(), vec![(unprogram(), Effect::Done)], true),
         (present(true), vec![(delete(), Effect::Done), (unprogram(), Effect::Done)], true),
         (present(false), vec![(delete(), Effect::Done), (unprogram(), Effect::Done)], true),
-        (misplaced(), vec![], true),
+        (misplaced(false), vec![], true),
         (failed("no netlink"), vec![], false),
     ] {
         script.truncate(2);
