@@ -17,13 +17,13 @@ fn main() -> io::Result<()> {
         Some(path) => PathBuf::from(path),
         None => {
             let dir = target_dir(&out).join("bpf");
-            // A missing path would make cargo run this every time: watch a directory that exists.
             fs::create_dir_all(&dir)?;
-            println!("cargo::rerun-if-changed={}", dir.display());
             dir.join(OBJECT)
         }
     };
-    println!("cargo::rerun-if-changed={}", object.parent().unwrap_or(Path::new(".")).display());
+    // A missing file would make cargo run this every time: then its directory is watched, which exists.
+    let watched = if object.exists() { &object } else { object.parent().unwrap_or(Path::new(".")) };
+    println!("cargo::rerun-if-changed={}", watched.display());
     let bytes = match fs::read(&object) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),

@@ -21,8 +21,4 @@ pub enum ClusterError {
     Peer(#[from] PeerError),
     #[error("refused by the cluster: {0}")]
     Refused(#[from] Refusal),
-    #[error(
-        "the cluster gave this node number {now}, it was {before}: move its state directory away and join again"
-    )]
-    Renumbered { before: u64, now: u64 },
 }

@@ -81,7 +81,7 @@ impl TryFrom<String> for ClusterKey {
 
 /// How far this node has come on its way into the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "stage")]
+#[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// `init` has begun: this node makes the first entries.
     Founding {
@@ -103,7 +103,6 @@ pub struct Identity {
     /// This node.
     pub node: NodeId,
     pub name: String,
-    #[serde(flatten)]
     pub stage: Stage,
 }
 

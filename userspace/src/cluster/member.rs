@@ -112,26 +112,23 @@ pub async fn join(
     node: NewNode,
 ) -> Result<Arc<RaftStore>, ClusterError> {
     let deadline = Instant::now() + JOIN;
-    let before = Identity::load(&options.state_dir)?;
-    if let Some(before) = &before {
-        let again = matches!(before.stage, Stage::Joining { .. });
-        if !again || before.id != token.id || before.name != node.name {
-            return Err(already(before.clone()));
+    let identity = match Identity::load(&options.state_dir)? {
+        Some(before) => {
+            let again = matches!(before.stage, Stage::Joining { .. });
+            if !again || before.id != token.id || before.name != node.name {
+                return Err(already(before));
+            }
+            // It has its number, and may even be admitted by now.
+            Identity { stage: Stage::Joining { via }, ..before }
         }
-    }
-    let number = reserve(options, via, token, &node, deadline).await?;
-    if let Some(before) = before
-        && before.node != number
-    {
-        return Err(ClusterError::Renumbered { before: before.node, now: number });
-    }
-    let identity = Identity {
-        cluster: token.cluster.clone(),
-        id: token.id,
-        key: token.key.clone(),
-        node: number,
-        name: node.name,
-        stage: Stage::Joining { via },
+        None => Identity {
+            cluster: token.cluster.clone(),
+            id: token.id,
+            key: token.key.clone(),
+            node: reserve(options, via, token, &node, deadline).await?,
+            name: node.name,
+            stage: Stage::Joining { via },
+        },
     };
     identity.save(&options.state_dir)?;
     let store = RaftStore::open(identity, options).await?;
@@ -193,10 +190,12 @@ async fn ask(
 ) -> Result<PeerAnswer, ClusterError> {
     let door = Contact { node: ANY_NODE, address: via.to_string() };
     let mut to = door.clone();
+    let mut hops = 0;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let reason = match peers.call(&to, request, left).await {
-            Ok(PeerAnswer::NotLeader { leader: Some(leader) }) if leader != to => {
+            Ok(PeerAnswer::NotLeader { leader: Some(leader) }) if leader != to && hops < 4 => {
+                hops += 1;
                 to = leader;
                 continue;
             }
@@ -211,6 +210,7 @@ async fn ask(
             return Err(ClusterError::Join { address: via.to_string(), reason });
         }
         to = door.clone();
+        hops = 0;
         sleep(RETRY).await;
     }
 }

@@ -55,8 +55,8 @@ struct Memory {
     proofs: BTreeMap<NodeId, Proof>,
     asking: BTreeSet<(NodeId, NodeId)>,
     failures: BTreeMap<(Tag, NodeId), BootTime>,
-    /// The membership's log index and when this leader first saw it.
-    membership: Option<(u64, BootTime)>,
+    /// Leases agreed under a former set of voters have run out by then.
+    settled: BootTime,
     own_lease_lost: Option<BootTime>,
 }
 
@@ -75,8 +75,16 @@ impl Leader {
         let mut leadership = self.store.leadership();
         let (testify, mut testimonies) = mpsc::unbounded_channel();
         let mut memory = Memory::default();
+        // The membership's log index and when this node first saw it, leading or not: a final set of
+        // voters is appended only after the joint one before it was committed, and from then on no
+        // majority renews for a node that counts on an older set.
+        let mut membership = (0, BootTime::ZERO);
         loop {
             let lead = leadership.borrow_and_update().clone();
+            if lead.membership != membership.0 {
+                membership = (lead.membership, clock::now());
+            }
+            memory.settled = membership.1.after(membership_settles_after(&self.timing));
             let state = view.borrow_and_update().state.clone();
             let wait = if lead.is_me {
                 self.round(&mut memory, &lead, &state, &testify).await
@@ -103,15 +111,12 @@ impl Leader {
     ) -> Duration {
         let now = clock::now();
         let quorum = Quorum::new(lead.configs.clone());
-        if memory.membership.is_none_or(|(index, _)| index != lead.membership) {
-            memory.membership = Some((lead.membership, now));
-        }
         self.gather_proofs(memory, state, &quorum, testify);
         let observed = self.observe(memory, state, &quorum, now);
         for decision in plan(state, &observed) {
             self.propose(decision).await;
         }
-        memory.next_proof(&quorum, &self.timing).map_or(self.tick(), |t| t.since(now).min(self.tick()))
+        memory.next_proof(&quorum).map_or(self.tick(), |t| t.since(now).min(self.tick()))
     }
 
     fn tick(&self) -> Duration {
@@ -155,8 +160,6 @@ impl Leader {
     }
 
     fn observe(&self, memory: &mut Memory, state: &ClusterState, quorum: &Quorum, now: BootTime) -> Observed {
-        let settled =
-            memory.membership.map_or(now, |(_, seen)| seen.after(membership_settles_after(&self.timing)));
         let own_lease = self.keeper.held().deadline > now;
         memory.own_lease_lost = if own_lease { None } else { memory.own_lease_lost.or(Some(now)) };
         let Timing { suspicion, startup_grace, .. } = self.timing;
@@ -175,7 +178,7 @@ impl Leader {
                 ears.is_alive(id, now, suspicion) && ears.peer(id).is_some_and(|p| p.lease_valid)
             },
             silent_below: memory.proofs.get(&id).and_then(|p| {
-                p.complete_at(quorum, settled).is_some_and(|t| now >= t).then_some(p.lease_epoch)
+                p.complete_at(quorum, memory.settled).is_some_and(|t| now >= t).then_some(p.lease_epoch)
             }),
         };
         let nodes = state.nodes.keys().map(|&id| (id, health(id))).collect();
@@ -225,10 +228,9 @@ impl Memory {
     }
 
     /// The next moment at which a proof completes by the passing of time.
-    fn next_proof(&self, quorum: &Quorum, timing: &Timing) -> Option<BootTime> {
-        let settled = self.membership.map(|(_, seen)| seen.after(membership_settles_after(timing)))?;
+    fn next_proof(&self, quorum: &Quorum) -> Option<BootTime> {
         let now = clock::now();
-        self.proofs.values().filter_map(|p| p.complete_at(quorum, settled)).filter(|&t| t > now).min()
+        self.proofs.values().filter_map(|p| p.complete_at(quorum, self.settled)).filter(|&t| t > now).min()
     }
 
     fn expired_failures(&mut self, state: &ClusterState, now: BootTime) -> BTreeSet<(Tag, NodeId)> {

@@ -66,7 +66,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(reason) = datapath.unguarded()
         && !config.witness
     {
-        events.warn(About::default(), "datapath.unguarded", format!("the kernel does not guard the lease: {reason}"));
+        events.warn(
+            About::default(),
+            "datapath.unguarded",
+            format!("the kernel does not guard the lease: {reason}"),
+        );
     }
     let keeper = Arc::new(Gatekeeper::new(datapath.clone())?);
     let interfaces =
@@ -119,8 +123,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 }
 
 fn make_dir(dir: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(dir)
-        .with_context(|| format!("cannot make the directory {}: run vipd as root, or choose another", dir.display()))
+    fs::create_dir_all(dir).with_context(|| {
+        format!("cannot make the directory {}: run vipd as root, or choose another", dir.display())
+    })
 }
 
 /// One daemon a run directory: two would fight over the same addresses.
@@ -138,7 +143,10 @@ fn lock(run_dir: &Path) -> anyhow::Result<Flock<File>> {
 
 fn open_datapath(config: &config::NodeConfig) -> Arc<dyn Datapath> {
     if config.witness && config.datapath.mode == DatapathMode::Auto {
-        return Arc::new(MemoryDatapath::new(config.datapath.max_vips, "a witness holds no addresses".into()));
+        return Arc::new(MemoryDatapath::new(
+            config.datapath.max_vips,
+            "a witness holds no addresses".into(),
+        ));
     }
     datapath::open(&config.datapath)
 }

@@ -118,7 +118,7 @@ mod tests {
         ) {
             let mut bytes = file(&bodies);
             let first = HEADER + bodies[0].len();
-            bytes[at.index(first)] ^= 1 << bit;
+            bytes[at.index(first)] ^= 1_u8 << bit;
             if bodies.len() > 1 {
                 prop_assert!(matches!(take(&bytes), Taken::Damaged(_)));
             } else {

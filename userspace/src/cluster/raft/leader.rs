@@ -86,9 +86,10 @@ impl Leader {
         let mut leadership = self.leadership();
         let mut doubtful = false;
         let mut hint: Option<Contact> = None;
-        let mut reason = String::from("no leader is known");
+        let mut hops = 0;
         loop {
             self.sound()?;
+            let reason;
             let leader = leadership.borrow_and_update().leader;
             let to = hint.take().or_else(|| leader.and_then(|node| self.0.peers.contact(node)));
             match to {
@@ -97,7 +98,9 @@ impl Leader {
                 Some(to) => match self.send(&to, &request, deadline).await {
                     Ok(PeerAnswer::NotLeader { leader }) => {
                         reason = format!("node {} no longer leads", to.node);
-                        hint = leader.filter(|l| *l != to);
+                        // Two that take one another for the leader must not keep us running.
+                        hops += 1;
+                        hint = leader.filter(|l| *l != to && hops % 4 != 0);
                     }
                     Ok(PeerAnswer::Failed { reason: why }) => reason = why,
                     Ok(answer) => return Ok(Asked { answer, doubtful }),

@@ -238,3 +238,6 @@ impl RaftLogStorage<Types> for Log {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

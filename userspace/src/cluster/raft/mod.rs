@@ -9,6 +9,8 @@ mod network;
 mod segments;
 mod serve;
 mod store;
+#[cfg(test)]
+pub(crate) mod testing;
 mod types;
 
 pub use store::{OpenOptions, RaftStore};

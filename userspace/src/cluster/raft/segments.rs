@@ -17,6 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -59,6 +60,8 @@ pub(crate) struct Segments {
     /// The last segment, and its length.
     file: Option<(File, u64)>,
     limit: u64,
+    /// Until the last write is done, nobody else may use the directory.
+    _lock: Flock<File>,
     /// A write failed: what is on disk behind the last good frame is unknown, so nothing may follow.
     broken: bool,
 }
@@ -76,12 +79,14 @@ pub(crate) struct Found {
 impl Segments {
     pub(crate) fn open(dir: &Path) -> Result<(Self, Found), DiskError> {
         durable::make_dir(dir)?;
+        let lock = lock(dir)?;
         let mut found = Found { purged: read_purged(dir)?, ..Found::default() };
         let mut segments = Self {
             dir: dir.to_owned(),
             segments: VecDeque::new(),
             file: None,
             limit: SEGMENT_BYTES,
+            _lock: lock,
             broken: false,
         };
         let numbers = list(dir)?;
@@ -174,6 +179,22 @@ impl Segments {
         self.segments.push_back(Segment { path, number, highest: 0 });
         Ok(())
     }
+}
+
+fn lock(dir: &Path) -> Result<Flock<File>, DiskError> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .map_err(DiskError::io("create", &path))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+        DiskError::io("lock", &path)(std::io::Error::other(
+            "another vipd uses this state directory: stop it first",
+        ))
+    })
 }
 
 fn path(dir: &Path, number: u64) -> PathBuf {
