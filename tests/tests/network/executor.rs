@@ -48,7 +48,7 @@ struct Recorder {
 }
 
 impl Gates for Recorder {
-    fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), DatapathError> {
+    fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), vipd::act::gatekeeper::GateError> {
         if !self.programmed.lock().unwrap().contains_key(&address) {
             return Err(DatapathError::NotProgrammed(address));
         }
