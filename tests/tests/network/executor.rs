@@ -50,7 +50,7 @@ struct Recorder {
 impl Gates for Recorder {
     fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), vipd::act::gatekeeper::GateError> {
         if !self.programmed.lock().unwrap().contains_key(&address) {
-            return Err(DatapathError::NotProgrammed(address));
+            return Err(DatapathError::NotProgrammed(address).into());
         }
         self.open.lock().unwrap().insert(address, epoch);
         Ok(())
