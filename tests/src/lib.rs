@@ -3,7 +3,9 @@
 pub mod capture;
 pub mod frames;
 pub mod interrupt;
+pub mod keepalived;
 pub mod lab;
 pub mod netns;
 pub mod prober;
+pub mod table;
 pub mod timeline;

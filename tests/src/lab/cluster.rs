@@ -1,12 +1,15 @@
 //! What an operator does with the lab's hosts, through the real CLI.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use anyhow::{Context, Result, ensure};
 use vipd::{api::ResourceStatus, model::Standing};
 
 use super::{Host, Lab, PATIENCE};
-use crate::timeline::Moment;
+use crate::{interrupt, timeline::Moment};
+
+/// Orders given side by side when there are many: each waits for the duplicate check.
+const AT_ONCE: usize = 16;
 
 /// An IP resource to be created.
 #[derive(Clone, Debug)]
@@ -69,6 +72,44 @@ impl Lab {
             host.vipctl(&extend)?.done().map_err(|e| self.explain(e))?;
         }
         self.wait_in_service(new.tag, new.on)
+    }
+
+    /// Creates many resources at once, tag and address with its prefix length each, extended to all
+    /// hosts, and waits until all are in service where they were created.
+    pub fn create_many(&self, on: usize, resources: &[(String, String)]) -> Result<()> {
+        let host = &self.hosts[on];
+        let share = resources.len().div_ceil(AT_ONCE).max(1);
+        let create = |(tag, address): &(String, String)| -> Result<()> {
+            interrupt::check()?;
+            let create = ["create", "ip", address, "--dev", "eth0", "--tag", tag];
+            host.vipctl(&[&create[..], &["--extend-to", "all", "--no-wait"]].concat())?.done().map(drop)
+        };
+        let create = &create;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = resources
+                .chunks(share)
+                .map(|chunk| scope.spawn(move || chunk.iter().try_for_each(create)))
+                .collect();
+            let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            threads.into_iter().try_for_each(join)
+        })
+        .map_err(|e| self.explain(e))?;
+        let wanted: BTreeSet<&str> = resources.iter().map(|(tag, _)| tag.as_str()).collect();
+        let what = format!("{} resources are in service on {}", wanted.len(), host.name());
+        self.wait(PATIENCE, &what, || {
+            let status = host.status()?;
+            let there = status.resources.iter().filter(|r| {
+                wanted.contains(r.tag.to_string().as_str())
+                    && r.state == "ISP"
+                    && r.owner.as_deref() == Some(host.name())
+            });
+            let count = there.count();
+            ensure!(count == wanted.len(), "{count} are");
+            Ok(())
+        })
     }
 
     /// The resource as a host sees it.

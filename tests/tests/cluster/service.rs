@@ -55,7 +55,11 @@ fn restore_and_remove_step_by_step() -> Result<()> {
 
     // The ordinary tools of a client.
     let client = lab.segment.client();
-    netns::run(client.command("arping").args(["-c", "2", "-w", "5", "-I", "eth0", "10.77.0.50"]))?;
+    // Its exit status compares answers with questions, and here the prober asks as well.
+    let asked = client.command("arping").args(["-c", "2", "-w", "5", "-I", "eth0", "10.77.0.50"]).output()?;
+    let answer = format!("reply from 10.77.0.50 [{}]", lab.host(0).mac()).to_lowercase();
+    let said = String::from_utf8_lossy(&asked.stdout).to_lowercase();
+    ensure!(said.contains(&answer), "'{answer}' is not in: {said}");
     netns::run(client.command("ndisc6").args(["-1", "-w", "5000", "fd77::50", "eth0"]))?;
     for address in ["10.77.0.50", "fd77::50"] {
         netns::run(client.command("ping").args(["-c", "2", "-i", "0.2", "-W", "5", address]))?;
