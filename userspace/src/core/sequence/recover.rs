@@ -14,8 +14,8 @@ use super::{Context, Failure, Input, Remove, Restore, Step, log::Log};
 #[derive(Clone, Debug)]
 enum State {
     Begin,
-    Removing(Remove),
-    Restoring(Restore),
+    Removing(Box<Remove>),
+    Restoring(Box<Restore>),
     Ended,
 }
 
@@ -59,12 +59,12 @@ impl Recover {
             return self.log.fail("recover.physical", Failure { reason, silent: false });
         }
         self.log.say("recover.remove", format!("take {address} from {device} to bring it up again"));
-        let mut remove = Remove::new(self.context.clone());
+        let mut remove = Box::new(Remove::new(self.context.clone()));
         let step = remove.step(Input::Start);
         self.removing(remove, step)
     }
 
-    fn removing(&mut self, remove: Remove, step: Step) -> Step {
+    fn removing(&mut self, remove: Box<Remove>, step: Step) -> Step {
         match step {
             Step::Do { command, notes } => {
                 self.state = State::Removing(remove);
@@ -75,7 +75,7 @@ impl Recover {
                 self.log.extend(notes);
                 let Context { address, device, .. } = &self.context;
                 self.log.say("recover.restore", format!("bring {address} up on {device} again"));
-                let mut restore = Restore::new(self.context.clone());
+                let mut restore = Box::new(Restore::new(self.context.clone()));
                 let step = restore.step(Input::Start);
                 self.restoring(restore, step)
             }
@@ -83,7 +83,7 @@ impl Recover {
         }
     }
 
-    fn restoring(&mut self, restore: Restore, step: Step) -> Step {
+    fn restoring(&mut self, restore: Box<Restore>, step: Step) -> Step {
         match step {
             Step::Do { command, notes } => {
                 self.state = State::Restoring(restore);

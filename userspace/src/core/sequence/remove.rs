@@ -26,18 +26,19 @@ enum State {
     Address {
         device: String,
     },
-    HostRoute {
-        left: Vec<String>,
-    },
-    RouteCache {
-        left: Vec<String>,
-    },
+    HostRoute(Leftover),
+    RouteCache(Leftover),
     /// Makes sure that the datapath knows what could not be removed: its closed gate only counts then.
-    Silence {
-        left: Vec<String>,
-    },
+    Silence(Leftover),
     Unprogram,
     Ended,
+}
+
+/// What could not be removed, and from where.
+#[derive(Clone, Debug)]
+struct Leftover {
+    device: String,
+    reasons: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,9 +63,9 @@ impl Remove {
             State::Gate => self.gate(input.effect()),
             State::Presence => self.presence(input.effect()),
             State::Address { device } => self.address(input.effect(), device),
-            State::HostRoute { left } => self.host_route(input.effect(), left),
-            State::RouteCache { left } => self.route_cache(input.effect(), left),
-            State::Silence { left } => self.silence(input.effect(), &left),
+            State::HostRoute(left) => self.host_route(input.effect(), left),
+            State::RouteCache(left) => self.route_cache(input.effect(), left),
+            State::Silence(left) => self.silence(input.effect(), &left),
             State::Unprogram => self.unprogram(input.effect()),
             State::Ended => self.log.ended("remove.failed"),
         }
@@ -138,39 +139,39 @@ impl Remove {
 
     fn address(&mut self, effect: Effect, device: String) -> Step {
         let ip = self.context.ip();
-        let mut left = Vec::new();
+        let mut left = Leftover { device: device.clone(), reasons: Vec::new() };
         if let Err(reason) = answer::done(effect) {
-            left.push(format!("the address could not be deleted from {device}: {reason}"));
+            left.reasons.push(format!("the address could not be deleted from {device}: {reason}"));
         }
-        self.state = State::HostRoute { left };
+        self.state = State::HostRoute(left);
         let message = format!("delete the host route of {ip}, if it was left behind");
         self.log.run(Command::DeleteHostRoute { address: ip, device }, "remove.host-route", message)
     }
 
-    fn host_route(&mut self, effect: Effect, mut left: Vec<String>) -> Step {
+    fn host_route(&mut self, effect: Effect, mut left: Leftover) -> Step {
         if let Err(reason) = answer::done(effect) {
-            left.push(format!("its host route could not be deleted: {reason}"));
+            left.reasons.push(format!("its host route could not be deleted: {reason}"));
         }
-        self.state = State::RouteCache { left };
+        self.state = State::RouteCache(left);
         self.log.run(Command::FlushRouteCache, "remove.route-cache", "flush the route cache")
     }
 
-    fn route_cache(&mut self, effect: Effect, left: Vec<String>) -> Step {
+    fn route_cache(&mut self, effect: Effect, left: Leftover) -> Step {
         if let Err(reason) = answer::done(effect) {
             // Stale routes of this host's own connections: no reason to call the address in service.
             self.log.say("remove.route-cache-failed", format!("the route cache was not flushed: {reason}"));
         }
-        if left.is_empty() {
+        if left.reasons.is_empty() {
             return self.take_out();
         }
-        let (address, device) = (self.context.ip(), self.context.device.clone());
-        self.state = State::Silence { left };
+        let (address, device) = (self.context.ip(), left.device.clone());
+        self.state = State::Silence(left);
         let message = format!("{address} is still here: make sure that the datapath keeps the kernel silent");
         self.log.run(Command::Program { address, device }, "remove.silence", message)
     }
 
-    fn silence(&mut self, effect: Effect, left: &[String]) -> Step {
-        let (address, left) = (self.context.address, left.join("; "));
+    fn silence(&mut self, effect: Effect, left: &Leftover) -> Step {
+        let (address, left) = (self.context.address, left.reasons.join("; "));
         let outcome = answer::done(effect);
         let silent = outcome.is_ok();
         let guard = match outcome {

@@ -65,9 +65,11 @@ enum State {
 /// Where the address is, as far as this run knows; decides what a failure undoes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whereabouts {
-    /// Not looked yet, or found where this sequence does not reach.
+    /// Not looked yet, or could not look.
     Unknown,
     Absent,
+    /// On this host, but where this sequence does not reach: left as it is.
+    Elsewhere,
     /// Added now, or a leftover of vipd's own.
     Ours,
     /// Put there by somebody else; kept, and silent behind its gate.
@@ -255,13 +257,16 @@ impl Restore {
                 self.log.say("restore.present", format!("{address} is on {device} already, added by {by}"));
                 self.program()
             }
-            Ok(Presence::Misplaced { device: other, prefix_len }) => self.fail(format!(
+            Ok(Presence::Misplaced { device: other, prefix_len }) => {
+                self.whereabouts = Whereabouts::Elsewhere;
+                self.fail(format!(
                 "{} is on {other} with prefix length {prefix_len} already, not on {device} with {}: remove it there \
                  ('ip address del {}/{prefix_len} dev {other}') or change the resource",
                 address.addr(),
                 address.prefix_len(),
                 address.addr()
-            )),
+            ))
+            }
             Err(reason) => self.fail(format!("cannot look for {address} on {device}: {reason}")),
         }
     }
@@ -309,7 +314,7 @@ impl Restore {
         self.programmed = true;
         match self.whereabouts {
             Whereabouts::Ours | Whereabouts::Foreign => self.open(),
-            Whereabouts::Absent | Whereabouts::Unknown => {
+            Whereabouts::Absent | Whereabouts::Elsewhere | Whereabouts::Unknown => {
                 self.state = State::Address;
                 let message = format!("add {address} to {device}");
                 self.log.run(Command::AddAddress { address, device }, "restore.address", message)
@@ -380,6 +385,7 @@ impl Restore {
     }
 
     fn missing(&mut self) -> Step {
+        self.whereabouts = Whereabouts::Absent;
         let device = &self.context.device;
         let reason = format!(
             "there is no interface {device} on this host: create it, or name another ('vipctl set TAG devices=...')"

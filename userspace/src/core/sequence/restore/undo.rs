@@ -2,15 +2,18 @@
 
 use super::{Whereabouts, answer};
 use crate::core::{
-    command::{Command, Effect},
+    command::{Command, Effect, Presence},
     sequence::{Context, Failure, log::Log},
 };
 
 /// ```text
-///  Gate --absent-------------------------------> Program --> undone
+///  Gate --not looked--> Look --not known--> undone
+///    |                    | known
+///    |<-------------------+
+///    |--absent-------------------------------> Program --> undone
 ///    |--ours, or foreign and not programmed--> Address --gone--> Program
 ///    |                                           +--still there--> undone (programmed, gate closed)
-///    +--foreign and programmed, or unknown--> undone (gate closed)
+///    +--foreign and programmed, or elsewhere--> undone (gate closed)
 /// ```
 ///
 /// The gate is closed even if this run never opened it: the address may be in service from before.
@@ -28,6 +31,7 @@ pub(super) struct Undo {
 #[derive(Clone, Copy, Debug)]
 enum At {
     Gate,
+    Look,
     Address,
     Program,
 }
@@ -53,16 +57,31 @@ impl Undo {
     }
 
     pub(super) fn step(mut self, effect: Effect, context: &Context, log: &mut Log) -> Next {
-        let outcome = answer::done(effect);
         match self.at {
             At::Gate => {
-                match outcome {
+                match answer::done(effect) {
                     Ok(()) => self.silent = true,
                     Err(why) => self.also(&format!("its gate cannot be closed: {why}")),
                 }
                 self.after_gate(context, log)
             }
-            At::Address => match outcome {
+            At::Look => match answer::presence(effect) {
+                Ok(presence) => {
+                    self.whereabouts = match presence {
+                        Presence::Absent => Whereabouts::Absent,
+                        Presence::Present { ours: true } => Whereabouts::Ours,
+                        Presence::Present { ours: false } => Whereabouts::Foreign,
+                        Presence::Misplaced { .. } => Whereabouts::Elsewhere,
+                    };
+                    self.after_gate(context, log)
+                }
+                Err(why) => {
+                    self.also(&format!("nobody knows whether it is on {}: {why}", context.device));
+                    self.silent = false;
+                    self.undone()
+                }
+            },
+            At::Address => match answer::done(effect) {
                 Ok(()) => self.unprogram(context, log),
                 Err(why) => {
                     let what = format!("it cannot be deleted from {}: {why}", context.device);
@@ -73,7 +92,7 @@ impl Undo {
                 }
             },
             At::Program => {
-                match outcome {
+                match answer::done(effect) {
                     // Out of the maps, and no address: nothing is left that could answer.
                     Ok(()) => self.silent = true,
                     Err(why) => self.also(&format!("it cannot be taken out of the datapath: {why}")),
@@ -86,7 +105,13 @@ impl Undo {
     fn after_gate(mut self, context: &Context, log: &mut Log) -> Next {
         let (address, device) = (context.address, &context.device);
         match (self.whereabouts, self.programmed) {
-            (Whereabouts::Unknown, true | false) | (Whereabouts::Foreign, true) => self.undone(),
+            (Whereabouts::Unknown, true | false) => {
+                log.say("restore.undo-look", format!("is {address} on {device}"));
+                self.at = At::Look;
+                let command = Command::ReadAddress { address, device: device.clone() };
+                Next::Run(self, command)
+            }
+            (Whereabouts::Elsewhere, true | false) | (Whereabouts::Foreign, true) => self.undone(),
             (Whereabouts::Absent, true | false) => self.unprogram(context, log),
             (Whereabouts::Ours, true | false) | (Whereabouts::Foreign, false) => {
                 log.say("restore.undo-address", format!("delete {address} from {device}"));

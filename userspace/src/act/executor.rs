@@ -1,0 +1,319 @@
+//! Performs the commands of the sequences, one effect each. No decisions here.
+
+use std::{
+    collections::HashMap,
+    fmt::Display,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+use super::{
+    address::PROTOCOL,
+    datapath::{Datapath, DatapathError},
+    gatekeeper::GateError,
+};
+use crate::{
+    core::command::{Command, Effect, LinkState, Presence},
+    model::Epoch,
+    observe::{
+        network::{Link, Network, NetworkError},
+        ping::{Ping, Reply},
+        probe::Prober,
+        shared::{Freshness, Shared},
+    },
+};
+
+/// How long a connectivity check waits for others of the same subnet to join it.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// An answer from the network this old still says that the network answers. Checks of hundreds of VIPs
+/// that are spread over time would otherwise ask more often than peers answer (row DP-4: 50 a second).
+const CONNECTIVITY_AGE: Duration = Duration::from_secs(1);
+
+/// More kinds of shared work than this are forgotten when nobody uses them.
+const SHARED_KEPT: usize = 256;
+
+/// Opens and closes the gates of this node's datapath. Quick map operations, never awaiting.
+pub trait Gates: Send + Sync {
+    /// Allows answers for the address, under the lease that the grant belongs to.
+    fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), GateError>;
+
+    /// No error when the address is unknown.
+    fn close(&self, address: IpAddr) -> Result<(), DatapathError>;
+}
+
+/// Shared by all sequences of the node; cheap to clone. Work that several sequences want at the same
+/// time and that does not depend on which of them asks is done once.
+#[derive(Clone)]
+pub struct Executor {
+    network: Network,
+    datapath: Arc<dyn Datapath>,
+    gates: Arc<dyn Gates>,
+    /// How long a duplicate of an address is waited for.
+    duplicate_wait: Duration,
+    prober: Prober,
+    connectivity: Sharing<Reach>,
+    neighbours: Sharing<String>,
+}
+
+/// What a connectivity check is about, whoever asks: the source is not part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Reach {
+    List { device: String, targets: Vec<IpAddr>, tries: u32, wait: Duration },
+    Subnet { device: String, subnet: IpNet, tries: u32, wait: Duration },
+}
+
+impl Executor {
+    pub fn new(
+        network: Network,
+        datapath: Arc<dyn Datapath>,
+        gates: Arc<dyn Gates>,
+        duplicate_wait: Duration,
+    ) -> Self {
+        Self {
+            network,
+            datapath,
+            gates,
+            duplicate_wait,
+            prober: Prober::default(),
+            connectivity: Sharing::default(),
+            neighbours: Sharing::default(),
+        }
+    }
+
+    /// The same executor, sharing the same work, with the gates of one grant.
+    pub fn with_gates(&self, gates: Arc<dyn Gates>) -> Self {
+        Self { gates, ..self.clone() }
+    }
+
+    /// Performs one command. Every failure is an [`Effect::Failed`] with a sentence for an operator.
+    pub async fn perform(&self, command: &Command) -> Effect {
+        match command {
+            Command::ReadLink { device } => self.read_link(device).await,
+            Command::SetLink { device, up } => match self.network.link(device).await {
+                Ok(link) => done(self.network.set_link(&link, *up).await),
+                Err(error) => failed(&error),
+            },
+            Command::Wait { duration } => {
+                tokio::time::sleep(*duration).await;
+                Effect::Done
+            }
+            Command::ReadAddress { address, device } => {
+                self.presence(*address, device).await.map_or_else(|e| failed(&e), Effect::Presence)
+            }
+            Command::ProbeDuplicate { address, device } => self.probe(*address, device).await,
+            Command::Program { address, device } => match self.network.link(device).await {
+                Ok(link) => done(self.datapath.program(*address, link.index)),
+                Err(error) => failed(&error),
+            },
+            Command::Unprogram { address } => done(self.datapath.unprogram(*address)),
+            Command::OpenGate { address, epoch } => done(self.gates.open(*address, *epoch)),
+            Command::CloseGate { address } => done(self.gates.close(*address)),
+            Command::AddAddress { address, device } => match self.network.link(device).await {
+                Ok(link) => done(self.network.add_address(&link, *address).await),
+                Err(error) => failed(&error),
+            },
+            Command::DeleteAddress { address, device } => match self.link_if_any(device).await {
+                Ok(Some(link)) => done(self.network.delete_address(&link, *address).await),
+                Ok(None) => Effect::Done,
+                Err(error) => failed(&error),
+            },
+            Command::DeleteHostRoute { address, device } => match self.link_if_any(device).await {
+                Ok(Some(link)) => done(self.network.delete_host_route(&link, *address).await),
+                Ok(None) => Effect::Done,
+                Err(error) => failed(&error),
+            },
+            Command::FlushRouteCache => done(self.network.flush_route_cache().await),
+            Command::FlushNeighbours { device } => {
+                let flush = || async { self.flush_neighbours(device).await };
+                self.neighbours.of(device).get(flush).await
+            }
+            Command::Announce { address, device } => match self.network.link(device).await {
+                Ok(link) => done(self.network.announce(&link, &[*address])),
+                Err(error) => failed(&error),
+            },
+            Command::PingList { source, device, targets, tries, wait } => {
+                let (device, targets) = (device.clone(), targets.clone());
+                let reach = Reach::List { device, targets, tries: *tries, wait: *wait };
+                self.check(reach, *source).await
+            }
+            Command::BroadcastPing { source, device, tries, wait } => {
+                let (device, subnet) = (device.clone(), source.trunc());
+                let reach = Reach::Subnet { device, subnet, tries: *tries, wait: *wait };
+                self.check(reach, source.addr()).await
+            }
+        }
+    }
+
+    async fn read_link(&self, device: &str) -> Effect {
+        match self.link_if_any(device).await {
+            Ok(None) => Effect::Link(LinkState::Missing),
+            Ok(Some(link)) if !link.admin_up => Effect::Link(LinkState::Down),
+            Ok(Some(link)) if !link.carrier => Effect::Link(LinkState::NoCarrier),
+            Ok(Some(_)) => Effect::Link(LinkState::Up),
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// For commands that have nothing to do on an interface that is gone.
+    async fn link_if_any(&self, device: &str) -> Result<Option<Link>, NetworkError> {
+        match self.network.link(device).await {
+            Ok(link) => Ok(Some(link)),
+            Err(NetworkError::NoDevice(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn presence(&self, address: IpNet, device: &str) -> Result<Presence, NetworkError> {
+        let index = self.link_if_any(device).await?.map(|link| link.index);
+        let there = self.network.snapshot().await?;
+        let mut elsewhere = None;
+        for assigned in there.find(address.addr()) {
+            if Some(assigned.index) == index && assigned.address.prefix_len() == address.prefix_len() {
+                return Ok(Presence::Present { ours: assigned.protocol == Some(PROTOCOL) });
+            }
+            elsewhere = Some(assigned);
+        }
+        let Some(assigned) = elsewhere else { return Ok(Presence::Absent) };
+        let links = self.network.links().await?;
+        let name = links.into_iter().find(|link| link.index == assigned.index).map(|link| link.name);
+        Ok(Presence::Misplaced {
+            device: name.unwrap_or_else(|| format!("interface number {}", assigned.index)),
+            prefix_len: assigned.address.prefix_len(),
+        })
+    }
+
+    async fn probe(&self, address: IpAddr, device: &str) -> Effect {
+        let claims = match self.network.link(device).await {
+            Ok(link) => self.prober.claims(&link, address, self.duplicate_wait).await,
+            Err(error) => Err(error),
+        };
+        match claims {
+            Ok(claims) => Effect::Claims(claims.into_iter().map(mac_text).collect()),
+            Err(error) => failed(&error),
+        }
+    }
+
+    async fn flush_neighbours(&self, device: &str) -> Effect {
+        match self.link_if_any(device).await {
+            Ok(Some(link)) => done(self.network.flush_neighbours(&link).await),
+            Ok(None) => Effect::Done,
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Answers of a run that another VIP began are taken over. That nobody answered is believed only of
+    /// a run that began after this question; a run that failed, perhaps because of the other VIP's own
+    /// address, says nothing.
+    async fn check(&self, reach: Reach, source: IpAddr) -> Effect {
+        let acceptable = |effect: &Effect, freshness| match (effect, freshness) {
+            (Effect::Answers(_), Freshness::After) => true,
+            (Effect::Answers(who), Freshness::Before(age)) => !who.is_empty() && age <= CONNECTIVITY_AGE,
+            _ => false,
+        };
+        let run = || async { self.reach(&reach, source).await };
+        self.connectivity.of(&reach).get_if(acceptable, run).await
+    }
+
+    async fn reach(&self, reach: &Reach, source: IpAddr) -> Effect {
+        let ping = |device: &String, tries, wait, exclude| Ping {
+            source: Some(source),
+            device: Some(device.clone()),
+            tries,
+            wait,
+            exclude,
+            first_only: true,
+        };
+        let replies = match reach {
+            Reach::List { device, targets, tries, wait } => match self.network.snapshot().await {
+                Ok(own) => {
+                    let own = targets.iter().copied().filter(|t| own.contains(*t)).collect();
+                    ping(device, *tries, *wait, own).targets(targets).await
+                }
+                Err(error) => Err(error),
+            },
+            Reach::Subnet { device, subnet, tries, wait } => {
+                ping(device, *tries, *wait, Vec::new()).broadcast(*subnet).await
+            }
+        };
+        match replies {
+            Ok(replies) => Effect::Answers(distinct(replies)),
+            Err(error) => failed(&error),
+        }
+    }
+}
+
+fn distinct(replies: Vec<Reply>) -> Vec<IpAddr> {
+    let mut who: Vec<_> = replies.into_iter().map(|reply| reply.from).collect();
+    who.sort_unstable();
+    who.dedup();
+    who
+}
+
+fn done<E: Display>(result: Result<(), E>) -> Effect {
+    match result {
+        Ok(()) => Effect::Done,
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &impl Display) -> Effect {
+    Effect::Failed(error.to_string())
+}
+
+/// As `ip link` writes it.
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+/// Shared work by what it is about.
+struct Sharing<K>(Arc<Mutex<HashMap<K, Arc<Shared<Effect>>>>>);
+
+impl<K> Clone for Sharing<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K> Default for Sharing<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash> Sharing<K> {
+    fn of(&self, key: &K) -> Arc<Shared<Effect>> {
+        // The map is whole even when a thread panicked meanwhile.
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.len() >= SHARED_KEPT {
+            map.retain(|_, shared| Arc::strong_count(shared) > 1);
+        }
+        let shared = map.entry(key.clone()).or_insert_with(|| Arc::new(Shared::gathering(GATHER)));
+        Arc::clone(shared)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_layer_addresses_are_written_as_usual() {
+        assert_eq!(mac_text([0, 1, 0xab, 3, 4, 0xff]), "00:01:ab:03:04:ff");
+    }
+
+    #[test]
+    fn work_is_shared_by_its_key_and_forgotten_when_unused() {
+        let sharing = Sharing::<u32>::default();
+        let first = sharing.of(&0);
+        assert!(Arc::ptr_eq(&first, &sharing.of(&0)));
+        for key in 1..2 * SHARED_KEPT as u32 {
+            sharing.of(&key);
+        }
+        assert!(Arc::ptr_eq(&first, &sharing.of(&0)));
+        assert!(sharing.0.lock().unwrap().len() <= SHARED_KEPT + 1);
+    }
+}

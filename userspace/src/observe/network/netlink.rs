@@ -1,0 +1,89 @@
+//! Requests to rtnetlink whose end is proven: an acknowledgement or the end of a dump was seen.
+
+use std::{io, sync::Arc};
+
+use futures::StreamExt;
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use tokio::sync::Mutex;
+
+/// How often a dump is begun anew when the kernel says that what it dumped changed meanwhile.
+const DUMP_ATTEMPTS: u32 = 20;
+
+/// A socket for requests; cheap to clone. It is served by a task that ends with the last clone.
+#[derive(Clone)]
+pub(crate) struct Netlink {
+    handle: rtnetlink::Handle,
+    /// The kernel refuses a second dump on the same socket with EBUSY while one is running.
+    dumping: Arc<Mutex<()>>,
+}
+
+impl Netlink {
+    /// In the network namespace of the calling thread; needs a tokio runtime.
+    pub(crate) fn open() -> io::Result<Self> {
+        // Strict checking makes the kernel obey the filters of dumps (Linux 4.20).
+        let (mut connection, handle, _) =
+            rtnetlink::new_connection_with_strict_check().or_else(|_| rtnetlink::new_connection())?;
+        connection.set_forward_ack(true);
+        connection.set_forward_done(true);
+        tokio::spawn(connection);
+        Ok(Self { handle, dumping: Arc::default() })
+    }
+
+    /// Asks for a change and waits until the kernel has confirmed it. The error is the kernel's errno.
+    pub(crate) async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.request(message, NLM_F_ACK | flags).await?;
+        Ok(())
+    }
+
+    /// Asks for one object; the error is the kernel's errno (ENODEV, ESRCH ... when there is none).
+    pub(crate) async fn get(&self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        Ok(self.request(message, NLM_F_ACK).await?.found)
+    }
+
+    /// All objects that pass the filters in `message`, as they were at one moment.
+    pub(crate) async fn dump(&self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
+        let _alone = self.dumping.lock().await;
+        for _ in 0..DUMP_ATTEMPTS {
+            let answer = self.request(message.clone(), NLM_F_DUMP).await?;
+            if !answer.interrupted {
+                return Ok(answer.found);
+            }
+            tokio::task::yield_now().await;
+        }
+        Err(io::Error::other(format!("it changed during each of {DUMP_ATTEMPTS} attempts to read it")))
+    }
+
+    async fn request(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Answer> {
+        let gone = || io::Error::new(io::ErrorKind::NotConnected, "the netlink socket is closed");
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        let mut responses = self.handle.clone().request(request).map_err(|_| gone())?;
+        let mut answer = Answer { found: Vec::new(), interrupted: false };
+        while let Some(response) = responses.next().await {
+            answer.interrupted |= response.header.flags & NLM_F_DUMP_INTR != 0;
+            match response.payload {
+                NetlinkPayload::InnerMessage(found) => answer.found.push(found),
+                NetlinkPayload::Error(error) => {
+                    return if error.code.is_some() { Err(error.to_io()) } else { Ok(answer) };
+                }
+                NetlinkPayload::Done(done) => {
+                    return if done.code < 0 {
+                        Err(io::Error::from_raw_os_error(-done.code))
+                    } else {
+                        Ok(answer)
+                    };
+                }
+                _ => return Err(io::Error::other("the kernel sent an answer of an unknown type")),
+            }
+        }
+        Err(gone())
+    }
+}
+
+struct Answer {
+    found: Vec<RouteNetlinkMessage>,
+    interrupted: bool,
+}
