@@ -48,6 +48,9 @@ pub struct Ping {
     /// Address to ping from
     #[arg(short = 'I', value_name = "SOURCE")]
     source: Option<IpAddr>,
+    /// Interface to ping on; link-local addresses need it [default: the routing table's]
+    #[arg(long = "dev", value_name = "IF")]
+    device: Option<String>,
     /// Answers from these do not count
     #[arg(short = 'z', value_name = "EXCLUDE", value_delimiter = ',')]
     exclude: Vec<IpAddr>,
@@ -83,7 +86,7 @@ impl Ping {
         let tries = self.count.unwrap_or(if self.broadcast { 1 } else { DEFAULT_TRIES });
         let mut ping = ping::Ping {
             source: self.source,
-            device: None,
+            device: self.device.clone(),
             tries,
             wait: self.wait.map_or(Duration::from_secs(1), |w| w / tries),
             exclude: self.exclude.clone(),
@@ -95,7 +98,7 @@ impl Ping {
         let network = Network::open().map_err(failed)?;
         let assigned = network.addresses().await.map_err(failed)?;
         let (subnet, index) = subnet(&self.address, self.source, &assigned)?;
-        if let Some(index) = index {
+        if let (Some(index), None) = (index, &ping.device) {
             let links = network.links().await.map_err(failed)?;
             ping.device = links.into_iter().find(|l| l.index == index).map(|l| l.name);
         }

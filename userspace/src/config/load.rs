@@ -207,6 +207,24 @@ mod tests {
     fn the_example_shipped_is_good() {
         let example = include_str!("../../../deploy/node.toml");
         parse(Path::new("node.toml"), example).unwrap();
+        // What is commented out is right as well, and is what holds without it.
+        let setting = |l: &&str| l.starts_with("# [") || l.contains(" = ");
+        let full: String = example
+            .lines()
+            .filter(setting)
+            .filter(|l| !l.starts_with("# paths"))
+            .map(|l| format!("{}\n", l.trim_start_matches("# ")))
+            .collect();
+        let config = parse(Path::new("node.toml"), &full).unwrap();
+        let least = parse(Path::new("node.toml"), example).unwrap();
+        assert_eq!(config.control_group.as_deref(), Some("vipd"));
+        assert_eq!(config.interface["eth0"], crate::config::InterfaceConfig::default());
+        let expected = NodeConfig {
+            control_group: config.control_group.clone(),
+            interface: config.interface.clone(),
+            ..least
+        };
+        assert_eq!(config, expected);
     }
 
     #[test]

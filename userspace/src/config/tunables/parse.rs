@@ -191,6 +191,21 @@ mod tests {
     }
 
     #[test]
+    fn the_example_and_the_documentation_say_what_holds() {
+        let example = include_str!("../../../../deploy/vipd.default");
+        assert_eq!(parse(example), (Tunables::default(), vec![]));
+        let settings: Vec<String> =
+            example.lines().filter(|l| l.contains('=')).map(|l| l.trim_start_matches('#').into()).collect();
+        let pairs: Vec<String> =
+            Tunables::default().pairs().iter().map(|(n, v)| format!("{n}={v}")).collect();
+        assert_eq!(settings, pairs);
+        let table = include_str!("../../../../docs/tunables.md");
+        for (name, value) in Tunables::default().pairs() {
+            assert!(table.contains(&format!("| `{name}` | {value} |")), "{name}");
+        }
+    }
+
+    #[test]
     fn what_is_shown_can_be_read_back() {
         let text: String = Tunables::default().pairs().iter().map(|(n, v)| format!("{n}={v}\n")).collect();
         assert_eq!(parse(&text), (Tunables::default(), vec![]));
