@@ -3,6 +3,7 @@
 
 use std::{
     fs::File,
+    io::Write,
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Command, Output},
@@ -81,6 +82,14 @@ impl NetNs {
         command.args(["-n", &self.name]).args(args.split_whitespace());
         let output = run(&mut command)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Many commands for `ip`, one on each line, in one process.
+    pub fn ip_batch(&self, commands: &str) -> Result<()> {
+        let mut file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
+        file.write_all(commands.as_bytes()).context("cannot write a temporary file")?;
+        run(Command::new("ip").args(["-n", &self.name, "-batch"]).arg(file.path()))?;
+        Ok(())
     }
 
     /// Sets `/proc/sys/net/KEY` (slashes between the parts) inside the namespace.

@@ -12,7 +12,6 @@ use ipnet::IpNet;
 
 use super::{
     address::PROTOCOL,
-    announce::announce,
     datapath::{Datapath, DatapathError},
     gatekeeper::GateError,
 };
@@ -22,7 +21,7 @@ use crate::{
     observe::{
         network::{Link, Network, NetworkError},
         ping::{Ping, Reply},
-        probe,
+        probe::Prober,
         shared::{Freshness, Shared},
     },
 };
@@ -55,6 +54,7 @@ pub struct Executor {
     gates: Arc<dyn Gates>,
     /// How long a duplicate of an address is waited for.
     duplicate_wait: Duration,
+    prober: Prober,
     connectivity: Sharing<Reach>,
     neighbours: Sharing<String>,
 }
@@ -78,6 +78,7 @@ impl Executor {
             datapath,
             gates,
             duplicate_wait,
+            prober: Prober::default(),
             connectivity: Sharing::default(),
             neighbours: Sharing::default(),
         }
@@ -131,7 +132,7 @@ impl Executor {
                 self.neighbours.of(device).get(flush).await
             }
             Command::Announce { address, device } => match self.network.link(device).await {
-                Ok(link) => done(announce(&link, &[*address])),
+                Ok(link) => done(self.network.announce(&link, &[*address])),
                 Err(error) => failed(&error),
             },
             Command::PingList { source, device, targets, tries, wait } => {
@@ -187,7 +188,7 @@ impl Executor {
 
     async fn probe(&self, address: IpAddr, device: &str) -> Effect {
         let claims = match self.network.link(device).await {
-            Ok(link) => probe::claims(&link, address, self.duplicate_wait).await,
+            Ok(link) => self.prober.claims(&link, address, self.duplicate_wait).await,
             Err(error) => Err(error),
         };
         match claims {

@@ -33,10 +33,10 @@ Examples:
 #[command(name = "vipctl", version, after_help = AFTER, max_term_width = 100)]
 pub struct Args {
     /// The socket of vipd (also in the variable VIPCTL_SOCKET) [default: /run/vipd/vipd.sock]
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, value_name = "PATH", display_order = 900)]
     pub socket: Option<PathBuf>,
     /// Print one JSON document with the same facts; errors too, on stderr
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 901)]
     pub json: bool,
     #[command(subcommand)]
     pub verb: Verb,

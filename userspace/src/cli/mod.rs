@@ -38,7 +38,10 @@ pub fn main() -> ExitCode {
             let _ = e.print();
             return ExitCode::from(if e.use_stderr() { exit::USAGE } else { exit::DONE });
         }
-        Err(e) => return fail(true, &ApiError::usage(e.to_string().trim())),
+        Err(e) => {
+            let text = e.to_string();
+            return fail(true, &ApiError::usage(text.trim().trim_start_matches("error: ")));
+        }
     };
     let session = Session::new(args.socket, args.json);
     match args.verb.run(&session) {

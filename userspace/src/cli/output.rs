@@ -42,8 +42,6 @@ fn unprintable(e: serde_json::Error) -> ApiError {
 pub fn error(json: bool, e: &ApiError) {
     if json {
         note(&serde_json::json!({ "error": e }).to_string());
-    } else if e.message.starts_with("error:") {
-        note(&e.message); // of the argument parser
     } else {
         note(&format!("vipctl: {}", e.message));
     }

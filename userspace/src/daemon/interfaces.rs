@@ -17,7 +17,7 @@ use crate::{
     cluster::View,
     config::NodeConfig,
     model::{ClusterState, NodeId},
-    observe::network::{Assigned, Link, Network, NetworkError},
+    observe::network::{Assigned, Link, Network, NetworkError, NetworkEvent},
 };
 
 pub struct Interfaces {
@@ -47,13 +47,23 @@ impl Interfaces {
         loop {
             let state = view.borrow_and_update().state.clone();
             self.refresh(&state, me).await;
-            tokio::select! {
-                changed = view.changed() => if changed.is_err() { return },
-                // Lagging behind only means that something has changed.
-                _ = events.recv() => {}
+            loop {
+                tokio::select! {
+                    changed = view.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    event = events.recv() => {
+                        // Protected addresses come and go by the thousand and change no facts. Lagging
+                        // behind only means that something has changed.
+                        let protected = matches!(&event, Ok(NetworkEvent::Address { address, .. })
+                            if state.resources.values().any(|r| r.address() == *address));
+                        if !protected {
+                            break;
+                        }
+                    }
+                }
             }
-            // What else is queued is covered by the same refresh.
-            while events.try_recv().is_ok() {}
         }
     }
 

@@ -3,22 +3,19 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::libc;
-use pnet::{
-    packet::{
-        MutablePacket, Packet,
-        arp::{ArpHardwareTypes, ArpOperation, ArpOperations, ArpPacket, MutableArpPacket},
-        ethernet::{EtherType, EtherTypes, EthernetPacket, MutableEthernetPacket},
-        icmpv6::{
-            Icmpv6Packet, Icmpv6Type, Icmpv6Types, checksum,
-            ndp::{
-                MutableNdpOptionPacket, MutableNeighborAdvertPacket, MutableNeighborSolicitPacket,
-                NdpOptionTypes, NeighborAdvertPacket, NeighborSolicitPacket,
-            },
+use pnet::packet::{
+    MutablePacket, Packet,
+    arp::{ArpHardwareTypes, ArpOperation, ArpOperations, ArpPacket, MutableArpPacket},
+    ethernet::{EtherType, EtherTypes, EthernetPacket, MutableEthernetPacket},
+    icmpv6::{
+        Icmpv6Packet, Icmpv6Type, Icmpv6Types, checksum,
+        ndp::{
+            MutableNdpOptionPacket, MutableNeighborAdvertPacket, MutableNeighborSolicitPacket,
+            NdpOptionTypes, NeighborAdvertPacket, NeighborSolicitPacket,
         },
-        ip::IpNextHeaderProtocols,
-        ipv6::{Ipv6Packet, MutableIpv6Packet},
     },
-    util::MacAddr,
+    ip::IpNextHeaderProtocols,
+    ipv6::{Ipv6Packet, MutableIpv6Packet},
 };
 
 use socket2::SockFilter;
@@ -153,21 +150,20 @@ pub(crate) fn multicast_mac(group: Ipv6Addr) -> Mac {
     [0x33, 0x33, o[12], o[13], o[14], o[15]]
 }
 
-/// Who claims `address` in this frame, if anybody does: the sender of any ARP packet from the address,
-/// of another ARP probe for it (RFC 5227 section 2.1.1), of a neighbour advertisement of it, or of a
-/// solicitation that detects duplicates of it (RFC 4862 section 5.4.3).
-pub(crate) fn claimant(frame: &[u8], address: IpAddr) -> Option<Mac> {
+/// The address that this frame claims, if it claims one, and who does: the sender of any ARP packet
+/// claims the address it is from, or the one that it probes for (RFC 5227 section 2.1.1); a neighbour
+/// advertisement claims its target, and so does a solicitation from nobody, which is another host's
+/// duplicate address detection (RFC 4862 section 5.4.3).
+pub(crate) fn claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
     let ethernet = EthernetPacket::new(frame)?;
-    match (ethernet.get_ethertype(), address) {
-        (EtherTypes::Arp, IpAddr::V4(address)) => arp_claimant(ethernet.payload(), address),
-        (EtherTypes::Ipv6, IpAddr::V6(address)) => {
-            nd_claimant(ethernet.payload(), address, octets(ethernet.get_source()))
-        }
+    match ethernet.get_ethertype() {
+        EtherTypes::Arp => arp_claim(ethernet.payload()),
+        EtherTypes::Ipv6 => nd_claim(ethernet.payload(), ethernet.get_source().octets()),
         _ => None,
     }
 }
 
-fn arp_claimant(payload: &[u8], address: Ipv4Addr) -> Option<Mac> {
+fn arp_claim(payload: &[u8]) -> Option<(IpAddr, Mac)> {
     let arp = ArpPacket::new(payload)?;
     if arp.get_hardware_type() != ArpHardwareTypes::Ethernet
         || arp.get_protocol_type() != EtherTypes::Ipv4
@@ -175,13 +171,18 @@ fn arp_claimant(payload: &[u8], address: Ipv4Addr) -> Option<Mac> {
     {
         return None;
     }
-    let probe = arp.get_operation() == ArpOperations::Request
-        && arp.get_sender_proto_addr().is_unspecified()
-        && arp.get_target_proto_addr() == address;
-    (probe || arp.get_sender_proto_addr() == address).then(|| octets(arp.get_sender_hw_addr()))
+    let sender = arp.get_sender_proto_addr();
+    let claimed = if !sender.is_unspecified() {
+        sender
+    } else if arp.get_operation() == ArpOperations::Request {
+        arp.get_target_proto_addr()
+    } else {
+        return None;
+    };
+    Some((claimed.into(), arp.get_sender_hw_addr().octets()))
 }
 
-fn nd_claimant(payload: &[u8], address: Ipv6Addr, sender: Mac) -> Option<Mac> {
+fn nd_claim(payload: &[u8], sender: Mac) -> Option<(IpAddr, Mac)> {
     let ip = Ipv6Packet::new(payload)?;
     // The frame may be longer (padding), never shorter.
     let body = payload.get(IPV6..IPV6 + usize::from(ip.get_payload_length()))?;
@@ -197,12 +198,11 @@ fn nd_claimant(payload: &[u8], address: Ipv6Addr, sender: Mac) -> Option<Mac> {
     }
     match icmp.get_icmpv6_type() {
         Icmpv6Types::NeighborAdvert => {
-            let advert = NeighborAdvertPacket::new(body)?;
-            (advert.get_target_addr() == address).then(|| target_mac(&body[ND..]).unwrap_or(sender))
+            let target = NeighborAdvertPacket::new(body)?.get_target_addr();
+            Some((target.into(), target_mac(&body[ND..]).unwrap_or(sender)))
         }
-        Icmpv6Types::NeighborSolicit => {
-            let solicit = NeighborSolicitPacket::new(body)?;
-            (solicit.get_target_addr() == address && ip.get_source().is_unspecified()).then_some(sender)
+        Icmpv6Types::NeighborSolicit if ip.get_source().is_unspecified() => {
+            Some((NeighborSolicitPacket::new(body)?.get_target_addr().into(), sender))
         }
         _ => None,
     }
@@ -220,48 +220,41 @@ fn target_mac(mut options: &[u8]) -> Option<Mac> {
     None
 }
 
-fn octets(mac: MacAddr) -> Mac {
-    mac.octets()
+/// A socket filter for ARP frames: only those through that may claim one of the addresses; what passes
+/// is still to be judged by [`claim`]. A load beyond the end of a frame refuses it.
+pub(crate) fn arp_filter(addresses: &[Ipv4Addr]) -> Vec<SockFilter> {
+    let among = || addresses.iter().flat_map(|&a| pass_if(u32::from(a)));
+    let mut filter = vec![load_word(28)]; // sender protocol address
+    filter.extend(among());
+    filter.extend([jump_if(0, 1, 0), verdict(0), load_word(38)]); // target protocol address
+    filter.extend(among());
+    filter.push(verdict(0));
+    filter
 }
 
-/// A socket filter that lets only frames through that may be claims on `address`; what passes is
-/// still to be judged by [`claimant`]. A load beyond the end of a frame refuses it.
-pub(crate) fn claim_filter(address: IpAddr) -> Vec<SockFilter> {
-    match address {
-        IpAddr::V4(a) => {
-            let a = u32::from(a);
-            vec![
-                load_word(28), // sender protocol address
-                jump_if(a, 3, 0),
-                jump_if(0, 0, 3),
-                load_word(38), // target protocol address
-                jump_if(a, 0, 1),
-                verdict(u32::MAX),
-                verdict(0),
-            ]
-        }
-        IpAddr::V6(a) => {
-            let words = a.octets();
-            let word = |i: usize| u32::from_be_bytes([words[i], words[i + 1], words[i + 2], words[i + 3]]);
-            vec![
-                load_byte(20), // next header
-                jump_if(IpNextHeaderProtocols::Icmpv6.0.into(), 0, 12),
-                load_byte(54), // type
-                jump_if(Icmpv6Types::NeighborAdvert.0.into(), 1, 0),
-                jump_if(Icmpv6Types::NeighborSolicit.0.into(), 0, 9),
-                load_word(62), // target
-                jump_if(word(0), 0, 7),
-                load_word(66),
-                jump_if(word(4), 0, 5),
-                load_word(70),
-                jump_if(word(8), 0, 3),
-                load_word(74),
-                jump_if(word(12), 0, 1),
-                verdict(u32::MAX),
-                verdict(0),
-            ]
-        }
-    }
+/// As [`arp_filter`], for neighbour discovery. Only the last four bytes of addresses are compared.
+pub(crate) fn nd_filter(addresses: &[Ipv6Addr]) -> Vec<SockFilter> {
+    let mut filter = vec![
+        load_byte(20), // next header
+        jump_if(IpNextHeaderProtocols::Icmpv6.0.into(), 1, 0),
+        verdict(0),
+        load_byte(54), // type
+        jump_if(Icmpv6Types::NeighborAdvert.0.into(), 2, 0),
+        jump_if(Icmpv6Types::NeighborSolicit.0.into(), 1, 0),
+        verdict(0),
+        load_word(74), // end of the target
+    ];
+    filter.extend(addresses.iter().flat_map(|a| {
+        let o = a.octets();
+        pass_if(u32::from_be_bytes([o[12], o[13], o[14], o[15]]))
+    }));
+    filter.push(verdict(0));
+    filter
+}
+
+/// Lets the frame through when the loaded value is this.
+fn pass_if(value: u32) -> [SockFilter; 2] {
+    [jump_if(value, 0, 1), verdict(u32::MAX)]
 }
 
 fn load_word(offset: u32) -> SockFilter {
@@ -301,6 +294,10 @@ mod tests {
 
     fn v6(text: &str) -> Ipv6Addr {
         text.parse().unwrap()
+    }
+
+    fn claimant(frame: &[u8], address: IpAddr) -> Option<Mac> {
+        claim(frame).filter(|(claimed, _)| *claimed == address).map(|(_, claimant)| claimant)
     }
 
     fn hex(text: &str) -> Vec<u8> {

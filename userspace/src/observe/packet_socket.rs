@@ -14,37 +14,75 @@ pub(crate) const ETH_P_IPV6: u16 = libc::ETH_P_IPV6 as u16;
 /// The most messages of one `sendmmsg` (UIO_MAXIOV).
 const BATCH: usize = 1024;
 
-/// How long a full transmit queue is waited for.
-const QUEUE_WAIT: Duration = Duration::from_millis(1);
+/// How long a full send buffer is waited for.
+const SEND_TIMEOUT: Duration = Duration::from_millis(20);
+
+/// A frame to send and its protocol (`ETH_P_*`).
+pub(crate) type Outgoing = (u16, Vec<u8>);
 
 /// Hears the frames of one protocol on one interface that pass a filter, from the moment it is made.
-pub(crate) struct Listener(AsyncFd<Socket>);
+pub(crate) struct Listener(Option<AsyncFd<Socket>>);
 
 impl Listener {
-    /// `group`: a multicast link-layer address to be received as well.
+    /// `groups`: multicast link-layer addresses to be received as well.
     pub(crate) fn open(
         ifindex: u32,
         protocol: u16,
         filter: &[SockFilter],
-        group: Option<Mac>,
+        groups: &[Mac],
     ) -> io::Result<Self> {
         let socket = unbound()?;
+        socket.set_nonblocking(true)?;
         // The filter comes before the capture begins: nothing else is ever queued.
         socket.attach_filter(filter)?;
-        if let Some(group) = group {
-            join(&socket, ifindex, group)?;
+        for group in groups {
+            join(&socket, ifindex, *group)?;
         }
         socket.bind(&link_address(ifindex, protocol)?)?;
-        Ok(Self(readable(socket)?))
+        Ok(Self(Some(readable(socket)?)))
     }
 
     /// The next frame; its length is returned. Cancel-safe.
     pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.async_io(Interest::READABLE, |socket| io::Read::read(&mut &*socket, buffer)).await
+        self.socket().async_io(Interest::READABLE, |socket| io::Read::read(&mut &*socket, buffer)).await
     }
 
-    pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
-        self.0.get_ref().send(frame).map(drop)
+    /// As [`Sender::send_all`], never waiting.
+    pub(crate) fn send_all(&self, ifindex: u32, frames: &[Outgoing]) -> io::Result<Vec<usize>> {
+        send_all(self.socket().get_ref(), ifindex, frames)
+    }
+
+    fn socket(&self) -> &AsyncFd<Socket> {
+        self.0.as_ref().expect("taken only when dropped")
+    }
+}
+
+impl Drop for Listener {
+    /// Closing a packet socket waits until no CPU can still be delivering to it, some ten milliseconds
+    /// (an RCU grace period): not on a thread that others depend on.
+    fn drop(&mut self) {
+        let socket = self.0.take().map(AsyncFd::into_inner);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn_blocking(move || drop(socket));
+        }
+    }
+}
+
+/// Sends frames; hears nothing. To be kept: closing it takes as long as closing a [`Listener`].
+pub(crate) struct Sender(Socket);
+
+impl Sender {
+    /// In the network namespace of the calling thread.
+    pub(crate) fn open() -> io::Result<Self> {
+        let socket = unbound()?;
+        socket.set_write_timeout(Some(SEND_TIMEOUT))?;
+        Ok(Self(socket))
+    }
+
+    /// Sends the frames in as few system calls as possible, waiting a moment when the device does not
+    /// take them fast enough. Answers the positions of those that were dropped on their way to it.
+    pub(crate) fn send_all(&self, ifindex: u32, frames: &[Outgoing]) -> io::Result<Vec<usize>> {
+        send_all(&self.0, ifindex, frames)
     }
 }
 
@@ -57,37 +95,23 @@ pub(crate) fn readable(socket: Socket) -> io::Result<AsyncFd<Socket>> {
 /// A socket that hears nothing until it is bound to a protocol. Frames sent through it pass the queueing
 /// discipline and tc egress, where the egress guard judges them (PACKET_QDISC_BYPASS stays off).
 fn unbound() -> io::Result<Socket> {
-    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))
 }
 
-/// Sends frames of several protocols in as few system calls as possible. Each frame comes with its
-/// protocol (`ETH_P_*`). Answers the positions of those that were dropped on their way to the driver.
-pub(crate) fn send_all(ifindex: u32, frames: &[(u16, Vec<u8>)]) -> io::Result<Vec<usize>> {
-    let socket = unbound()?;
+fn send_all(socket: &Socket, ifindex: u32, frames: &[Outgoing]) -> io::Result<Vec<usize>> {
     let arp = link_address(ifindex, ETH_P_ARP)?;
     let ipv6 = link_address(ifindex, ETH_P_IPV6)?;
     let mut dropped = Vec::new();
     let mut next = 0;
-    let mut waited = false;
     while next < frames.len() {
         let batch = &frames[next..frames.len().min(next + BATCH)];
-        match send_batch(&socket, batch, |protocol| if protocol == ETH_P_ARP { &arp } else { &ipv6 }) {
-            Ok(sent) => {
-                next += sent;
-                waited = false;
-            }
+        match send_batch(socket, batch, |protocol| if protocol == ETH_P_ARP { &arp } else { &ipv6 }) {
+            Ok(sent) => next += sent,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            // The socket's own send buffer is full of frames that the device has not taken yet.
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock && !waited => {
-                std::thread::sleep(QUEUE_WAIT);
-                waited = true;
-            }
+            // ENOBUFS: dropped by tc egress or a full queue. EAGAIN: the send buffer stayed full.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN)) => {
                 dropped.push(next);
                 next += 1;
-                waited = false;
             }
             Err(e) => return Err(e),
         }
@@ -98,7 +122,7 @@ pub(crate) fn send_all(ifindex: u32, frames: &[(u16, Vec<u8>)]) -> io::Result<Ve
 /// One `sendmmsg`: how many frames from the front were sent. An error is about the first frame.
 fn send_batch<'a>(
     socket: &Socket,
-    frames: &[(u16, Vec<u8>)],
+    frames: &[Outgoing],
     address: impl Fn(u16) -> &'a SockAddr,
 ) -> io::Result<usize> {
     let mut parts: Vec<libc::iovec> = frames

@@ -121,7 +121,7 @@ fn refuse_taken(state: &ClusterState, tag: &Tag, net: IpNet, me: NodeId) -> Resu
         |n: &&crate::model::Node| n.rpc.ip() == net.addr() || n.paths.iter().any(|p| p.ip() == net.addr());
     if let Some(node) = state.nodes.values().filter(|n| n.id != me).find(theirs) {
         return Err(ApiError::refused(format!(
-            "{} is node '{}'s own address, by which the cluster reaches it: choose another",
+            "{} is an address of node '{}' itself, by which the cluster reaches it: choose another",
             net.addr(),
             node.name
         )));

@@ -1,33 +1,40 @@
 //! `events`: what happened on this node.
 
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{Context, Out, Result};
 use crate::api::{Answer, Event};
 
 impl Context {
     pub(super) async fn events(&self, follow: bool, out: &Out) -> Result<Answer> {
-        let (kept, mut coming) = self.events.follow();
+        let (kept, coming) = self.events.follow();
         for event in kept {
             if out.send(Answer::Event(event)).await.is_err() {
-                break;
+                return Ok(Answer::done(""));
             }
         }
-        while follow {
+        if follow {
+            self.pass_on(coming, out).await;
+        }
+        Ok(Answer::done(""))
+    }
+
+    /// Until nobody listens any more.
+    async fn pass_on(&self, mut coming: Receiver<Event>, out: &Out) {
+        loop {
             let event = tokio::select! {
                 event = coming.recv() => event,
-                () = out.closed() => break,
+                () = out.closed() => return,
             };
             let event = match event {
                 Ok(event) => event,
                 Err(RecvError::Lagged(lost)) => lost_events(lost, &self.events.follow().0),
-                Err(RecvError::Closed) => break,
+                Err(RecvError::Closed) => return,
             };
             if out.send(Answer::Event(event)).await.is_err() {
-                break;
+                return;
             }
         }
-        Ok(Answer::done(""))
     }
 }
 

@@ -132,8 +132,8 @@ impl FakeStore {
         applied
     }
 
-    pub fn edit(&self, edit: impl FnOnce(&mut ClusterState)) {
-        self.view.send_modify(|v| edit(Arc::make_mut(&mut v.state)));
+    pub fn set_voters(&self, count: NodeId) {
+        self.leadership.send_modify(|l| l.voters = (1..=count).collect());
     }
 
     pub fn state(&self) -> Arc<ClusterState> {

@@ -20,6 +20,8 @@ mod warnings;
 
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -245,7 +245,7 @@ fn interfaces(here: &Here, datapath: &dyn Datapath, now: BootTime) -> Vec<Interf
         .filter(|l| !l.loopback)
         .map(|link| {
             let activity = datapath.interface_activity(link.index).unwrap_or_default();
-            let heard = (activity.last_receive_ns != 0).then(|| BootTime(activity.last_receive_ns));
+            let heard = (activity.last_receive_ns != 0).then_some(BootTime(activity.last_receive_ns));
             InterfaceStatus {
                 name: link.name.clone(),
                 up: link.admin_up,

@@ -25,11 +25,14 @@ pub(crate) async fn follow(
     patience: Duration,
 ) {
     let mut touch = Touch::default();
+    let mut fresh = true;
     loop {
         let seen = metrics.borrow_and_update().clone();
         let now = Instant::now();
-        touch.note(&seen, now);
-        peers.set_addresses(addresses(&seen));
+        if fresh {
+            touch.note(&seen, now);
+            peers.set_addresses(addresses(&seen));
+        }
         let next = judge(&seen, touch.lost(now, patience));
         leadership.send_if_modified(|present| {
             let changed = *present != next;
@@ -42,14 +45,17 @@ pub(crate) async fn follow(
         if seen.running_state.is_err() {
             return;
         }
-        tokio::select! {
-            changed = metrics.changed() => if changed.is_err() {
-                leadership.send_modify(|l| { l.is_me = false; l.leader = None; });
-                return;
+        fresh = tokio::select! {
+            changed = metrics.changed() => match changed {
+                Ok(()) => true,
+                Err(_) => {
+                    leadership.send_modify(|l| { l.is_me = false; l.leader = None; });
+                    return;
+                }
             },
             // Raft tells nothing when it hangs on its disk.
-            () = sleep(patience / 4) => {}
-        }
+            () = sleep(patience / 4) => false,
+        };
     }
 }
 
@@ -58,11 +64,10 @@ pub(crate) async fn follow(
 struct Touch {
     term: u64,
     last: Option<Instant>,
-    /// What the metrics said last, and when they said so first: they are repeated unchanged.
-    said: Option<(Option<u64>, Instant)>,
 }
 
 impl Touch {
+    /// Takes metrics that were made just now.
     fn note(&mut self, seen: &RaftMetrics, now: Instant) {
         if seen.state != ServerState::Leader {
             *self = Self::default();
@@ -70,17 +75,10 @@ impl Touch {
         }
         if self.last.is_none() || self.term != seen.current_term {
             // Just elected, by a majority.
-            *self = Self { term: seen.current_term, last: Some(now), said: None };
+            *self = Self { term: seen.current_term, last: Some(now) };
         }
-        let ago = seen.millis_since_quorum_ack;
-        match &self.said {
-            Some((said, _)) if *said == ago && ago != Some(0) => {}
-            _ => {
-                self.said = Some((ago, now));
-                let at = ago.and_then(|ms| now.checked_sub(Duration::from_millis(ms)));
-                self.last = self.last.max(at);
-            }
-        }
+        let ago = seen.millis_since_quorum_ack.map(Duration::from_millis);
+        self.last = self.last.max(ago.and_then(|ago| now.checked_sub(ago)));
     }
 
     fn lost(&self, now: Instant, patience: Duration) -> bool {
@@ -144,8 +142,8 @@ mod tests {
         touch.note(&leader(3, Some(20)), start + 150 * MS);
         assert!(!touch.lost(start + 230 * MS, 100 * MS));
         assert!(touch.lost(start + 231 * MS, 100 * MS));
-        touch.note(&leader(3, Some(20)), start + 240 * MS);
-        assert!(touch.lost(start + 241 * MS, 100 * MS), "the same metrics again are no news");
+        touch.note(&leader(3, Some(110)), start + 240 * MS);
+        assert!(touch.lost(start + 241 * MS, 100 * MS), "nothing new was heard");
         touch.note(&leader(4, None), start + 300 * MS);
         assert!(!touch.lost(start + 301 * MS, 100 * MS), "elected again");
     }

@@ -57,6 +57,8 @@ pub enum LinkError {
     WrongKey,
     #[error("another node answers there: check the rpc addresses of the nodes")]
     OtherNode,
+    #[error("too many connections")]
+    Crowded,
     #[error("the peer closed the connection")]
     Closed,
     #[error("the peer sent nonsense: {0}")]

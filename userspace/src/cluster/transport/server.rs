@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -107,21 +107,9 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    async fn connection(
-        &self,
-        mut stream: TcpStream,
-        from: IpAddr,
-        stranger: tokio::sync::OwnedSemaphorePermit,
-    ) {
+    async fn connection(&self, mut stream: TcpStream, from: IpAddr, stranger: OwnedSemaphorePermit) {
         let end = match timeout(HANDSHAKE, self.welcome(&mut stream)).await {
-            Ok(Ok((seal, node))) => {
-                drop(stranger);
-                let Ok(_permit) = self.peers.clone().try_acquire_owned() else {
-                    self.quiet.warn("peers", &format!("{from}: refused, too many connections"));
-                    return;
-                };
-                self.session(stream, &seal, node).await
-            }
+            Ok(Ok((seal, node))) => self.session(stream, &seal, node, stranger).await,
             Ok(Err(e)) => e,
             Err(_) => LinkError::Timeout,
         };
@@ -137,7 +125,13 @@ impl<H: Handler> Server<H> {
         noise::answer(stream, &self.credentials).await
     }
 
-    async fn session(&self, stream: TcpStream, seal: &noise::Seal, node: NodeId) -> LinkError {
+    async fn session(
+        &self,
+        stream: TcpStream,
+        seal: &noise::Seal,
+        node: NodeId,
+        stranger: OwnedSemaphorePermit,
+    ) -> LinkError {
         let (read, write) = stream.into_split();
         let mut reader = seal.reader(read);
         let mut writer = seal.writer(write);
@@ -155,6 +149,7 @@ impl<H: Handler> Server<H> {
         let room = Arc::new(Semaphore::new(AT_A_TIME));
         // Whoever repeats another's handshake cannot seal a first message: only then is it a peer.
         let mut wait = HANDSHAKE;
+        let mut permit = (stranger, false);
         loop {
             let message = tokio::select! {
                 () = closed.cancelled() => return LinkError::Closed,
@@ -165,6 +160,10 @@ impl<H: Handler> Server<H> {
                 },
             };
             wait = IDLE;
+            if !permit.1 {
+                let Ok(peer) = self.peers.clone().try_acquire_owned() else { return LinkError::Crowded };
+                permit = (peer, true);
+            }
             let request = match message.kind {
                 Kind::Ping => {
                     let pong = Message { kind: Kind::Pong, ..message };

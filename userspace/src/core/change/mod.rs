@@ -7,7 +7,7 @@ mod grants;
 mod members;
 mod resources;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     thread::{self, JoinHandle},
 };
 
@@ -85,11 +85,8 @@ fn write(mut log: Log, events: &Receiver<Event>) {
     let mut failing = false;
     while let Ok(first) = events.recv() {
         let mut result = log.append(&first);
-        loop {
-            match events.try_recv() {
-                Ok(event) => result = result.and(log.append(&event)),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
+        while let Ok(event) = events.try_recv() {
+            result = result.and(log.append(&event));
         }
         result = result.and(log.flush());
         // A full disk stays full: say so once, and again only after it has worked in between.

@@ -4,7 +4,12 @@ mod convert;
 mod events;
 pub(crate) mod netlink;
 
-use std::{collections::HashMap, io, net::IpAddr, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use ipnet::IpNet;
 use netlink_packet_route::{
@@ -16,7 +21,7 @@ use nix::libc;
 use tokio::sync::broadcast;
 
 use self::{events::Pump, netlink::Netlink};
-use super::shared::Shared;
+use super::{packet_socket::Sender, shared::Shared};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +93,8 @@ pub struct Network {
     pub(crate) netlink: Netlink,
     events: broadcast::Sender<NetworkEvent>,
     snapshot: Arc<Shared<Result<Arc<Snapshot>, String>>>,
+    /// Opened when it is first needed.
+    sender: Arc<Mutex<Option<Arc<Sender>>>>,
     _pump: Arc<Pump>,
 }
 
@@ -124,7 +131,8 @@ impl Network {
         let pump = Pump::start(events.clone())
             .map_err(NetworkError::trying("subscribe to netlink's notifications"))?;
         let netlink = Netlink::open().map_err(NetworkError::trying("open a netlink socket"))?;
-        Ok(Self { netlink, events, snapshot: Arc::default(), _pump: Arc::new(pump) })
+        let (snapshot, sender) = (Arc::default(), Arc::default());
+        Ok(Self { netlink, events, snapshot, sender, _pump: Arc::new(pump) })
     }
 
     /// What changes from now on. A receiver that is told `Lagged` has lost events: the same as
@@ -178,6 +186,19 @@ impl Network {
             .get(read)
             .await
             .map_err(|reason| NetworkError::trying("know this host's addresses")(io::Error::other(reason)))
+    }
+}
+
+impl Network {
+    /// The one socket through which this process sends its frames.
+    pub(crate) fn sender(&self) -> io::Result<Arc<Sender>> {
+        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sender) = &*sender {
+            return Ok(Arc::clone(sender));
+        }
+        let opened = Arc::new(Sender::open()?);
+        *sender = Some(Arc::clone(&opened));
+        Ok(opened)
     }
 }
 

@@ -4,6 +4,9 @@
 //! proposal carries what it presumes, so one computed from an old state is refused and harmless.
 //! Once its proposals are applied, the same observations yield no new ones.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::change::{Change, NewGrant};

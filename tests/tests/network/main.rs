@@ -1,0 +1,36 @@
+//! The library's network effects and observations, against real peers in network namespaces. Needs
+//! root and Debian's iputils-arping, iputils-ping, ndisc6 and iproute2.
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test here, which clippy cannot see")]
+
+mod address;
+mod announce;
+mod events;
+mod executor;
+mod lab;
+mod ping;
+mod probe;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Name and function of each test of a module.
+type Tests = &'static [(&'static str, fn() -> Result<()>)];
+
+fn main() {
+    let modules = [
+        ("address", address::TESTS),
+        ("announce", announce::TESTS),
+        ("events", events::TESTS),
+        ("executor", executor::TESTS),
+        ("ping", ping::TESTS),
+        ("probe", probe::TESTS),
+    ];
+    let trials = modules.iter().flat_map(|(module, tests)| {
+        tests.iter().map(move |&(name, test)| {
+            Trial::test(format!("{module}::{name}"), move || {
+                test().map_err(|error| Failed::from(format!("{error:#}")))
+            })
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit();
+}
