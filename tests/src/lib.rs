@@ -5,5 +5,6 @@ pub mod frames;
 pub mod interrupt;
 pub mod lab;
 pub mod netns;
+pub mod packets;
 pub mod prober;
 pub mod timeline;
