@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
 use ipnet::IpNet;
 use vipd::{
@@ -23,11 +23,12 @@ use vipd::{
 
 use crate::{
     Tests,
-    lab::{PEER_V4, Pair, addr, is_echo_request, is_from, net},
+    lab::{PEER_V4, Pair, addr, is_echo_request, is_from, net, until},
 };
 
 pub const TESTS: Tests = &[
     ("links", links),
+    ("a_bounced_link_keeps_its_configuration", a_bounced_link_keeps_its_configuration),
     ("addresses", addresses),
     ("a_missing_device", a_missing_device),
     ("datapath_and_gates", datapath_and_gates),
@@ -142,6 +143,57 @@ fn links() -> Result<()> {
         assert_eq!(read().await, Effect::Link(LinkState::Missing));
         Ok(())
     })
+}
+
+/// The kernel forgets routes and IPv6 addresses of an interface that is set down: a host that vipd had
+/// cut off from its gateway would be worse than one without a VIP.
+fn a_bounced_link_keeps_its_configuration() -> Result<()> {
+    let pair = Pair::new()?;
+    pair.us.ip_batch(
+        "addr add 2001:db8:1::1/64 dev eth0 nodad\n\
+         route add default via 192.0.2.2 dev eth0 metric 50\n\
+         route add 203.0.113.0/24 dev eth0 src 192.0.2.1\n\
+         route add 198.51.100.0/24 via 203.0.113.9 dev eth0 mtu 1400\n\
+         route add 10.1.0.0/16 via 192.0.2.2 dev eth0 table 100\n\
+         route add default via 2001:db8::2 dev eth0\n\
+         route add 2001:db8:f::/48 via fe80::1 dev eth0 metric 77\n",
+    )?;
+    let configuration = || -> Result<_> {
+        let mut lines = Vec::new();
+        let commands =
+            ["-4 route show table all", "-6 route show table all", "-o -4 addr show", "-o -6 addr show"];
+        for command in commands {
+            lines.extend(pair.us.ip(command)?.lines().map(|line| line.trim().to_owned()));
+        }
+        lines.sort();
+        Ok(lines)
+    };
+    let before = configuration()?;
+    pair.with_network(async |network| {
+        network.add_address(&network.link("eth0").await?, net("2001:db8::50/64")).await?;
+        let (executor, _) = executor(network);
+        for with_carrier in [true, false] {
+            if !with_carrier {
+                pair.peer.ip("link set eth0 down")?;
+            }
+            // Two sequences, each with its own bounce, that cross.
+            for up in [false, false, true, true] {
+                let set = Command::SetLink { device: eth0(), up };
+                assert_eq!(executor.perform(&set).await, Effect::Done, "{with_carrier}");
+            }
+        }
+        pair.peer.ip("link set eth0 up")?;
+        let read = Command::ReadAddress { address: net("2001:db8::50/64"), device: eth0() };
+        assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Present { ours: true }));
+        Ok(())
+    })?;
+    pair.us.ip("addr del 2001:db8::50/64 dev eth0")?;
+    let mut after = Vec::new();
+    let whole = until("the whole configuration", || {
+        after = configuration()?;
+        Ok(before.iter().all(|line| after.contains(line)))
+    });
+    whole.with_context(|| format!("before: {before:#?}, after: {after:#?}"))
 }
 
 fn addresses() -> Result<()> {
