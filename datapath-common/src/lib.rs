@@ -100,6 +100,21 @@ pub struct BroadcastSource {
     pub address: [u8; 4],
 }
 
+/// Value of `BROADCAST_RATES` (key: ifindex): answers to broadcast and all-nodes pings in one second of
+/// CLOCK_BOOTTIME. Written by the programs alone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct BroadcastRate {
+    pub second: u64,
+    pub answered: u64,
+}
+
+/// Capacity of the maps by interface.
+pub const MAX_INTERFACES: u32 = 1024;
+
+/// Capacity of `BROADCASTS`.
+pub const MAX_BROADCASTS: u32 = 4096;
+
 /// Value of `INTERFACE_ACTIVITY`, one per CPU: what an interface has heard (ingress).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
@@ -202,6 +217,8 @@ mod user {
     unsafe impl aya::Pod for BroadcastKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for BroadcastSource {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for BroadcastRate {}
     // SAFETY: as above.
     unsafe impl aya::Pod for InterfaceActivity {}
     // SAFETY: as above.

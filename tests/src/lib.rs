@@ -1,3 +1,12 @@
 //! Clusters in network namespaces, with real peers and real packets.
 
+pub mod capture;
+pub mod frames;
+pub mod interrupt;
+pub mod keepalived;
+pub mod lab;
 pub mod netns;
+pub mod packets;
+pub mod prober;
+pub mod table;
+pub mod timeline;

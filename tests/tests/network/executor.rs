@@ -49,9 +49,9 @@ struct Recorder {
 }
 
 impl Gates for Recorder {
-    fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), DatapathError> {
+    fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), vipd::act::gatekeeper::GateError> {
         if !self.programmed.lock().unwrap().contains_key(&address) {
-            return Err(DatapathError::NotProgrammed(address));
+            return Err(DatapathError::NotProgrammed(address).into());
         }
         self.open.lock().unwrap().insert(address, epoch);
         Ok(())
@@ -210,7 +210,8 @@ fn addresses() -> Result<()> {
                 assert_eq!(read().await, Effect::Presence(Presence::Present { ours: true }));
             }
             let other = Command::ReadAddress { address, device: "lo".to_owned() };
-            let misplaced = Presence::Misplaced { device: eth0(), prefix_len: address.prefix_len() };
+            let misplaced =
+                Presence::Misplaced { device: eth0(), prefix_len: address.prefix_len(), ours: true };
             assert_eq!(executor.perform(&other).await, Effect::Presence(misplaced));
             for command in [
                 Command::FlushNeighbours { device: eth0() },
@@ -228,7 +229,8 @@ fn addresses() -> Result<()> {
             assert_eq!(read().await, Effect::Presence(Presence::Present { ours: false }));
             let narrower = net(&format!("{}/{}", address.addr(), address.prefix_len() + 4));
             let read = Command::ReadAddress { address: narrower, device: eth0() };
-            let misplaced = Presence::Misplaced { device: eth0(), prefix_len: address.prefix_len() };
+            let misplaced =
+                Presence::Misplaced { device: eth0(), prefix_len: address.prefix_len(), ours: false };
             assert_eq!(executor.perform(&read).await, Effect::Presence(misplaced));
         }
         Ok(())

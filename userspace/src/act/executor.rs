@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use super::{
     address::PROTOCOL,
     datapath::{Datapath, DatapathError},
+    gatekeeper::GateError,
     link::Forgotten,
 };
 use crate::{
@@ -38,8 +39,8 @@ const SHARED_KEPT: usize = 256;
 
 /// Opens and closes the gates of this node's datapath. Quick map operations, never awaiting.
 pub trait Gates: Send + Sync {
-    /// Allows answers for the address, under the node's present lease.
-    fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), DatapathError>;
+    /// Allows answers for the address, under the lease that the grant belongs to.
+    fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), GateError>;
 
     /// No error when the address is unknown.
     fn close(&self, address: IpAddr) -> Result<(), DatapathError>;
@@ -85,6 +86,11 @@ impl Executor {
             neighbours: Sharing::default(),
             forgotten: Arc::default(),
         }
+    }
+
+    /// The same executor, sharing the same work, with the gates of one grant.
+    pub fn with_gates(&self, gates: Arc<dyn Gates>) -> Self {
+        Self { gates, ..self.clone() }
     }
 
     /// Performs one command. Every failure is an [`Effect::Failed`] with a sentence for an operator.
@@ -202,6 +208,7 @@ impl Executor {
         Ok(Presence::Misplaced {
             device: name.unwrap_or_else(|| format!("interface number {}", assigned.index)),
             prefix_len: assigned.address.prefix_len(),
+            ours: assigned.protocol == Some(PROTOCOL),
         })
     }
 

@@ -4,4 +4,5 @@ pub mod address;
 pub mod announce;
 pub mod datapath;
 pub mod executor;
+pub mod gatekeeper;
 pub mod link;

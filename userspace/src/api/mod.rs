@@ -1,6 +1,10 @@
 //! Requests and answers of the local socket: one JSON document a line each way.
 
+pub mod backend;
+pub mod client;
+pub mod facts;
 mod request;
+pub mod server;
 mod status;
 
 pub use request::*;

@@ -5,8 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Event, InterfaceChoice, Progress, Status};
+use super::{Event, InterfaceChoice, Progress, ResourceStatus, Status};
 use crate::model::{Placement, Resource, Switchback, Tag};
+
+/// Longest request line, in bytes, with its end.
+pub const LONGEST_LINE: usize = 64 * 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "request")]
@@ -21,13 +24,22 @@ pub enum Request {
     },
     Delete {
         tag: Tag,
+        /// Answer when it is gone, with progress until then; else as soon as it is decided.
+        #[serde(default)]
+        wait: bool,
     },
     InService {
         tag: Tag,
         on: Option<String>,
+        /// Answer when it is in service.
+        #[serde(default)]
+        wait: bool,
     },
     OutOfService {
         tag: Tag,
+        /// Answer when nobody holds it any more.
+        #[serde(default)]
+        wait: bool,
     },
     Show {
         tag: Tag,
@@ -39,8 +51,9 @@ pub enum Request {
         node: Option<String>,
         settings: Vec<(String, String)>,
     },
+    /// All subnets without one; all nodes without one.
     PingListShow {
-        subnet: IpNet,
+        subnet: Option<IpNet>,
         node: Option<String>,
     },
     PingListAdd {
@@ -80,8 +93,11 @@ pub struct CreateIp {
     pub tag: Option<Tag>,
     pub priority: Option<u16>,
     pub switchback: Switchback,
-    /// Other nodes to extend to at once, in falling preference.
+    /// Other nodes to extend to at once, in falling preference; `all` for all that can hold it.
     pub extend_to: Vec<String>,
+    /// Answer when it is in service.
+    #[serde(default)]
+    pub wait: bool,
 }
 
 /// Zero or more `Progress` and `Event` lines, then exactly one of the others.
@@ -92,11 +108,24 @@ pub enum Answer {
     Event(Event),
     Done { message: String },
     Status(Box<Status>),
-    Shown { resource: Resource, placement: Placement, tunables: Vec<(String, String)> },
+    Shown(Box<Shown>),
     PingLists(Vec<PingListOf>),
     Interfaces(Vec<InterfaceChoice>),
     Token(String),
     Error(ApiError),
+}
+
+/// All about one resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// With the names of nodes.
+    pub status: ResourceStatus,
+    pub resource: Resource,
+    pub placement: Placement,
+    /// The ping lists that its connectivity check uses, per node.
+    pub ping_lists: Vec<PingListOf>,
+    /// As they are on the node that answers.
+    pub tunables: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,4 +156,33 @@ pub enum ErrorKind {
     Refused,
     /// 5
     NoQuorum,
+}
+
+impl ApiError {
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Failed, message)
+    }
+
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, message)
+    }
+
+    pub fn refused(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Refused, message)
+    }
+}
+
+impl Answer {
+    /// The last line of an answer.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::Progress(_) | Self::Event(_))
+    }
+
+    pub fn done(message: impl Into<String>) -> Self {
+        Self::Done { message: message.into() }
+    }
 }

@@ -1,1 +1,7 @@
-fn main() {}
+//! The command line of vipd.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vipd::cli::main()
+}

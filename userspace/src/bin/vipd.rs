@@ -1,1 +1,46 @@
-fn main() {}
+//! The daemon.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+use vipd::daemon::run::{Options, run};
+
+/// Keeps virtual IP addresses alive on a cluster of hosts.
+///
+/// Found a cluster with 'vipctl cluster init NAME' on one node, and let others join with
+/// 'vipctl cluster join ADDRESS --token T'. VIPD_LOG sets the log level (info, debug, vipd=trace ...).
+#[derive(Parser)]
+#[command(name = "vipd", version)]
+struct Arguments {
+    /// This node's configuration
+    #[arg(long, default_value = "/etc/vipd/node.toml")]
+    config: PathBuf,
+    /// Where the cluster's state is kept; losing it means joining anew under another name
+    #[arg(long, default_value = "/var/lib/vipd")]
+    state_dir: PathBuf,
+    /// Where the control socket is
+    #[arg(long, default_value = "/run/vipd")]
+    run_dir: PathBuf,
+    /// Vote and hold no addresses
+    #[arg(long)]
+    witness: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let filter =
+        EnvFilter::try_from_env("VIPD_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // Two are enough for everything that is not time-critical: heartbeats and Raft have their own.
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(run(Options {
+        config: arguments.config,
+        state_dir: arguments.state_dir,
+        run_dir: arguments.run_dir,
+        witness: arguments.witness,
+    }))
+}

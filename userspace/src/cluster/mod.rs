@@ -1,5 +1,19 @@
 //! Agreement between nodes: the store, peer requests, heartbeats.
 
+mod durable;
+mod error;
+pub mod heartbeat;
+pub mod identity;
+mod member;
+mod promise;
+pub mod raft;
 mod store;
+mod token;
+pub mod transport;
 
+pub use durable::DiskError;
+pub use error::ClusterError;
+pub use member::{init, join, resume};
+pub use promise::*;
 pub use store::*;
+pub use token::*;

@@ -23,6 +23,9 @@ pub struct NodeConfig {
     /// The defaults file of row IP-14.
     #[serde(default = "default_tunables")]
     pub tunables: PathBuf,
+    /// Members of this group may use vipctl, besides root and the daemon's own user. None: nobody else.
+    #[serde(default)]
+    pub control_group: Option<String>,
     #[serde(default)]
     pub datapath: DatapathConfig,
     /// Settings per interface name.

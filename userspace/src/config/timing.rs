@@ -45,7 +45,7 @@ impl Profile {
                 startup_grace: ms(8000),
                 raft_heartbeat: ms(200),
                 election: (ms(900), ms(1500)),
-                duplicate_wait: ms(200),
+                duplicate_wait: ms(100),
             },
             Self::Fast => Timing {
                 lease: ms(300),

@@ -1,5 +1,11 @@
 //! Decisions. PURE: no tokio, sockets, files, clocks or randomness; time is an argument.
 
+pub mod agent;
 pub mod change;
 pub mod command;
+pub mod lease;
+pub mod planner;
+pub mod quorum;
+pub mod sequence;
+pub mod suspicion;
 pub mod time;

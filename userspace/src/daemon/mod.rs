@@ -1,3 +1,10 @@
 //! The running daemon: wires observe -> core -> act together. No decisions here.
 
+pub mod agent;
 pub mod events;
+pub mod interfaces;
+pub mod leader;
+pub mod member;
+pub mod run;
+pub mod runner;
+pub mod watcher;

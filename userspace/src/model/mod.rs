@@ -4,8 +4,10 @@ mod node;
 mod placement;
 mod resource;
 mod state;
+mod tunables;
 
 pub use node::*;
 pub use placement::*;
 pub use resource::*;
 pub use state::*;
+pub use tunables::*;

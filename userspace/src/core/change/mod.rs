@@ -1,16 +1,30 @@
 //! The commands of the replicated state. [`apply`] is deterministic: every node computes the same.
+//!
+//! Invariant: an address changes hands only through no owner at all. A grant ends when its owner says
+//! that it has stopped (Report, Rejoin) or is proven silent (Vacate), and only then can another be made.
+
+mod grants;
+mod members;
+mod resources;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, Resource, Switchback, Tag};
+use crate::model::{
+    ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, Placement, Resource, Switchback, Tag,
+};
 
 /// A change, with all that it presumes: where the presumption no longer holds it is refused and
 /// changes nothing.
+///
+/// Tagged from outside: an inner tag would make serde buffer the content, and numbers as keys of JSON
+/// maps ([`Resource::nodes`]) do not survive that.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "change")]
+#[serde(rename_all = "kebab-case")]
 pub enum Change {
     /// The first entry of a cluster.
     Found {
@@ -149,7 +163,64 @@ pub enum Applied {
 #[error("{0}")]
 pub struct Refusal(pub String);
 
+type Result<T> = std::result::Result<T, Refusal>;
+
+impl Refusal {
+    fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
 /// Applies a change or says why not; a refused change leaves the state as it was.
-pub fn apply(_state: &mut ClusterState, _change: &Change) -> Applied {
-    Applied::Done // replaced below by its owner
+pub fn apply(state: &mut ClusterState, change: &Change) -> Applied {
+    match dispatch(state, change) {
+        Ok(applied) => applied,
+        Err(refusal) => Applied::Refused(refusal),
+    }
+}
+
+/// Every arm checks all that it presumes before it touches the state.
+fn dispatch(state: &mut ClusterState, change: &Change) -> Result<Applied> {
+    match change {
+        Change::Found { name, node } => members::found(state, name, node),
+        Change::Reserve { node } => members::reserve(state, node),
+        Change::Admit { node } => members::admit(state, *node),
+        Change::Depose { node, lease_epoch } => members::depose(state, *node, *lease_epoch),
+        Change::Vacate { node, lease_epoch, grants } => members::vacate(state, *node, *lease_epoch, grants),
+        Change::Rejoin { node, lease_epoch } => members::rejoin(state, *node, *lease_epoch),
+        Change::Create { resource, on } => resources::create(state, resource, *on),
+        Change::Extend { tag, to, settings } => resources::extend(state, tag, *to, settings),
+        Change::Delete { tag } => resources::delete(state, tag),
+        Change::Set { tag, node, setting } => resources::set(state, tag, *node, setting),
+        Change::SetPingList { node, subnet, addresses } => {
+            resources::set_ping_list(state, *node, *subnet, addresses)
+        }
+        Change::InService { tag, on } => resources::in_service(state, tag, *on),
+        Change::OutOfService { tag } => resources::out_of_service(state, tag),
+        Change::Give { grants } => grants::give(state, grants),
+        Change::Release { tag, epoch } => grants::release(state, tag, *epoch),
+        Change::Report { node, reports } => grants::report(state, *node, reports),
+        Change::Forgive { tag, node } => grants::forgive(state, tag, *node),
+    }
+}
+
+/// The placement of a resource that can be worked with.
+fn placement<'a>(state: &'a mut ClusterState, tag: &Tag) -> Result<&'a mut Placement> {
+    state.placements.get_mut(tag).ok_or_else(|| no_resource(tag))
+}
+
+fn no_resource(tag: &Tag) -> Refusal {
+    Refusal(format!("there is no resource '{tag}': 'vipctl status' lists them"))
+}
+
+fn no_node(node: NodeId) -> Refusal {
+    Refusal(format!("there is no node number {node} in the cluster: 'vipctl status' lists the nodes"))
+}
+
+/// Forgets a resource that was being deleted once nobody owns it. Ping lists stay (row IP-11).
+fn sweep_deleted(state: &mut ClusterState, tag: &Tag) {
+    if state.placements.get(tag).is_some_and(|p| p.deleting && p.grant.is_none()) {
+        state.placements.remove(tag);
+        state.resources.remove(tag);
+    }
 }

@@ -1,0 +1,41 @@
+//! All maps. Names, sizes and types are the contract with user space (`datapath_common`); capacities
+//! given here are replaced at load time by those the operator configured.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
+};
+use datapath_common::{
+    Address, BroadcastKey, BroadcastRate, BroadcastSource, Gate, Interface, InterfaceActivity, Lease,
+    MAX_BROADCASTS, MAX_INTERFACES, VERDICT_COUNT, Vip, VipActivity,
+};
+
+const MAX_VIPS: u32 = 65_536;
+
+#[map]
+pub static VIPS: HashMap<Address, Vip> = HashMap::pinned(MAX_VIPS, 0);
+
+#[map]
+pub static GATES: Array<Gate> = Array::pinned(MAX_VIPS, 0);
+
+#[map]
+pub static LEASE: Array<Lease> = Array::pinned(1, 0);
+
+#[map]
+pub static INTERFACES: HashMap<u32, Interface> = HashMap::pinned(MAX_INTERFACES, 0);
+
+#[map]
+pub static BROADCASTS: HashMap<BroadcastKey, BroadcastSource> = HashMap::pinned(MAX_BROADCASTS, 0);
+
+#[map]
+pub static BROADCAST_RATES: HashMap<u32, BroadcastRate> = HashMap::pinned(MAX_INTERFACES, 0);
+
+#[map]
+pub static INTERFACE_ACTIVITY: PerCpuHashMap<u32, InterfaceActivity> =
+    PerCpuHashMap::pinned(MAX_INTERFACES, 0);
+
+#[map]
+pub static VIP_ACTIVITY: PerCpuArray<VipActivity> = PerCpuArray::pinned(MAX_VIPS, 0);
+
+#[map]
+pub static VERDICTS: PerCpuArray<u64> = PerCpuArray::pinned(VERDICT_COUNT, 0);

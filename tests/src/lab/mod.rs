@@ -1,0 +1,122 @@
+//! A cluster in network namespaces: hosts and a client on a bridge, the real daemon in each host.
+//!
+//! ```text
+//!      host1          host2          host3         client
+//!   eth0 10.77.0.1 eth0 10.77.0.2 eth0 10.77.0.3 eth0 10.77.0.100
+//!        |              |              |              |
+//!       h1             h2             h3              c       ports
+//!        +--------------+------ br0 ---+--------------+       the bridge's namespace
+//! ```
+//! With two paths every host has an `eth1` (10.78.0.I) on a second bridge `br1` for heartbeats.
+
+mod cluster;
+mod host;
+mod segment;
+mod sweep;
+mod wait;
+
+use std::{net::IpAddr, path::Path, sync::atomic::AtomicU32, sync::atomic::Ordering, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+pub use cluster::NewIp;
+pub use host::{Answer, Host};
+pub use segment::{CLIENT_V4, CLIENT_V6, Segment};
+pub use sweep::sweep;
+pub use wait::wait_until;
+
+use crate::{
+    capture::Capture,
+    frames::Mac,
+    prober::{Prober, Targets},
+};
+
+/// How long anything may take on a busy machine before a test gives up.
+pub const PATIENCE: Duration = Duration::from_secs(40);
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub hosts: usize,
+    /// 1 or 2 networks for heartbeats.
+    pub paths: usize,
+    /// `default` or `fast`.
+    pub profile: &'static str,
+    /// The host (from 0) that only votes.
+    pub witness: Option<usize>,
+    /// Lines of the tunables file, in shell-assignment form.
+    pub tunables: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { hosts: 3, paths: 1, profile: "default", witness: None, tunables: String::new() }
+    }
+}
+
+/// Fields are dropped in this order: daemons first, then the network below them.
+pub struct Lab {
+    pub hosts: Vec<Host>,
+    pub segment: Segment,
+    dir: TempDir,
+}
+
+impl Lab {
+    /// Namespaces, links and configuration files; no daemon runs yet.
+    pub fn new(options: &Options) -> Result<Self> {
+        if !nix::unistd::geteuid().is_root() {
+            bail!("network namespaces and BPF programs need root");
+        }
+        wait::mount_bpffs()?;
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("vipd-lab-{}-{number}", std::process::id());
+        let mut dir = tempfile::Builder::new().prefix(&name).tempdir().context("no directory for the lab")?;
+        // Logs and state stay for a look afterwards.
+        dir.disable_cleanup(std::env::var_os("VIPD_LAB_KEEP").is_some());
+        let segment = Segment::new(options.hosts, options.paths)?;
+        let hosts = (0..options.hosts)
+            .map(|index| Host::prepare(index, &name, dir.path(), &segment, options))
+            .collect::<Result<_>>()?;
+        Ok(Self { hosts, segment, dir })
+    }
+
+    /// Configuration, state and logs of all hosts.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn host(&self, index: usize) -> &Host {
+        &self.hosts[index]
+    }
+
+    /// Listens at the client for everybody who uses one of these addresses.
+    pub fn capture(&self, addresses: &[IpAddr]) -> Result<Capture> {
+        let capture = Capture::start(self.segment.client(), "eth0", self.segment.client_mac())?;
+        capture.watch(addresses.iter().copied());
+        Ok(capture)
+    }
+
+    /// Asks for these addresses from the client until it is dropped.
+    pub fn prober(&self, targets: Vec<Targets>) -> Result<Prober> {
+        let hosts = self.hosts.iter().map(Host::mac).collect();
+        Prober::start(self.segment.client(), "eth0", self.segment.asker(), hosts, targets)
+    }
+
+    /// The host with this link-layer address.
+    pub fn host_of(&self, mac: Mac) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.mac() == mac)
+    }
+
+    /// Polls until the closure succeeds. After `patience` the error has its last reason, and what the
+    /// hosts say and logged.
+    pub fn wait<T>(&self, patience: Duration, what: &str, closure: impl FnMut() -> Result<T>) -> Result<T> {
+        wait_until(patience, what, closure).map_err(|error| self.explain(error))
+    }
+
+    /// Adds what the hosts say and logged to an error.
+    pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        let hosts: Vec<String> = self.hosts.iter().map(Host::diagnosis).collect();
+        anyhow::anyhow!("{error:#}\n{}", hosts.join("\n"))
+    }
+}

@@ -1,0 +1,191 @@
+//! The network between the hosts and the client, and its faults.
+
+use std::{
+    collections::BTreeSet,
+    io::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    process::Stdio,
+    sync::{Mutex, PoisonError},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    frames::{Asker, Mac},
+    netns::{NetNs, veth},
+};
+
+pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
+pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x100);
+const CLIENT_MAC: Mac = Mac([2, 0, 0, 0x77, 0, 100]);
+
+/// Bridges, their ports, and the namespaces at the ports' other ends.
+pub struct Segment {
+    hosts: Vec<NetNs>,
+    client: NetNs,
+    bridge: NetNs,
+    paths: usize,
+    /// (from, to) hosts between which the bridge drops frames.
+    blocked: Mutex<BTreeSet<(usize, usize)>>,
+}
+
+impl Segment {
+    pub(super) fn new(hosts: usize, paths: usize) -> Result<Self> {
+        let bridge = NetNs::new("vipd-bridge")?;
+        for path in 0..paths {
+            bridge
+                .ip(&format!("link add br{path} type bridge stp_state 0 forward_delay 0 mcast_snooping 0"))?;
+            bridge.sysctl(&format!("ipv6/conf/br{path}/disable_ipv6"), "1")?;
+            bridge.ip(&format!("link set br{path} up"))?;
+        }
+        let client = NetNs::new("vipd-client")?;
+        plug(&bridge, &client, 0, "c", CLIENT_MAC, &[CLIENT_V4.into(), CLIENT_V6.into()])?;
+        let hosts = (0..hosts)
+            .map(|index| {
+                let ns = NetNs::new(&format!("vipd-host{}", index + 1))?;
+                for path in 0..paths {
+                    let addresses = [v4(index, path).into(), v6(index, path).into()];
+                    plug(&bridge, &ns, path, &port(index, path), mac(index, path), &addresses)?;
+                }
+                Ok(ns)
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { hosts, client, bridge, paths, blocked: Mutex::default() })
+    }
+
+    pub fn host(&self, index: usize) -> &NetNs {
+        &self.hosts[index]
+    }
+
+    pub fn client(&self) -> &NetNs {
+        &self.client
+    }
+
+    pub fn bridge(&self) -> &NetNs {
+        &self.bridge
+    }
+
+    pub fn client_mac(&self) -> Mac {
+        CLIENT_MAC
+    }
+
+    pub fn host_mac(&self, index: usize) -> Mac {
+        mac(index, 0)
+    }
+
+    /// The stationary address of a host on a path.
+    pub fn address(&self, index: usize, path: usize) -> Ipv4Addr {
+        v4(index, path)
+    }
+
+    /// The client as a sender of questions.
+    pub fn asker(&self) -> Asker {
+        Asker { mac: CLIENT_MAC, v4: CLIENT_V4, v6: CLIENT_V6 }
+    }
+
+    /// Takes the far ends of all the host's cables down: it loses its carrier.
+    pub fn cut(&self, index: usize) -> Result<()> {
+        self.set_ports(index, "down")
+    }
+
+    /// Undoes [`Segment::cut`].
+    pub fn mend(&self, index: usize) -> Result<()> {
+        self.set_ports(index, "up")
+    }
+
+    fn set_ports(&self, index: usize, state: &str) -> Result<()> {
+        (0..self.paths)
+            .try_for_each(|path| self.bridge.ip(&format!("link set {} {state}", port(index, path))).map(drop))
+    }
+
+    /// From now on nothing gets from one host to another; the other way is untouched.
+    pub fn block(&self, from: usize, to: usize) -> Result<()> {
+        self.change_blocked(|blocked| {
+            blocked.insert((from, to));
+        })
+    }
+
+    /// From now on nothing gets from either to the other.
+    pub fn partition(&self, a: usize, b: usize) -> Result<()> {
+        self.change_blocked(|blocked| {
+            blocked.extend([(a, b), (b, a)]);
+        })
+    }
+
+    /// Cuts a host off from all other hosts, not from the client.
+    pub fn isolate(&self, index: usize) -> Result<()> {
+        let others = (0..self.hosts.len()).filter(|other| *other != index);
+        self.change_blocked(|blocked| {
+            blocked.extend(others.flat_map(|other| [(index, other), (other, index)]));
+        })
+    }
+
+    /// Undoes every block, partition and isolation.
+    pub fn heal(&self) -> Result<()> {
+        self.change_blocked(BTreeSet::clear)
+    }
+
+    fn change_blocked(&self, change: impl FnOnce(&mut BTreeSet<(usize, usize)>)) -> Result<()> {
+        let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut blocked);
+        // The whole table at once: nft applies a file as one transaction.
+        let mut rules = String::from("table bridge lab\ndelete table bridge lab\n");
+        rules.push_str("table bridge lab {\nchain forward {\ntype filter hook forward priority 0;\n");
+        for (from, to) in blocked.iter() {
+            for path in 0..self.paths {
+                let (from, to) = (port(*from, path), port(*to, path));
+                rules.push_str(&format!("iifname \"{from}\" oifname \"{to}\" drop\n"));
+            }
+        }
+        rules.push_str("}\n}\n");
+        let mut nft = self.bridge.command("nft");
+        nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = nft.spawn().context("cannot run nft")?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(rules.as_bytes()).context("nft does not read its rules")?;
+        }
+        let output = child.wait_with_output().context("nft was lost")?;
+        if !output.status.success() {
+            bail!("nft refused the rules: {}\n{rules}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(())
+    }
+}
+
+/// A cable from a port of bridge `path` to the interface of the same number in the namespace.
+fn plug(bridge: &NetNs, ns: &NetNs, path: usize, port: &str, mac: Mac, addresses: &[IpAddr]) -> Result<()> {
+    let interface = format!("eth{path}");
+    veth(bridge, port, ns, &interface)?;
+    // Neither a duplicate check nor a router's advice delays or changes what the lab says.
+    ns.sysctl(&format!("ipv6/conf/{interface}/accept_dad"), "0")?;
+    ns.sysctl(&format!("ipv6/conf/{interface}/accept_ra"), "0")?;
+    ns.ip(&format!("link set {interface} down"))?;
+    ns.ip(&format!("link set {interface} address {mac}"))?;
+    ns.ip(&format!("link set {interface} up"))?;
+    for address in addresses {
+        match address {
+            IpAddr::V4(a) => ns.ip(&format!("addr add {a}/24 broadcast + dev {interface}"))?,
+            IpAddr::V6(a) => ns.ip(&format!("addr add {a}/64 dev {interface} nodad"))?,
+        };
+    }
+    bridge.sysctl(&format!("ipv6/conf/{port}/disable_ipv6"), "1")?;
+    bridge.ip(&format!("link set {port} master br{path}"))?;
+    Ok(())
+}
+
+/// The bridge's port of a host.
+fn port(index: usize, path: usize) -> String {
+    format!("h{}p{path}", index + 1)
+}
+
+fn mac(index: usize, path: usize) -> Mac {
+    Mac([2, 0, 0, 0x77, path as u8, index as u8 + 1])
+}
+
+fn v4(index: usize, path: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 77 + path as u8, 0, index as u8 + 1)
+}
+
+fn v6(index: usize, path: usize) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd77 + path as u16, 0, 0, 0, 0, 0, 0, index as u16 + 1)
+}

@@ -1,0 +1,40 @@
+//! Whole clusters, through the real daemon and CLI, in network namespaces. In each test the client
+//! records every frame that claims a virtual address, and at the end no two hosts may have answered
+//! for one address in overlapping terms.
+
+mod connectivity;
+mod crashes;
+mod membership;
+mod partitions;
+mod restarts;
+mod scene;
+mod service;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use vipd_tests::lab;
+
+type Test = fn() -> anyhow::Result<()>;
+
+fn main() -> std::process::ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Clusters that run side by side must not take each other's heartbeats' CPU.
+    arguments.test_threads.get_or_insert(2);
+    let root = nix::unistd::geteuid().is_root();
+    if root && !arguments.list {
+        lab::sweep();
+    }
+    let tests: Vec<(&str, Test)> = [
+        service::TESTS,
+        connectivity::TESTS,
+        crashes::TESTS,
+        partitions::TESTS,
+        restarts::TESTS,
+        membership::TESTS,
+    ]
+    .concat();
+    let trial = |(name, test): (&str, Test)| {
+        let run = move || test().map_err(|error| Failed::from(format!("{error:#}")));
+        Trial::test(name, run).with_ignored_flag(!root)
+    };
+    libtest_mimic::run(&arguments, tests.into_iter().map(trial).collect()).exit_code()
+}

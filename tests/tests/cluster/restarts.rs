@@ -1,0 +1,66 @@
+//! Daemons are stopped and started again.
+
+use anyhow::{Result, ensure};
+use vipd_tests::{
+    lab::{Host, PATIENCE},
+    timeline::Moment,
+};
+
+use crate::{
+    Test,
+    scene::{Scene, TAGS, addresses, options},
+};
+
+pub const TESTS: &[(&str, Test)] = &[
+    ("restarts::all_three_at_once_and_the_state_is_back", all_three),
+    ("restarts::a_killed_daemon_in_service_is_back_within_its_lease", in_service_killed),
+    ("restarts::a_daemon_in_service_is_restarted", in_service_terminated),
+];
+
+fn all_three() -> Result<()> {
+    let scene = Scene::new(&options(), 0)?;
+    let lab = &scene.lab;
+    lab.host(0).vipctl(&["ping-list", "add", "10.77.0.0/24", "10.77.0.100"])?.done()?;
+    for host in &lab.hosts {
+        host.sigkill()?;
+    }
+    lab.wait(PATIENCE, "the kernel goes silent by itself", || scene.check_quiet(200))?;
+    let restarted = Moment::now();
+    lab.hosts.iter().try_for_each(Host::start)?;
+    lab.wait_whole()?;
+    let owner = lab.wait(PATIENCE, "both addresses are in service again", || {
+        let owner = lab.owner(1, TAGS[0])?;
+        TAGS.into_iter().try_for_each(|tag| lab.check_in_service(tag, owner, 1))?;
+        Ok(owner)
+    })?;
+    scene.wait_answers(owner, restarted)?;
+    let lists = lab.host(2).vipctl(&["ping-list", "show", "10.77.0.0/24", "--node", lab.host(0).name()])?;
+    ensure!(lists.stdout.contains("10.77.0.100"), "the ping list is lost: {lists:?}");
+    scene.check_terms(&[0, owner])
+}
+
+fn in_service_killed() -> Result<()> {
+    restart(|host| host.sigkill())
+}
+
+fn in_service_terminated() -> Result<()> {
+    restart(Host::terminate)
+}
+
+/// The kernel answers on without the daemon; the new one adopts what it finds and renews the lease.
+fn restart(stop: impl Fn(&Host) -> Result<Moment>) -> Result<()> {
+    let scene = Scene::new(&options(), 1)?;
+    let lab = &scene.lab;
+    let before = Moment::now();
+    stop(lab.host(1))?;
+    lab.host(1).start()?;
+    lab.wait_whole()?;
+    scene.wait_in_service(1, 1)?;
+    scene.wait_answers(1, Moment::now())?;
+    for address in addresses() {
+        let timeline = scene.capture.timeline().between(before, Moment(u64::MAX));
+        let silence = timeline.longest_silence(address);
+        ensure!(silence <= scene.lease(), "{address} was not answered for {silence:?}");
+    }
+    scene.check_terms(&[1])
+}

@@ -1,0 +1,130 @@
+//! A datapath without BPF: it remembers what it is told, so that the rest of the daemon works the same.
+//! Addresses are then the kernel's alone, and only the daemon itself enforces the lease.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
+
+use super::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed};
+use crate::{
+    core::time::BootTime,
+    model::{Epoch, LeaseEpoch},
+};
+
+pub struct MemoryDatapath {
+    reason: String,
+    max_vips: u32,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    interfaces: Vec<u32>,
+    vips: BTreeMap<IpAddr, Programmed>,
+    lease: Lease,
+}
+
+impl MemoryDatapath {
+    /// `reason`: why there is no BPF, for an operator to read.
+    pub fn new(max_vips: u32, reason: String) -> Self {
+        Self { reason, max_vips, inner: Mutex::default() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Every operation leaves the state whole, so a panic elsewhere does not spoil it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn attachment(&self) -> Attachment {
+        Attachment::None { reason: self.reason.clone() }
+    }
+}
+
+impl Datapath for MemoryDatapath {
+    fn unguarded(&self) -> Option<String> {
+        Some(self.reason.clone())
+    }
+
+    fn attach(&self, interface: &InterfaceFacts) -> Result<Attachment, DatapathError> {
+        let mut inner = self.inner();
+        if !inner.interfaces.contains(&interface.index) {
+            inner.interfaces.push(interface.index);
+        }
+        Ok(self.attachment())
+    }
+
+    fn detach(&self, ifindex: u32) -> Result<(), DatapathError> {
+        self.inner().interfaces.retain(|index| *index != ifindex);
+        Ok(())
+    }
+
+    fn attached(&self) -> Vec<(u32, Attachment)> {
+        self.inner().interfaces.iter().map(|index| (*index, self.attachment())).collect()
+    }
+
+    fn program(&self, address: IpAddr, ifindex: u32) -> Result<(), DatapathError> {
+        let mut inner = self.inner();
+        match inner.vips.get(&address) {
+            Some(vip) if vip.ifindex == ifindex => return Ok(()),
+            None if inner.vips.len() >= self.max_vips as usize => {
+                return Err(DatapathError::Full(self.max_vips));
+            }
+            _ => {}
+        }
+        let closed = Programmed { address, ifindex, gate_active: false, lease_epoch: 0, epoch: 0 };
+        inner.vips.insert(address, closed);
+        Ok(())
+    }
+
+    fn unprogram(&self, address: IpAddr) -> Result<(), DatapathError> {
+        self.inner().vips.remove(&address);
+        Ok(())
+    }
+
+    fn open_gate(&self, address: IpAddr, lease_epoch: LeaseEpoch, epoch: Epoch) -> Result<(), DatapathError> {
+        let mut inner = self.inner();
+        let vip = inner.vips.get_mut(&address).ok_or(DatapathError::NotProgrammed(address))?;
+        (vip.gate_active, vip.lease_epoch, vip.epoch) = (true, lease_epoch, epoch);
+        Ok(())
+    }
+
+    fn close_gate(&self, address: IpAddr) -> Result<(), DatapathError> {
+        if let Some(vip) = self.inner().vips.get_mut(&address) {
+            vip.gate_active = false;
+        }
+        Ok(())
+    }
+
+    fn programmed(&self) -> Result<Vec<Programmed>, DatapathError> {
+        Ok(self.inner().vips.values().cloned().collect())
+    }
+
+    fn lease(&self) -> Result<Lease, DatapathError> {
+        Ok(self.inner().lease)
+    }
+
+    fn set_lease(&self, epoch: LeaseEpoch, deadline: BootTime) -> Result<(), DatapathError> {
+        self.inner().lease = Lease { deadline_ns: deadline.0, epoch };
+        Ok(())
+    }
+
+    fn interface_activity(&self, _ifindex: u32) -> Result<InterfaceActivity, DatapathError> {
+        Ok(InterfaceActivity::default())
+    }
+
+    fn vip_activity(&self, address: IpAddr) -> Result<VipActivity, DatapathError> {
+        if self.inner().vips.contains_key(&address) {
+            Ok(VipActivity::default())
+        } else {
+            Err(DatapathError::NotProgrammed(address))
+        }
+    }
+
+    fn verdicts(&self) -> Result<Vec<(Verdict, u64)>, DatapathError> {
+        Ok(Verdict::ALL.into_iter().map(|verdict| (verdict, 0)).collect())
+    }
+}

@@ -1,0 +1,91 @@
+//! The one place that opens and closes gates and moves the lease's deadline.
+//!
+//! Invariant: a gate opens only under the lease epoch that it was granted under, and only while that
+//! is this node's epoch. A sequence that was started under an older one can't open anything any more.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::datapath::{Datapath, DatapathError};
+use crate::{
+    core::{lease::Held, time::BootTime},
+    model::{Epoch, LeaseEpoch},
+};
+
+pub struct Gatekeeper {
+    datapath: Arc<dyn Datapath>,
+    lease: Mutex<Held>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    #[error("the grant belongs to lease epoch {granted}, this node is at {now}: it was deposed meanwhile")]
+    Deposed { granted: LeaseEpoch, now: LeaseEpoch },
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+}
+
+impl Gatekeeper {
+    /// Takes over the lease found in the kernel: an earlier life of this daemon may still be serving.
+    pub fn new(datapath: Arc<dyn Datapath>) -> Result<Self, DatapathError> {
+        let lease = datapath.lease()?;
+        let held = Held { epoch: lease.epoch, deadline: BootTime(lease.deadline_ns) };
+        Ok(Self { datapath, lease: Mutex::new(held) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        // A panic elsewhere leaves the two words as they were written: still the truth.
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The lease as last written to the kernel.
+    pub fn held(&self) -> Held {
+        *self.lock()
+    }
+
+    /// Moves the deadline forward. Ignored for another epoch than the present one.
+    pub fn extend(&self, epoch: LeaseEpoch, deadline: BootTime) -> Result<(), DatapathError> {
+        let mut held = self.lock();
+        if epoch == held.epoch && deadline > held.deadline {
+            self.datapath.set_lease(epoch, deadline)?;
+            held.deadline = deadline;
+        }
+        Ok(())
+    }
+
+    /// Goes over to another lease epoch. All gates are shut in the kernel when this returns.
+    pub fn adopt(&self, epoch: LeaseEpoch) -> Result<(), DatapathError> {
+        let mut held = self.lock();
+        if epoch > held.epoch {
+            self.datapath.set_lease(epoch, BootTime::ZERO)?;
+            *held = Held { epoch, deadline: BootTime::ZERO };
+        }
+        Ok(())
+    }
+
+    /// Forgets an earlier membership: no lease, nothing programmed.
+    pub fn reset(&self) -> Result<(), DatapathError> {
+        let mut held = self.lock();
+        self.datapath.set_lease(0, BootTime::ZERO)?;
+        *held = Held { epoch: 0, deadline: BootTime::ZERO };
+        for programmed in self.datapath.programmed()? {
+            self.datapath.unprogram(programmed.address)?;
+        }
+        Ok(())
+    }
+
+    pub fn open(&self, address: IpAddr, granted: LeaseEpoch, epoch: Epoch) -> Result<(), GateError> {
+        let held = self.lock();
+        if granted != held.epoch {
+            return Err(GateError::Deposed { granted, now: held.epoch });
+        }
+        Ok(self.datapath.open_gate(address, granted, epoch)?)
+    }
+
+    pub fn close(&self, address: IpAddr) -> Result<(), DatapathError> {
+        let _held = self.lock();
+        self.datapath.close_gate(address)
+    }
+}

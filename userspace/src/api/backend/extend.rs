@@ -1,0 +1,80 @@
+//! `extend`: another node may have the resource.
+
+use super::{Context, Result, create::next_priority, lookup};
+use crate::{
+    api::{Answer, ApiError},
+    core::change::Change,
+    model::{ClusterState, NodeSettings, Resource, Tag},
+};
+
+impl Context {
+    pub(super) async fn extend(
+        &self,
+        tag: &Tag,
+        to: &str,
+        priority: Option<u16>,
+        devices: Vec<String>,
+    ) -> Result<Answer> {
+        let member = self.member()?;
+        let state = member.fresh().await?;
+        let resource = lookup::resource(&state, tag)?;
+        if resource.nodes.values().any(|s| s.physical) {
+            return Err(ApiError::refused(format!(
+                "'{tag}' protects a node's own address {}, which no other node can have: create a resource for \
+                 another address",
+                resource.address()
+            )));
+        }
+        let targets: Vec<(u64, String)> = if to == "all" {
+            let fits = |n: &&crate::model::Node| !n.witness && !resource.nodes.contains_key(&n.id);
+            state.nodes.values().filter(fits).map(|n| (n.id, n.name.clone())).collect()
+        } else {
+            let node = lookup::holder(&state, to)?;
+            vec![(node.id, node.name.clone())]
+        };
+        if targets.is_empty() {
+            return Ok(Answer::done(format!("{tag} is extended to all nodes that can hold it already")));
+        }
+        if targets.len() > 1 && priority.is_some() {
+            return Err(ApiError::usage("--priority belongs to one node: extend to them one after another"));
+        }
+        let devices = if devices.is_empty() { devices_of_best(resource) } else { devices };
+        let mut worst = resource.nodes.values().map(|s| s.priority).max().unwrap_or(0);
+        let mut changes = Vec::new();
+        let mut said = Vec::new();
+        for (to, name) in targets {
+            worst = match priority {
+                Some(priority) => priority,
+                None => next_priority(worst)?,
+            };
+            let settings = NodeSettings {
+                priority: worst,
+                devices: devices.clone(),
+                restore_and_recover: true,
+                physical: false,
+            };
+            said.push(format!("{name} (priority {worst})"));
+            changes.push(Change::Extend { tag: tag.clone(), to, settings });
+            changes.extend(ping_list(&state, resource, to));
+        }
+        member.propose(changes).await?;
+        Ok(Answer::done(format!("{tag} is extended to {}, on {}", said.join(", "), devices.join(", "))))
+    }
+}
+
+/// The same interfaces as on the node that is preferred.
+fn devices_of_best(resource: &Resource) -> Vec<String> {
+    resource.nodes.values().min_by_key(|s| s.priority).map(|s| s.devices.clone()).unwrap_or_default()
+}
+
+/// The subnet's ping list goes along (row IP-11), unless the node has one of its own.
+fn ping_list(state: &ClusterState, resource: &Resource, to: u64) -> Option<Change> {
+    let subnet = resource.ip().address.trunc();
+    if state.ping_lists.contains_key(&(to, subnet)) {
+        return None;
+    }
+    let mut from: Vec<_> = resource.nodes.iter().collect();
+    from.sort_by_key(|(_, s)| s.priority);
+    let addresses = from.iter().find_map(|(id, _)| state.ping_lists.get(&(**id, subnet)))?.clone();
+    Some(Change::SetPingList { node: to, subnet, addresses })
+}

@@ -1,0 +1,316 @@
+//! A host, a datapath, a store and a control that only remember: for tests.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
+use tokio::sync::{mpsc, watch};
+
+use super::{ClusterControl, Context, Host, Member, Result};
+use crate::{
+    act::datapath::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed},
+    api::{Answer, Request, facts::Facts},
+    cluster::{Leadership, Store, StoreError, View},
+    config::{NodeConfig, TunablesFile},
+    core::{
+        change::{Applied, Change, apply},
+        time::BootTime,
+    },
+    daemon::events::EventLog,
+    model::{ClusterState, Epoch, LeaseEpoch, Node, NodeId, Standing},
+    observe::network::{Assigned, Link, NetworkError},
+};
+
+#[derive(Clone, Default)]
+pub struct FakeHost {
+    pub links: Vec<Link>,
+    pub assigned: Vec<Assigned>,
+    pub names: Vec<(&'static str, Vec<&'static str>)>,
+    pub claimed: Vec<IpAddr>,
+    pub pingable: Vec<IpAddr>,
+}
+
+pub fn link(index: u32, name: &str) -> Link {
+    Link {
+        index,
+        name: name.into(),
+        mac: [2, 0, 0, 0, 0, index as u8],
+        admin_up: true,
+        carrier: true,
+        loopback: name == "lo",
+        kind: None,
+        mtu: 1500,
+    }
+}
+
+pub fn assigned(index: u32, address: &str) -> Assigned {
+    Assigned {
+        index,
+        address: address.parse().unwrap(),
+        broadcast: None,
+        secondary: false,
+        protocol: None,
+        tentative: false,
+    }
+}
+
+impl FakeHost {
+    /// lo, eth0 with 10.0.0.1/24 and fd00::1/64, eth1 with 10.1.0.1/16, eth2 bare.
+    pub fn usual() -> Self {
+        Self {
+            links: vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1"), link(4, "eth2")],
+            assigned: vec![
+                assigned(1, "127.0.0.1/8"),
+                assigned(2, "10.0.0.1/24"),
+                assigned(2, "fd00::1/64"),
+                assigned(3, "10.1.0.1/16"),
+            ],
+            ..Self::default()
+        }
+    }
+}
+
+#[async_trait]
+impl Host for FakeHost {
+    async fn links(&self) -> std::result::Result<Vec<Link>, NetworkError> {
+        Ok(self.links.clone())
+    }
+
+    async fn addresses(&self) -> std::result::Result<Vec<Assigned>, NetworkError> {
+        Ok(self.assigned.clone())
+    }
+
+    async fn claims(
+        &self,
+        _: &Link,
+        address: IpAddr,
+        _: Duration,
+    ) -> std::result::Result<Vec<[u8; 6]>, NetworkError> {
+        Ok(if self.claimed.contains(&address) { vec![[2, 0, 0, 0, 0, 0x99]] } else { vec![] })
+    }
+
+    async fn answers_ping(
+        &self,
+        _: &Link,
+        address: IpAddr,
+        _: Duration,
+    ) -> std::result::Result<bool, NetworkError> {
+        Ok(self.pingable.contains(&address))
+    }
+
+    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        let found = self.names.iter().find(|(n, _)| *n == name);
+        let (_, addresses) = found.ok_or_else(|| io::Error::other("not known"))?;
+        Ok(addresses.iter().map(|a| a.parse().unwrap()).collect())
+    }
+}
+
+/// Applies at once and alone, as a cluster of one.
+pub struct FakeStore {
+    view: watch::Sender<View>,
+    leadership: watch::Sender<Leadership>,
+    pub no_quorum: Mutex<bool>,
+    pub proposed: Mutex<Vec<Change>>,
+}
+
+impl FakeStore {
+    pub fn change(&self, change: &Change) -> Applied {
+        let mut state = (*self.view.borrow().state).clone();
+        let applied = apply(&mut state, change);
+        if !matches!(applied, Applied::Refused(_)) {
+            self.view.send_modify(|v| {
+                v.state = Arc::new(state);
+                v.applied += 1;
+            });
+        }
+        applied
+    }
+
+    pub fn set_voters(&self, count: NodeId) {
+        self.leadership.send_modify(|l| l.voters = (1..=count).collect());
+    }
+
+    pub fn state(&self) -> Arc<ClusterState> {
+        self.view.borrow().state.clone()
+    }
+}
+
+#[async_trait]
+impl Store for FakeStore {
+    async fn propose(&self, change: Change) -> std::result::Result<Applied, StoreError> {
+        self.barrier().await?;
+        self.proposed.lock().unwrap().push(change.clone());
+        Ok(self.change(&change))
+    }
+
+    async fn barrier(&self) -> std::result::Result<(), StoreError> {
+        if *self.no_quorum.lock().unwrap() {
+            return Err(StoreError::NoQuorum("b and c are silent".into()));
+        }
+        Ok(())
+    }
+
+    fn view(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.leadership.subscribe()
+    }
+
+    async fn admit(&self, _: NodeId) -> std::result::Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+pub struct FakeControl;
+
+#[async_trait]
+impl ClusterControl for FakeControl {
+    async fn init(&self, name: &str) -> Result<String> {
+        Ok(format!("cluster '{name}' is founded"))
+    }
+
+    async fn join(&self, address: std::net::SocketAddr, _: &str) -> Result<String> {
+        Ok(format!("joined through {address}"))
+    }
+
+    fn token(&self) -> Result<String> {
+        Ok("secret".into())
+    }
+}
+
+pub struct NoDatapath;
+
+impl Datapath for NoDatapath {
+    fn unguarded(&self) -> Option<String> {
+        Some("a test".into())
+    }
+    fn attach(&self, _: &InterfaceFacts) -> std::result::Result<Attachment, DatapathError> {
+        Ok(Attachment::Native)
+    }
+    fn detach(&self, _: u32) -> std::result::Result<(), DatapathError> {
+        Ok(())
+    }
+    fn attached(&self) -> Vec<(u32, Attachment)> {
+        vec![(2, Attachment::Generic { reason: "veth".into() })]
+    }
+    fn program(&self, _: IpAddr, _: u32) -> std::result::Result<(), DatapathError> {
+        Ok(())
+    }
+    fn unprogram(&self, _: IpAddr) -> std::result::Result<(), DatapathError> {
+        Ok(())
+    }
+    fn open_gate(&self, _: IpAddr, _: LeaseEpoch, _: Epoch) -> std::result::Result<(), DatapathError> {
+        Ok(())
+    }
+    fn close_gate(&self, _: IpAddr) -> std::result::Result<(), DatapathError> {
+        Ok(())
+    }
+    fn programmed(&self) -> std::result::Result<Vec<Programmed>, DatapathError> {
+        Ok(vec![Programmed {
+            address: "10.0.0.9".parse().unwrap(),
+            ifindex: 2,
+            gate_active: true,
+            lease_epoch: 1,
+            epoch: 1,
+        }])
+    }
+    fn lease(&self) -> std::result::Result<Lease, DatapathError> {
+        Ok(Lease::default())
+    }
+    fn set_lease(&self, _: LeaseEpoch, _: BootTime) -> std::result::Result<(), DatapathError> {
+        Ok(())
+    }
+    fn interface_activity(&self, _: u32) -> std::result::Result<InterfaceActivity, DatapathError> {
+        Ok(InterfaceActivity { frames: 5, last_receive_ns: 1, ..InterfaceActivity::default() })
+    }
+    fn vip_activity(&self, _: IpAddr) -> std::result::Result<VipActivity, DatapathError> {
+        Ok(VipActivity { packets: 7, ..VipActivity::default() })
+    }
+    fn verdicts(&self) -> std::result::Result<Vec<(Verdict, u64)>, DatapathError> {
+        Ok(vec![(Verdict::Passed, 3), (Verdict::AnsweredArp, 2), (Verdict::AnsweredNd, 0)])
+    }
+}
+
+/// A node `a` (1) of the cluster `test` with `b` (2), `c` (3) and the witness `w` (4).
+pub struct Bench {
+    pub context: Context,
+    pub store: Arc<FakeStore>,
+    pub facts: watch::Sender<Facts>,
+    pub dir: tempfile::TempDir,
+}
+
+pub const NODES: [(NodeId, &str, bool); 4] =
+    [(1, "a", false), (2, "b", false), (3, "c", false), (4, "w", true)];
+
+impl Bench {
+    pub fn new(host: FakeHost) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "name = \"a\"\nrpc = \"10.0.0.1:7411\"\npaths = [\"10.0.0.1:7412\"]\n";
+        let config: NodeConfig = toml::from_str(text).unwrap();
+        let mut state = ClusterState { name: "test".into(), last_node: 4, ..ClusterState::default() };
+        for (id, name, witness) in NODES {
+            let rpc = format!("10.0.0.{id}:7411").parse().unwrap();
+            let paths = vec![format!("10.0.0.{id}:7412").parse().unwrap()];
+            let node = Node {
+                id,
+                name: name.into(),
+                rpc,
+                paths,
+                witness,
+                lease_epoch: 1,
+                standing: Standing::Member,
+            };
+            state.nodes.insert(id, node);
+        }
+        let voters: BTreeSet<NodeId> = NODES.iter().map(|n| n.0).collect();
+        let store = Arc::new(FakeStore {
+            view: watch::Sender::new(View { state: Arc::new(state), applied: 1 }),
+            leadership: watch::Sender::new(Leadership {
+                term: 3,
+                leader: Some(2),
+                voters: voters.clone(),
+                configs: vec![voters],
+                ..Leadership::default()
+            }),
+            no_quorum: Mutex::default(),
+            proposed: Mutex::default(),
+        });
+        let (facts, facts_seen) = watch::channel(Facts::default());
+        let member = Some(Member { id: 1, store: store.clone() });
+        let context = Context {
+            config: Arc::new(config),
+            tunables: TunablesFile::new(dir.path().join("tunables")),
+            events: EventLog::open(None),
+            host: Arc::new(host),
+            datapath: Arc::new(NoDatapath),
+            facts: facts_seen,
+            member: watch::Sender::new(member).subscribe(),
+            control: Arc::new(FakeControl),
+        };
+        Self { context, store, facts, dir }
+    }
+
+    /// Asks and collects the interim lines.
+    pub async fn ask(&self, request: Request) -> (Vec<Answer>, Answer) {
+        let (out, mut interim) = mpsc::channel(64);
+        let context = self.context.clone();
+        let work = async move { context.handle(request, &out).await.unwrap_or_else(Answer::Error) };
+        let collect = async {
+            let mut all = vec![];
+            while let Some(answer) = interim.recv().await {
+                all.push(answer);
+            }
+            all
+        };
+        let (answer, all) = tokio::join!(work, collect);
+        (all, answer)
+    }
+}

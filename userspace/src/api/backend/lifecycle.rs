@@ -1,0 +1,151 @@
+//! `in-service`, `out-of-service`, `delete`: an order, then waiting until it is carried out.
+
+use std::time::Duration;
+
+use super::{Context, Out, Result, lookup, placement, wait::Verdict};
+use crate::{
+    api::{Answer, ApiError},
+    core::change::Change,
+    model::{ClusterState, Desired, NodeId, Phase, Placement, Tag},
+};
+
+/// For agreement, and for proving a silent owner silent.
+const AGREEMENT: Duration = Duration::from_secs(30);
+
+impl Context {
+    /// How long a removal elsewhere and a bring-up may take together.
+    pub(super) fn limit_of_start(&self) -> Duration {
+        let tunables = self.tunables.read();
+        tunables.restore_timeout + tunables.remove_timeout + AGREEMENT
+    }
+
+    fn limit_of_stop(&self) -> Duration {
+        self.tunables.read().remove_timeout + AGREEMENT
+    }
+
+    pub(super) async fn in_service(
+        &self,
+        tag: &Tag,
+        on: Option<&str>,
+        wait: bool,
+        out: &Out,
+    ) -> Result<Answer> {
+        let member = self.member()?;
+        let state = member.fresh().await?;
+        let resource = lookup::resource(&state, tag)?;
+        let on = on.map(|name| lookup::holder(&state, name)).transpose()?;
+        if let Some(node) = on {
+            if !resource.nodes.contains_key(&node.id) {
+                return Err(ApiError::refused(format!(
+                    "'{tag}' is not extended to node '{0}': 'vipctl extend {tag} --to {0}' first",
+                    node.name
+                )));
+            }
+            let heard = self.facts.borrow().peers.get(&node.id).is_none_or(|p| p.alive);
+            if !heard && node.id != member.id {
+                return Err(ApiError::refused(format!(
+                    "node '{}' is not heard by this node: bring it back first, or choose another node",
+                    node.name
+                )));
+            }
+        }
+        let on = on.map(|n| n.id);
+        member.propose(vec![Change::InService { tag: tag.clone(), on }]).await?;
+        if !wait {
+            return Ok(Answer::done(format!("{tag} is being brought in service")));
+        }
+        self.wait(&member, tag, self.limit_of_start(), out, |state| self.started(state, tag, on)).await
+    }
+
+    pub(super) async fn out_of_service(&self, tag: &Tag, wait: bool, out: &Out) -> Result<Answer> {
+        let member = self.member()?;
+        lookup::resource(&*member.fresh().await?, tag)?;
+        member.propose(vec![Change::OutOfService { tag: tag.clone() }]).await?;
+        if !wait {
+            return Ok(Answer::done(format!("{tag} is being taken out of service")));
+        }
+        let judge = |state: &ClusterState| match state.placements.get(tag) {
+            None => Verdict::Failed(deleted(tag)),
+            Some(p) if p.grant.is_none() => Verdict::Done(format!("{tag} is out of service")),
+            Some(p) if matches!(p.desired, Desired::InService { .. }) => Verdict::Failed(ApiError::failed(
+                format!("{tag} was ordered in service meanwhile, by somebody else"),
+            )),
+            Some(p) => Verdict::Pending(where_it_is(state, tag, p)),
+        };
+        self.wait(&member, tag, self.limit_of_stop(), out, judge).await
+    }
+
+    pub(super) async fn delete(&self, tag: &Tag, wait: bool, out: &Out) -> Result<Answer> {
+        let member = self.member()?;
+        lookup::resource(&*member.fresh().await?, tag)?;
+        member.propose(vec![Change::Delete { tag: tag.clone() }]).await?;
+        if !wait {
+            return Ok(Answer::done(format!("{tag} is being deleted")));
+        }
+        let judge = |state: &ClusterState| match state.placements.get(tag) {
+            // One of that tag that is not being deleted is a new one.
+            None => Verdict::Done(format!("{tag} is deleted")),
+            Some(p) if !p.deleting => Verdict::Done(format!("{tag} is deleted, and was created anew")),
+            Some(p) => Verdict::Pending(where_it_is(state, tag, p)),
+        };
+        self.wait(&member, tag, self.limit_of_stop(), out, judge).await
+    }
+
+    /// Whether a bring-up, on a certain node or any, has come to its end.
+    pub(super) fn started(&self, state: &ClusterState, tag: &Tag, on: Option<NodeId>) -> Verdict {
+        let (Some(resource), Some(p)) = (state.resources.get(tag), state.placements.get(tag)) else {
+            return Verdict::Failed(deleted(tag));
+        };
+        if p.deleting {
+            return Verdict::Failed(deleted(tag));
+        }
+        if matches!(p.desired, Desired::OutOfService) {
+            return Verdict::Failed(ApiError::failed(format!(
+                "{tag} was ordered out of service meanwhile, by somebody else"
+            )));
+        }
+        if let Some(grant) = p.grant
+            && grant.phase == Phase::InService
+            && on.is_none_or(|n| n == grant.owner)
+        {
+            let elsewhere = match &p.failed {
+                failed if failed.is_empty() => String::new(),
+                _ => format!(" (failed on {})", placement::reasons(state, p)),
+            };
+            let owner = state.node_name(grant.owner);
+            return Verdict::Done(format!("{tag} is in service on {owner}{elsewhere}"));
+        }
+        let failed_there = on.and_then(|n| p.failed.get(&n).map(|reason| (n, reason)));
+        if let Some((node, reason)) = failed_there {
+            return Verdict::Failed(ApiError::failed(format!(
+                "{tag} failed on node '{}': {reason}; mend that and try again, 'vipctl show {tag}' shows where it is",
+                state.node_name(node)
+            )));
+        }
+        if p.grant.is_none() && placement::failed_everywhere(resource, p) {
+            return Verdict::Failed(ApiError::failed(format!(
+                "{tag} failed on every node: {}; mend that, then 'vipctl in-service {tag}'",
+                placement::reasons(state, p)
+            )));
+        }
+        Verdict::Pending(where_it_is(state, tag, p))
+    }
+}
+
+fn deleted(tag: &Tag) -> ApiError {
+    ApiError::failed(format!("{tag} was deleted meanwhile, by somebody else"))
+}
+
+fn where_it_is(state: &ClusterState, tag: &Tag, p: &Placement) -> String {
+    match p.grant {
+        Some(grant) => {
+            let owner = state.node_name(grant.owner);
+            match grant.phase {
+                Phase::Starting => format!("{tag} is starting on {owner}"),
+                Phase::InService => format!("{tag} is in service on {owner}"),
+                Phase::Stopping => format!("{tag} is stopping on {owner}"),
+            }
+        }
+        None => format!("{tag} waits to be granted to a node"),
+    }
+}

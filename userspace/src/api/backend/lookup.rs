@@ -1,0 +1,151 @@
+//! Names -> things, with near misses suggested; proposals and what came of them.
+
+use super::{Member, Result};
+use crate::{
+    api::{ApiError, ErrorKind},
+    cluster::StoreError,
+    core::change::{Applied, Change, apply},
+    model::{ClusterState, Node, Resource, Tag},
+};
+
+/// The resource, or a refusal that names close matches.
+pub fn resource<'a>(state: &'a ClusterState, tag: &Tag) -> Result<&'a Resource> {
+    state.resources.get(tag).ok_or_else(|| {
+        let known = state.resources.keys().map(Tag::as_str);
+        ApiError::refused(format!("there is no resource '{tag}': {}", suggest(tag.as_str(), known)))
+    })
+}
+
+/// The node, or a refusal that names close matches.
+pub fn node<'a>(state: &'a ClusterState, name: &str) -> Result<&'a Node> {
+    state.node_named(name).ok_or_else(|| {
+        let known = state.nodes.values().map(|n| n.name.as_str());
+        ApiError::refused(format!("there is no node '{name}': {}", suggest(name, known)))
+    })
+}
+
+/// A node that can hold addresses.
+pub fn holder<'a>(state: &'a ClusterState, name: &str) -> Result<&'a Node> {
+    let node = node(state, name)?;
+    if node.witness {
+        return Err(ApiError::refused(format!(
+            "node '{name}' is a witness, which holds no addresses: choose another node"
+        )));
+    }
+    Ok(node)
+}
+
+fn suggest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let mut near: Vec<(usize, &str)> = known.filter_map(|k| closeness(wanted, k).map(|d| (d, k))).collect();
+    near.sort_unstable();
+    let near: Vec<String> = near.iter().take(3).map(|(_, k)| format!("'{k}'")).collect();
+    match near[..] {
+        [] => "'vipctl status' lists what there is".to_owned(),
+        _ => format!("is {} meant?", near.join(" or ")),
+    }
+}
+
+/// How far a known name is from the wanted one; None when it is not alike. A part of it is alike too:
+/// `10.0.0.9` for `ip-10.0.0.9`.
+fn closeness(wanted: &str, known: &str) -> Option<usize> {
+    let (a, b) = (wanted.to_ascii_lowercase(), known.to_ascii_lowercase());
+    let distance = distance(a.as_bytes(), b.as_bytes());
+    if distance <= 1 + a.len() / 5 {
+        Some(distance)
+    } else if a.len() >= 3 && (b.contains(&a) || a.contains(&b)) {
+        Some(100)
+    } else {
+        None
+    }
+}
+
+/// Levenshtein's edit distance.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl Member {
+    /// The state with everything that was committed until now: what a change is checked against.
+    pub async fn fresh(&self) -> Result<std::sync::Arc<ClusterState>> {
+        self.store.barrier().await.map_err(store)?;
+        Ok(self.state())
+    }
+
+    /// The state as far as it is known here.
+    pub fn state(&self) -> std::sync::Arc<ClusterState> {
+        self.store.view().borrow().state.clone()
+    }
+
+    /// Proposes changes one after another, all of them tried on a copy of the state first, so that a
+    /// refusal comes before anything is changed. Returns once this node has applied them.
+    pub async fn propose(&self, changes: Vec<Change>) -> Result<()> {
+        let mut state = (*self.state()).clone();
+        for change in &changes {
+            answered(apply(&mut state, change))?;
+        }
+        for change in changes {
+            answered(self.store.propose(change).await.map_err(store)?)?;
+        }
+        self.store.barrier().await.map_err(store)
+    }
+}
+
+fn answered(applied: Applied) -> Result<()> {
+    match applied {
+        Applied::Done | Applied::Node(_) => Ok(()),
+        Applied::Refused(refusal) => Err(ApiError::refused(refusal.0)),
+    }
+}
+
+fn store(e: StoreError) -> ApiError {
+    let kind = match e {
+        StoreError::NoQuorum(_) => ErrorKind::NoQuorum,
+        StoreError::NoCluster | StoreError::Storage(_) => ErrorKind::Failed,
+    };
+    let remedy = match e {
+        StoreError::NoQuorum(_) => {
+            "; nothing can be changed until a majority of the voters is connected: 'vipctl cluster status' shows \
+             whom this node hears"
+        }
+        StoreError::NoCluster | StoreError::Storage(_) => "",
+    };
+    ApiError::new(kind, format!("{e}{remedy}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn near_misses_are_suggested() {
+        let known = ["ip-10.0.0.9", "ip-10.0.0.10", "web"];
+        let said = |w: &str| suggest(w, known.into_iter());
+        assert_eq!(said("ip-10.0.0.8"), "is 'ip-10.0.0.9' or 'ip-10.0.0.10' meant?");
+        assert_eq!(said("WEB"), "is 'web' meant?");
+        assert_eq!(said("10.0.0.9"), "is 'ip-10.0.0.9' meant?");
+        assert_eq!(said("database"), "'vipctl status' lists what there is");
+    }
+
+    proptest! {
+        #[test]
+        fn distance_is_a_metric(a in "[ab]{0,6}", b in "[ab]{0,6}", c in "[ab]{0,6}") {
+            let d = |x: &str, y: &str| distance(x.as_bytes(), y.as_bytes());
+            prop_assert_eq!(d(&a, &b), d(&b, &a));
+            prop_assert_eq!(d(&a, &b) == 0, a == b);
+            prop_assert!(d(&a, &c) <= d(&a, &b) + d(&b, &c));
+            prop_assert!(d(&a, &b) >= a.len().abs_diff(b.len()) && d(&a, &b) <= a.len().max(b.len()));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What each request does. One file per topic; all work on the [`Context`] that the daemon fills.
+
+mod address;
+mod cluster;
+mod create;
+mod devices;
+mod duplicate;
+mod events;
+mod extend;
+mod host;
+mod lifecycle;
+mod lookup;
+mod ping_list;
+mod placement;
+mod set;
+mod show;
+mod status;
+mod wait;
+mod warnings;
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+
+pub use self::{
+    cluster::ClusterControl,
+    host::{Host, NetworkHost},
+};
+use super::{Answer, ApiError, Progress, Request, facts::Facts, server};
+use crate::{
+    act::datapath::Datapath,
+    cluster::Store,
+    config::{NodeConfig, TunablesFile},
+    daemon::events::EventLog,
+    model::NodeId,
+};
+
+/// This node's membership.
+#[derive(Clone)]
+pub struct Member {
+    pub id: NodeId,
+    pub store: Arc<dyn Store>,
+}
+
+/// All that requests look at or act upon.
+#[derive(Clone)]
+pub struct Context {
+    pub config: Arc<NodeConfig>,
+    pub tunables: TunablesFile,
+    pub events: EventLog,
+    pub host: Arc<dyn Host>,
+    pub datapath: Arc<dyn Datapath>,
+    pub facts: watch::Receiver<Facts>,
+    /// None before `cluster init` or `cluster join`.
+    pub member: watch::Receiver<Option<Member>>,
+    pub control: Arc<dyn ClusterControl>,
+}
+
+/// A request's interim lines.
+pub type Out = mpsc::Sender<Answer>;
+
+type Result<T> = std::result::Result<T, ApiError>;
+
+/// The daemon's answers.
+pub struct Backend {
+    context: Context,
+}
+
+impl Backend {
+    pub fn new(context: Context) -> Self {
+        Self { context }
+    }
+}
+
+#[async_trait]
+impl server::Backend for Backend {
+    async fn handle(&self, request: Request, out: Out) -> Answer {
+        self.context.handle(request, &out).await.unwrap_or_else(Answer::Error)
+    }
+}
+
+impl Context {
+    async fn handle(&self, request: Request, out: &Out) -> Result<Answer> {
+        match request {
+            Request::Status => self.status().await,
+            Request::CreateIp(wanted) => self.create_ip(wanted, out).await,
+            Request::Extend { tag, to, priority, devices } => self.extend(&tag, &to, priority, devices).await,
+            Request::Delete { tag, wait } => self.delete(&tag, wait, out).await,
+            Request::InService { tag, on, wait } => self.in_service(&tag, on.as_deref(), wait, out).await,
+            Request::OutOfService { tag, wait } => self.out_of_service(&tag, wait, out).await,
+            Request::Show { tag } => self.show(&tag).await,
+            Request::Set { tag, node, settings } => self.set(&tag, node.as_deref(), &settings).await,
+            Request::PingListShow { subnet, node } => self.ping_list_show(subnet, node.as_deref()),
+            Request::PingListAdd { subnet, addresses, node } => {
+                self.ping_list_add(subnet, &addresses, node.as_deref()).await
+            }
+            Request::PingListRemove { subnet, addresses, node } => {
+                self.ping_list_remove(subnet, &addresses, node.as_deref()).await
+            }
+            Request::Interfaces { address } => self.interfaces(address).await,
+            Request::ClusterInit { name } => self.cluster_init(&name).await,
+            Request::ClusterJoin { address, token } => self.cluster_join(address, &token, out).await,
+            Request::ClusterToken => self.cluster_token(),
+            Request::Events { follow } => self.events(follow, out).await,
+        }
+    }
+
+    fn member(&self) -> Result<Member> {
+        self.member.borrow().clone().ok_or_else(|| {
+            ApiError::failed(
+                "this node is not part of a cluster: found one with 'vipctl cluster init NAME' or join one with \
+                 'vipctl cluster join ADDRESS --token T'",
+            )
+        })
+    }
+}
+
+/// Tells a client that still listens.
+async fn progress(out: &Out, message: impl Into<String>) {
+    // An error says that nobody listens any more, which changes nothing here.
+    let _ = out.send(Answer::Progress(Progress { message: message.into() })).await;
+}

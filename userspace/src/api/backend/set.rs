@@ -1,0 +1,128 @@
+//! `set`: settings of a resource, as a whole or on one node.
+
+use super::{Context, Result, lookup};
+use crate::{
+    api::{Answer, ApiError},
+    core::change::{Change, Setting},
+    model::{NodeId, Switchback, Tag},
+};
+
+impl Context {
+    pub(super) async fn set(
+        &self,
+        tag: &Tag,
+        node: Option<&str>,
+        settings: &[(String, String)],
+    ) -> Result<Answer> {
+        let member = self.member()?;
+        if settings.is_empty() {
+            return Err(ApiError::usage(format!("nothing to set: {KNOWN}")));
+        }
+        let settings = settings.iter().map(|(k, v)| parse(k, v)).collect::<Result<Vec<_>>>()?;
+        let state = member.fresh().await?;
+        let resource = lookup::resource(&state, tag)?;
+        let node = node.map(|name| lookup::holder(&state, name)).transpose()?;
+        if let Some(node) = node
+            && !resource.nodes.contains_key(&node.id)
+        {
+            return Err(ApiError::refused(format!(
+                "'{tag}' is not extended to node '{0}': 'vipctl extend {tag} --to {0}' first",
+                node.name
+            )));
+        }
+        let id = node.map(|n| n.id);
+        for setting in &settings {
+            self.check_devices(setting, tag, id, member.id).await?;
+        }
+        let changes = settings.into_iter().map(|setting| {
+            // Switchback belongs to the resource, also where it is set together with a node's settings.
+            let node = id.filter(|_| !matches!(setting, Setting::Switchback(_)));
+            Change::Set { tag: tag.clone(), node, setting }
+        });
+        member.propose(changes.collect()).await?;
+        let on = node.map_or_else(String::new, |n| format!(" on {}", n.name));
+        Ok(Answer::done(format!("{tag} is set{on}; 'vipctl show {tag}' shows it")))
+    }
+
+    /// Only this node's interfaces can be looked at here; others find out when they start it.
+    async fn check_devices(
+        &self,
+        setting: &Setting,
+        tag: &Tag,
+        on: Option<NodeId>,
+        me: NodeId,
+    ) -> Result<()> {
+        let Setting::Devices(devices) = setting else { return Ok(()) };
+        if on.is_some_and(|n| n != me) || self.config.witness {
+            return Ok(());
+        }
+        let (links, _) = self.look().await?;
+        match devices.iter().find(|d| !links.iter().any(|l| l.name == **d)) {
+            Some(missing) if on.is_some() => Err(ApiError::refused(format!(
+                "there is no interface '{missing}' on this host: 'vipctl interfaces' lists them"
+            ))),
+            Some(missing) => Err(ApiError::refused(format!(
+                "there is no interface '{missing}' on this host: name the node it is on, 'vipctl set {tag} \
+                 devices={missing} --node NODE'"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+const KNOWN: &str = "known are switchback=intelligent|automatic, priority=1..999, devices=IF[,IF]... and \
+                     restore-and-recover=enable|disable";
+
+fn parse(key: &str, value: &str) -> Result<Setting> {
+    let wrong = |wanted: &str| Err(ApiError::usage(format!("{key}={value} is not valid: use {wanted}")));
+    match key {
+        "switchback" => match value {
+            "intelligent" => Ok(Setting::Switchback(Switchback::Intelligent)),
+            "automatic" => Ok(Setting::Switchback(Switchback::Automatic)),
+            _ => wrong("intelligent or automatic"),
+        },
+        "priority" => match value.parse::<u16>() {
+            Ok(priority @ 1..=999) => Ok(Setting::Priority(priority)),
+            Ok(_) | Err(_) => wrong("a whole number from 1 (best) to 999"),
+        },
+        "devices" => {
+            let devices: Vec<String> = value.split(',').map(|d| d.trim().to_owned()).collect();
+            let distinct = devices.iter().enumerate().all(|(i, d)| !devices[..i].contains(d));
+            if devices.iter().any(String::is_empty) || !distinct {
+                return wrong("interface names, each once, with commas between");
+            }
+            Ok(Setting::Devices(devices))
+        }
+        "restore-and-recover" => match value {
+            "enable" => Ok(Setting::RestoreAndRecover(true)),
+            "disable" => Ok(Setting::RestoreAndRecover(false)),
+            _ => wrong("enable or disable"),
+        },
+        _ => Err(ApiError::usage(format!("there is no setting '{key}': {KNOWN}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_and_their_mistakes() {
+        assert_eq!(parse("priority", "7"), Ok(Setting::Priority(7)));
+        assert_eq!(parse("devices", "eth0, eth1"), Ok(Setting::Devices(vec!["eth0".into(), "eth1".into()])));
+        assert_eq!(parse("restore-and-recover", "disable"), Ok(Setting::RestoreAndRecover(false)));
+        assert_eq!(parse("switchback", "automatic"), Ok(Setting::Switchback(Switchback::Automatic)));
+        for (key, value) in [
+            ("priority", "0"),
+            ("priority", "1000"),
+            ("devices", ""),
+            ("devices", "a,,b"),
+            ("devices", "a,a"),
+            ("switchback", "auto"),
+            ("restore-and-recover", "1"),
+            ("colour", "red"),
+        ] {
+            assert!(parse(key, value).is_err(), "{key}={value}");
+        }
+    }
+}

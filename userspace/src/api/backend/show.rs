@@ -1,0 +1,30 @@
+//! `show`: all about one resource.
+
+use super::{Context, Result, lookup, ping_list, status};
+use crate::{
+    api::{Answer, ApiError, Shown},
+    model::Tag,
+};
+
+impl Context {
+    pub(super) async fn show(&self, tag: &Tag) -> Result<Answer> {
+        let member = self.member()?;
+        let state = member.state();
+        let resource = lookup::resource(&state, tag)?;
+        let placement = state.placements.get(tag).ok_or_else(|| {
+            ApiError::failed(format!("'{tag}' has no placement: restart vipd on this node"))
+        })?;
+        let here = status::Here::look(self, member.id).await;
+        let subnet = resource.ip().address.trunc();
+        let mut ping_lists = ping_list::lists(&state, Some(subnet), None);
+        let extended: Vec<String> = resource.nodes.keys().map(|id| state.node_name(*id)).collect();
+        ping_lists.retain(|list| extended.contains(&list.node));
+        Ok(Answer::Shown(Box::new(Shown {
+            status: status::resource(&state, resource, placement, &here),
+            resource: resource.clone(),
+            placement: placement.clone(),
+            ping_lists,
+            tunables: self.tunables.read().pairs(),
+        })))
+    }
+}

@@ -1,0 +1,275 @@
+//! `status`: the cluster's state and this node's observations, put together.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    time::Duration,
+};
+
+use super::{Context, Member, Result, placement, warnings};
+use crate::{
+    act::datapath::{Attachment, Datapath},
+    api::{
+        Answer, ClusterStatus, DatapathStatus, InterfaceStatus, LeaseStatus, NodeStatus, PathStatus,
+        ResourceNodeStatus, ResourceStatus, Status,
+        facts::{Facts, PeerFacts},
+    },
+    config::Profile,
+    core::time::BootTime,
+    model::{ClusterState, Kind, Node, NodeId, Phase, Placement, Resource},
+    observe::{
+        clock,
+        network::{Assigned, Link},
+    },
+};
+
+/// What this host says of addresses and interfaces.
+pub(super) struct Here {
+    me: NodeId,
+    links: Vec<Link>,
+    assigned: Vec<Assigned>,
+    /// Interface index of each address that is assigned here.
+    device_of: HashMap<IpAddr, u32>,
+    /// Frames received for each address in the datapath here.
+    packets: HashMap<IpAddr, u64>,
+    /// What could not be looked at.
+    pub problems: Vec<String>,
+}
+
+impl Here {
+    pub async fn look(context: &Context, me: NodeId) -> Self {
+        let mut problems = Vec::new();
+        let (links, assigned) = context.look().await.unwrap_or_else(|e| {
+            problems.push(e.message);
+            (vec![], vec![])
+        });
+        let programmed = context.datapath.programmed().unwrap_or_else(|e| {
+            problems.push(e.to_string());
+            vec![]
+        });
+        let mut device_of: HashMap<IpAddr, u32> =
+            assigned.iter().map(|a| (a.address.addr(), a.index)).collect();
+        device_of.extend(programmed.iter().map(|p| (p.address, p.ifindex)));
+        let packets = programmed
+            .iter()
+            .filter_map(|p| Some((p.address, context.datapath.vip_activity(p.address).ok()?.packets)))
+            .collect();
+        Self { me, links, assigned, device_of, packets, problems }
+    }
+
+    fn device(&self, address: IpAddr) -> Option<String> {
+        let index = self.device_of.get(&address)?;
+        self.links.iter().find(|l| l.index == *index).map(|l| l.name.clone())
+    }
+}
+
+impl Context {
+    pub(super) async fn status(&self) -> Result<Answer> {
+        let member = self.member.borrow().clone();
+        let now = clock::now();
+        let facts = self.facts.borrow().clone();
+        let here = Here::look(self, member.as_ref().map_or(0, |m| m.id)).await;
+        let mut status = Status {
+            node: self.config.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            profile: profile(self.config.profile),
+            cluster: None,
+            lease: lease(&facts, now),
+            datapath: datapath(&*self.datapath),
+            nodes: vec![],
+            resources: vec![],
+            interfaces: interfaces(&here, &*self.datapath, now),
+            warnings: vec![],
+        };
+        if let Some(member) = &member {
+            self.add_cluster(&mut status, member, &facts, &here, now);
+        }
+        status.warnings = warnings::of(&status, member.is_some(), self.config.witness);
+        status.warnings.extend(here.problems);
+        status.warnings.extend(self.tunables.complaints());
+        Ok(Answer::Status(Box::new(status)))
+    }
+
+    fn add_cluster(&self, status: &mut Status, member: &Member, facts: &Facts, here: &Here, now: BootTime) {
+        let view = member.store.view().borrow().clone();
+        let leadership = member.store.leadership().borrow().clone();
+        let state = &*view.state;
+        status.cluster = Some(ClusterStatus {
+            name: state.name.clone(),
+            leader: leadership.leader.map(|id| state.node_name(id)),
+            term: leadership.term,
+            applied: view.applied,
+            quorum: facts.quorum,
+            voters: leadership.voters.len(),
+        });
+        let mut serving: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for grant in state.placements.values().filter_map(|p| p.grant) {
+            if grant.phase == Phase::InService {
+                *serving.entry(grant.owner).or_default() += 1;
+            }
+        }
+        let me = (member.id, status.lease.valid);
+        status.nodes = state
+            .nodes
+            .values()
+            .map(|n| node(n, facts, me, serving.get(&n.id).copied().unwrap_or(0), now))
+            .collect();
+        status.resources = state
+            .resources
+            .values()
+            .filter_map(|r| Some(resource(state, r, state.placements.get(&r.tag)?, here)))
+            .collect();
+    }
+}
+
+fn profile(profile: Profile) -> String {
+    match profile {
+        Profile::Default => "default".to_owned(),
+        Profile::Fast => "fast".to_owned(),
+    }
+}
+
+fn ms(d: Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn lease(facts: &Facts, now: BootTime) -> LeaseStatus {
+    let remaining = facts.lease.deadline.since(now);
+    LeaseStatus {
+        valid: facts.lease.deadline > now,
+        remaining_ms: ms(remaining),
+        duration_ms: ms(facts.lease.duration),
+        epoch: facts.lease.epoch,
+    }
+}
+
+fn datapath(datapath: &dyn Datapath) -> DatapathStatus {
+    let reason = datapath.unguarded();
+    let guard = if reason.is_none() { "kernel" } else { "user-space" };
+    let verdicts = datapath
+        .verdicts()
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(_, frames)| *frames > 0)
+        .map(|(verdict, frames)| (kebab(&format!("{verdict:?}")), frames))
+        .collect();
+    DatapathStatus { guard: guard.to_owned(), reason, verdicts }
+}
+
+/// `AnsweredArp` -> `answered-arp`
+fn kebab(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !text.is_empty() {
+            text.push('-');
+        }
+        text.push(c.to_ascii_lowercase());
+    }
+    text
+}
+
+fn node(
+    n: &Node,
+    facts: &Facts,
+    (me, my_lease): (NodeId, bool),
+    serving: usize,
+    now: BootTime,
+) -> NodeStatus {
+    let unknown = PeerFacts::default();
+    let peer = facts.peers.get(&n.id).unwrap_or(&unknown);
+    let own = n.id == me;
+    let paths = n.paths.iter().enumerate().map(|(i, address)| {
+        let path = peer.paths.get(i).copied().unwrap_or_default();
+        PathStatus {
+            address: *address,
+            up: own || path.up,
+            last_heard_ms: path.last_heard.map(|t| ms(now.since(t))),
+        }
+    });
+    NodeStatus {
+        id: n.id,
+        name: n.name.clone(),
+        witness: n.witness,
+        standing: n.standing,
+        rpc: n.rpc,
+        alive: own || peer.alive,
+        lease_valid: if own { my_lease } else { peer.lease_valid },
+        paths: paths.collect(),
+        resources_in_service: serving,
+    }
+}
+
+pub(super) fn resource(
+    state: &ClusterState,
+    resource: &Resource,
+    placement: &Placement,
+    here: &Here,
+) -> ResourceStatus {
+    let address = resource.address();
+    let owner = placement.grant.map(|g| g.owner);
+    let device = owner.and_then(|owner| {
+        // What it is on here is known; elsewhere it is what it was configured to be on.
+        let configured = || resource.nodes.get(&owner)?.devices.first().cloned();
+        if owner == here.me { here.device(address).or_else(configured) } else { configured() }
+    });
+    let mut nodes: Vec<ResourceNodeStatus> = resource
+        .nodes
+        .iter()
+        .map(|(id, settings)| ResourceNodeStatus {
+            node: state.node_name(*id),
+            priority: settings.priority,
+            state: placement::state_on(placement, *id).to_owned(),
+            reason: placement.failed.get(id).cloned(),
+        })
+        .collect();
+    nodes.sort_by_key(|n| n.priority);
+    ResourceStatus {
+        tag: resource.tag.clone(),
+        kind: match resource.kind {
+            Kind::Ip(_) => "ip".to_owned(),
+        },
+        address: resource.ip().address,
+        state: placement::state_of(state, resource, placement).to_owned(),
+        owner: owner.map(|id| state.node_name(id)),
+        epoch: placement.epoch,
+        device,
+        nodes,
+        packets: here.packets.get(&address).copied(),
+    }
+}
+
+fn interfaces(here: &Here, datapath: &dyn Datapath, now: BootTime) -> Vec<InterfaceStatus> {
+    let attached: HashMap<u32, Attachment> = datapath.attached().into_iter().collect();
+    here.links
+        .iter()
+        .filter(|l| !l.loopback)
+        .map(|link| {
+            let activity = datapath.interface_activity(link.index).unwrap_or_default();
+            let heard = (activity.last_receive_ns != 0).then_some(BootTime(activity.last_receive_ns));
+            InterfaceStatus {
+                name: link.name.clone(),
+                up: link.admin_up,
+                carrier: link.carrier,
+                xdp: match attached.get(&link.index) {
+                    Some(Attachment::Native) => "native".to_owned(),
+                    Some(Attachment::Generic { reason }) => format!("generic ({reason})"),
+                    Some(Attachment::None { reason }) => format!("none ({reason})"),
+                    None => "none".to_owned(),
+                },
+                addresses: here
+                    .assigned
+                    .iter()
+                    .filter(|a| a.index == link.index)
+                    .map(|a| a.address)
+                    .collect(),
+                frames: activity.frames,
+                bytes: activity.bytes,
+                arp: activity.arp,
+                nd: activity.nd,
+                echo_requests: activity.echo_requests,
+                echo_replies: activity.echo_replies,
+                last_receive_ms: heard.map(|t| ms(now.since(t))),
+            }
+        })
+        .collect()
+}

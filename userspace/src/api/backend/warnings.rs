@@ -1,0 +1,115 @@
+//! What a person should look at now: each warning names the thing, the reason and the remedy.
+
+use crate::{
+    api::{NodeStatus, Status},
+    model::Standing,
+};
+
+/// Warnings that follow from what the status says.
+pub fn of(status: &Status, is_member: bool, witness: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    if !is_member {
+        found.push(
+            "this node is in no cluster: found one with 'vipctl cluster init NAME' or join one with 'vipctl \
+             cluster join ADDRESS --token T'"
+                .to_owned(),
+        );
+    }
+    if let Some(cluster) = &status.cluster {
+        if !cluster.quorum {
+            found.push(
+                "no quorum: this node reaches no majority of the voters, so nothing can be changed and its \
+                 addresses go silent with its lease; look at the nodes below and the network between them"
+                    .to_owned(),
+            );
+        }
+        match cluster.voters {
+            1 => found.push(
+                "one voter: there is nobody to fail over to; join two more nodes, or one and a witness".to_owned(),
+            ),
+            2 => found.push(
+                "two voters are unsafe: when either is lost no failover is possible and addresses go silent; join \
+                 a third node or a witness"
+                    .to_owned(),
+            ),
+            _ => {}
+        }
+        if cluster.quorum && cluster.leader.is_none() {
+            found.push("no leader is known: an election is under way, or it cannot end".to_owned());
+        }
+    }
+    if !witness {
+        if is_member && !status.lease.valid {
+            found.push(
+                "the lease is not valid: the kernel gives no answers for this node's addresses until a majority \
+                 renews it"
+                    .to_owned(),
+            );
+        }
+        if let Some(reason) = &status.datapath.reason {
+            found.push(format!(
+                "the guard is not in the kernel ({reason}): a killed or frozen daemon leaves its addresses \
+                 answering"
+            ));
+        }
+        let carriers = status.resources.iter().filter(|r| r.owner.as_deref() == Some(status.node.as_str()));
+        let carriers: std::collections::BTreeSet<_> = carriers.filter_map(|r| r.device.as_deref()).collect();
+        for interface in &status.interfaces {
+            if carriers.contains(interface.name.as_str()) && !(interface.up && interface.carrier) {
+                found.push(format!(
+                    "{} carries addresses and has no link: look at its cable or peer",
+                    interface.name
+                ));
+            }
+        }
+    }
+    if status.profile == "fast" {
+        found.push(
+            "profile fast: leases last a third of a second, so a node whose cores are all taken may lose its \
+             addresses; the same profile must be set on every node"
+                .to_owned(),
+        );
+    }
+    found.extend(status.nodes.iter().filter(|n| n.name != status.node).flat_map(about_node));
+    for resource in status.resources.iter().filter(|r| r.state == "OSF") {
+        let reasons: Vec<String> = resource
+            .nodes
+            .iter()
+            .filter_map(|n| Some(format!("{}: {}", n.node, n.reason.as_ref()?)))
+            .collect();
+        found.push(format!(
+            "{tag} failed on every node ({}): mend that, then 'vipctl in-service {tag}'",
+            reasons.join("; "),
+            tag = resource.tag
+        ));
+    }
+    found
+}
+
+fn about_node(n: &NodeStatus) -> Vec<String> {
+    let name = &n.name;
+    let mut found = Vec::new();
+    match n.standing {
+        Standing::Member => {}
+        Standing::Joining => found.push(format!(
+            "node {name} has begun to join and is no voter yet: look at its log if this lasts"
+        )),
+        Standing::Deposed => found.push(format!(
+            "node {name} is deposed: it has lost its lease and gets no addresses until it has rejoined by itself"
+        )),
+    }
+    if !n.alive {
+        found.push(format!("node {name} is silent: look whether it runs and is connected"));
+        return found;
+    }
+    for path in n.paths.iter().filter(|p| !p.up) {
+        found.push(format!(
+            "path {} of node {name} is down, another still works: look at that network before the last one fails",
+            path.address
+        ));
+    }
+    if !n.witness && !n.lease_valid && n.standing == Standing::Member {
+        found.push(format!("node {name} has no valid lease: it answers for no address"));
+    }
+    found
+}

@@ -1,0 +1,45 @@
+//! What the daemon knows of leases and heartbeats, published for `vipctl status`. Plain data.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    core::time::BootTime,
+    model::{LeaseEpoch, NodeId},
+};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    pub lease: LeaseFacts,
+    /// This node reaches a majority of the voters.
+    pub quorum: bool,
+    /// Every other node of the cluster.
+    pub peers: BTreeMap<NodeId, PeerFacts>,
+}
+
+/// This node's own lease.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeaseFacts {
+    /// Until when it lasts unless renewed; `BootTime::ZERO` when there is none.
+    pub deadline: BootTime,
+    /// How long a renewal lasts from the moment it was asked for.
+    pub duration: Duration,
+    pub epoch: LeaseEpoch,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerFacts {
+    /// Heard lately on any path.
+    pub alive: bool,
+    /// Its lease was valid, as it said itself when last heard.
+    pub lease_valid: bool,
+    /// In the order of its paths; may be shorter while nothing is known.
+    pub paths: Vec<PathFacts>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PathFacts {
+    /// Heard lately on this path.
+    pub up: bool,
+    /// None for never since this daemon started.
+    pub last_heard: Option<BootTime>,
+}

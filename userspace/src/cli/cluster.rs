@@ -1,0 +1,128 @@
+//! `vipctl cluster`.
+
+use std::{
+    io::{self, BufRead, IsTerminal},
+    net::{SocketAddr, ToSocketAddrs},
+};
+
+use clap::{Args, Subcommand};
+
+use super::{Session, output, session::unexpected, status};
+use crate::api::{Answer, ApiError, Request};
+
+/// The port of 'rpc' in the example configuration.
+const DEFAULT_PORT: u16 = 7411;
+
+/// Found a cluster, join one, show it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A cluster of three:
+  node-a# vipctl cluster init production
+  node-a# vipctl cluster token
+  node-b# vipctl cluster join node-a:7411 --token TOKEN
+  node-c# vipctl cluster join node-a:7411 --token TOKEN")]
+pub struct Cluster {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Found a cluster of this node alone
+    Init { name: String },
+    /// Join the cluster of a node
+    Join {
+        /// The 'rpc' address of any member; without PORT it is 7411
+        #[arg(value_name = "ADDRESS[:PORT]")]
+        address: String,
+        /// What 'vipctl cluster token' printed there; '-' reads it from stdin, unseen by other users of this host
+        #[arg(long, value_name = "T")]
+        token: String,
+    },
+    /// Print what another node needs to join: keep it secret
+    Token,
+    /// Show the cluster: members, paths, quorum
+    Status,
+}
+
+impl Cluster {
+    pub fn run(self, session: &Session) -> Result<(), ApiError> {
+        match self.action {
+            Action::Init { name } => session.order(&Request::ClusterInit { name }),
+            Action::Join { address, token } => {
+                let address = resolve(&address)?;
+                let token = if token == "-" { read_token()? } else { token };
+                session.order(&Request::ClusterJoin { address, token })
+            }
+            Action::Token => match session.ask(&Request::ClusterToken)? {
+                Answer::Token(token) if session.json => output::json(&serde_json::json!({ "token": token })),
+                Answer::Token(token) => {
+                    output::print(&format!("{token}\n"));
+                    Ok(())
+                }
+                other => Err(unexpected(&other)),
+            },
+            Action::Status => match session.ask(&Request::Status)? {
+                Answer::Status(s) if session.json => output::json(&serde_json::json!({
+                    "cluster": s.cluster, "nodes": s.nodes, "lease": s.lease, "warnings": s.warnings,
+                })),
+                Answer::Status(s) => {
+                    output::print(&status::cluster_text(&s));
+                    Ok(())
+                }
+                other => Err(unexpected(&other)),
+            },
+        }
+    }
+}
+
+fn resolve(text: &str) -> Result<SocketAddr, ApiError> {
+    let unbracketed = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    // An IPv6 address has colons of its own.
+    let bare = unbracketed.parse::<std::net::IpAddr>().is_ok() || !text.contains(':');
+    let found = if bare { (unbracketed, DEFAULT_PORT).to_socket_addrs() } else { text.to_socket_addrs() };
+    let wrong = |why: String| {
+        ApiError::usage(format!(
+            "'{text}' {why}: give the rpc address of a member, as 192.0.2.1:{DEFAULT_PORT}"
+        ))
+    };
+    found
+        .map_err(|e| wrong(format!("cannot be resolved ({e})")))?
+        .next()
+        .ok_or_else(|| wrong("has no address".to_owned()))
+}
+
+fn read_token() -> Result<String, ApiError> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        output::note("token:");
+    }
+    let mut line = String::new();
+    stdin
+        .lock()
+        .read_line(&mut line)
+        .map_err(|e| ApiError::failed(format!("cannot read the token from stdin: {e}")))?;
+    match line.trim() {
+        "" => Err(ApiError::usage("stdin has no token: pipe in what 'vipctl cluster token' printed")),
+        token => Ok(token.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_with_and_without_port() {
+        for (text, expected) in [
+            ("192.0.2.1", "192.0.2.1:7411"),
+            ("192.0.2.1:5", "192.0.2.1:5"),
+            ("2001:db8::1", "[2001:db8::1]:7411"),
+            ("[2001:db8::1]", "[2001:db8::1]:7411"),
+            ("[2001:db8::1]:5", "[2001:db8::1]:5"),
+        ] {
+            assert_eq!(resolve(text).unwrap().to_string(), expected);
+        }
+        assert!(resolve("192.0.2.1:x").is_err() && resolve(":").is_err() && resolve("[").is_err());
+    }
+}

@@ -1,0 +1,36 @@
+//! `vipctl set`.
+
+use clap::Args;
+
+use super::{Session, parse};
+use crate::{
+    api::{ApiError, Request},
+    model::Tag,
+};
+
+/// Change settings of a resource
+///
+/// Settings: switchback=intelligent|automatic (of the resource as a whole), priority=1..999,
+/// devices=IF[,IF]..., restore-and-recover=enable|disable. Without --node devices and restore-and-recover
+/// hold on every node. All take effect at the next bring-up, switchback at once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vipctl set ip-192.0.2.10 switchback=automatic
+  vipctl set ip-192.0.2.10 priority=5 devices=eth1 --node node-b
+  vipctl set ip-192.0.2.10 restore-and-recover=disable --node node-c")]
+pub struct Set {
+    tag: Tag,
+    #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse::setting)]
+    settings: Vec<(String, String)>,
+    /// The node on which they hold
+    #[arg(long, value_name = "NODE")]
+    node: Option<String>,
+}
+
+impl Set {
+    pub fn run(self, session: &Session) -> Result<(), ApiError> {
+        let Self { tag, settings, node } = self;
+        session.order(&Request::Set { tag, node, settings })
+    }
+}

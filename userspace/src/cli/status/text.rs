@@ -1,0 +1,219 @@
+//! The status as text.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    api::{NodeStatus, ResourceStatus, Status},
+    cli::{group::groups, table::Table},
+    model::Standing,
+};
+
+pub fn status(s: &Status, join: bool) -> String {
+    let mut parts = vec![head(s)];
+    parts.extend(warnings(s));
+    if s.cluster.is_some() {
+        parts.push(nodes(s));
+        parts.push(resources(&s.resources, join));
+    }
+    parts.push(interfaces(s));
+    parts.join("\n")
+}
+
+/// Only what concerns the cluster: `vipctl cluster status`.
+pub fn cluster_text(s: &Status) -> String {
+    let mut parts = vec![head(s)];
+    parts.extend(warnings(s));
+    if s.cluster.is_some() {
+        parts.push(nodes(s));
+        parts.push(paths(s));
+    }
+    parts.join("\n")
+}
+
+fn head(s: &Status) -> String {
+    let mut table = Table::bare();
+    let mut line = |name: &str, value: String| table.row([name.to_owned(), value]);
+    line("node", format!("{}, vipd {}, profile {}", s.node, s.version, s.profile));
+    match &s.cluster {
+        None => line("cluster", "none".to_owned()),
+        Some(c) => {
+            let quorum = if c.quorum { "quorum" } else { "NO QUORUM" };
+            let leader = c.leader.as_deref().unwrap_or("none");
+            let voters = plural(c.voters, "voter");
+            line(
+                "cluster",
+                format!(
+                    "{}, {quorum}, leader {leader}, {voters}, term {}, {} changes",
+                    c.name, c.term, c.applied
+                ),
+            );
+            let l = &s.lease;
+            let (left, of) = (seconds(l.remaining_ms), seconds(l.duration_ms));
+            let lease = if l.valid { format!("valid, {left} of {of} left") } else { "NOT VALID".to_owned() };
+            line("lease", format!("{lease}, epoch {}", l.epoch));
+        }
+    }
+    let reason = s.datapath.reason.as_ref().map_or_else(String::new, |r| format!(" ({r})"));
+    line("guard", format!("{}{reason}", s.datapath.guard));
+    let verdicts: Vec<String> = s.datapath.verdicts.iter().map(|(v, n)| format!("{v} {n}")).collect();
+    if !verdicts.is_empty() {
+        line("frames", verdicts.join(", "));
+    }
+    table.render()
+}
+
+fn plural(n: usize, what: &str) -> String {
+    if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
+}
+
+/// `1.7 s`
+fn seconds(ms: u64) -> String {
+    format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
+fn ago(ms: Option<u64>) -> String {
+    match ms {
+        None => "never".to_owned(),
+        Some(ms) if ms < 1000 => format!("{ms} ms ago"),
+        Some(ms) => format!("{} ago", seconds(ms)),
+    }
+}
+
+fn warnings(s: &Status) -> Option<String> {
+    let lines: String = s.warnings.iter().map(|w| format!("warning: {w}\n")).collect();
+    (!lines.is_empty()).then_some(lines)
+}
+
+fn nodes(s: &Status) -> String {
+    let mut table = Table::new(["NODE", "STATE", "LEASE", "IN SERVICE", "PATHS", "RPC"]).right([3]);
+    for n in &s.nodes {
+        let here = if n.name == s.node { " (here)" } else { "" };
+        let lease = match n.lease_valid {
+            _ if n.witness => "",
+            true => "valid",
+            false => "not valid",
+        };
+        let up = n.paths.iter().filter(|p| p.up).count();
+        table.row([
+            format!("{}{here}", n.name),
+            state_of(n),
+            lease.to_owned(),
+            if n.witness { String::new() } else { n.resources_in_service.to_string() },
+            format!("{up} of {} up", n.paths.len()),
+            n.rpc.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+fn state_of(n: &NodeStatus) -> String {
+    let standing = match n.standing {
+        Standing::Joining => "joining",
+        Standing::Member if n.witness => "witness",
+        Standing::Member => "member",
+        Standing::Deposed => "deposed",
+    };
+    if n.alive { standing.to_owned() } else { format!("{standing}, SILENT") }
+}
+
+fn paths(s: &Status) -> String {
+    let mut table = Table::new(["NODE", "PATH", "STATE", "LAST HEARD"]);
+    for n in s.nodes.iter().filter(|n| n.name != s.node) {
+        for path in &n.paths {
+            let state = if path.up { "up" } else { "DOWN" };
+            table.row([n.name.clone(), path.address.to_string(), state.to_owned(), ago(path.last_heard_ms)]);
+        }
+    }
+    table.render()
+}
+
+fn resources(all: &[ResourceStatus], join: bool) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for resource in all {
+        *counts.entry(&resource.state).or_default() += 1;
+    }
+    let counts: Vec<String> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    if all.is_empty() {
+        return "no resource yet: 'vipctl create ip ADDRESS --extend-to all' makes one\n".to_owned();
+    }
+    let mut table =
+        Table::new(["RESOURCE", "ADDRESS", "STATE", "OWNER", "DEVICE", "PACKETS", "NODES"]).right([5]);
+    for group in groups(all, join) {
+        let r = group.first();
+        table.row([
+            group.tags(),
+            group.addresses(),
+            r.state.clone(),
+            r.owner.clone().unwrap_or_default(),
+            r.device.clone().unwrap_or_default(),
+            group.packets().map(|p| p.to_string()).unwrap_or_default(),
+            on_nodes(r),
+        ]);
+    }
+    format!("{}: {}\n{}", plural(all.len(), "resource"), counts.join(", "), table.render())
+}
+
+/// `a:1 b:10 c:20 OSF`
+fn on_nodes(r: &ResourceStatus) -> String {
+    let each: Vec<String> = r
+        .nodes
+        .iter()
+        .map(|n| {
+            let failed = if n.state == "OSF" { " OSF" } else { "" };
+            format!("{}:{}{failed}", n.node, n.priority)
+        })
+        .collect();
+    each.join(" ")
+}
+
+/// Addresses of an interface that are shown: the stationary ones, and of very many VIPs only how many.
+const ADDRESSES_SHOWN: usize = 4;
+
+fn interfaces(s: &Status) -> String {
+    let mut table = Table::new([
+        "INTERFACE",
+        "LINK",
+        "XDP",
+        "FRAMES",
+        "ARP",
+        "ND",
+        "ECHO REQUESTS",
+        "HEARD",
+        "ADDRESSES",
+    ])
+    .right([3, 4, 5, 6]);
+    let virtual_ones: std::collections::BTreeSet<_> = s.resources.iter().map(|r| r.address.addr()).collect();
+    for i in &s.interfaces {
+        let link = match (i.up, i.carrier) {
+            (true, true) => "up",
+            (true, false) => "NO CARRIER",
+            (false, _) => "down",
+        };
+        let own = i.addresses.iter().filter(|a| !virtual_ones.contains(&a.addr()));
+        let mut shown: Vec<String> = own.map(ToString::to_string).collect();
+        let more = shown.len().saturating_sub(ADDRESSES_SHOWN);
+        shown.truncate(ADDRESSES_SHOWN);
+        if more > 0 {
+            shown.push(format!("and {more} more"));
+        }
+        let vips = i.addresses.iter().filter(|a| virtual_ones.contains(&a.addr())).count();
+        if vips > 0 {
+            shown.push(format!("+ {vips} virtual"));
+        }
+        table.row([
+            i.name.clone(),
+            link.to_owned(),
+            i.xdp.clone(),
+            i.frames.to_string(),
+            i.arp.to_string(),
+            i.nd.to_string(),
+            i.echo_requests.to_string(),
+            ago(i.last_receive_ms),
+            shown.join(" "),
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests;

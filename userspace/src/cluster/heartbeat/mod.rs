@@ -1,0 +1,13 @@
+//! Heartbeats: liveness and lease renewal in one datagram, on a thread of their own so that nothing
+//! else the daemon does can make them late.
+
+mod ears;
+mod promises;
+mod pulse;
+mod wire;
+
+pub use ears::{Ears, Peer};
+pub use promises::{Promises, Remember};
+pub use pulse::{LeaseSlot, Pulse, PulseConfig};
+pub(crate) use pulse::{lock, membership_settles_after};
+pub use wire::Key;

@@ -1,0 +1,219 @@
+//! How a node gets into a cluster: by founding it, or by joining through any member.
+//!
+//! Each step is durable before the next begins, so that what a crash interrupts goes on at the next
+//! start ([`resume`]) or when the operator repeats the command.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep},
+};
+
+use super::{
+    error::ClusterError,
+    identity::{ClusterId, ClusterKey, Identity, Stage, random},
+    raft::{ANY_NODE, OpenOptions, RaftStore},
+    store::{Store, StoreError},
+    token::Token,
+    transport::{Contact, Credentials, PeerAnswer, PeerRequest, Peers},
+};
+use crate::{
+    core::change::{Applied, Change, NewNode},
+    model::{NodeId, Standing},
+};
+
+/// The number of the node that founds a cluster.
+const FOUNDER: NodeId = 1;
+
+/// How long an operator waits for `join`.
+const JOIN: Duration = Duration::from_secs(30);
+
+/// Between two attempts to be admitted.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Starts what this node is a member of. None: of nothing yet.
+pub async fn resume(options: &OpenOptions) -> Result<Option<Arc<RaftStore>>, ClusterError> {
+    let Some(identity) = Identity::load(&options.state_dir)? else { return Ok(None) };
+    let stage = identity.stage.clone();
+    let store = RaftStore::open(identity, options).await?;
+    match stage {
+        Stage::Member => {}
+        Stage::Founding { node } => found(&store, node).await?,
+        Stage::Joining { via } => {
+            tracing::info!("this node has yet to be admitted to the cluster: asking at {via}");
+            let weak = Arc::downgrade(&store);
+            tokio::spawn(async move {
+                while let Some(store) = weak.upgrade() {
+                    match admission(&store, via, Instant::now() + JOIN).await {
+                        Ok(()) => return tracing::info!("this node is a member of the cluster now"),
+                        Err(e) => tracing::warn!("this node is not admitted yet, trying on: {e}"),
+                    }
+                    drop(store);
+                    sleep(RETRY).await;
+                }
+            });
+        }
+    }
+    Ok(Some(store))
+}
+
+/// Founds a cluster of this node alone.
+pub async fn init(
+    options: &OpenOptions,
+    cluster: &str,
+    node: NewNode,
+) -> Result<Arc<RaftStore>, ClusterError> {
+    let identity = match Identity::load(&options.state_dir)? {
+        Some(i) if i.cluster == cluster && matches!(&i.stage, Stage::Founding { node: n } if *n == node) => i,
+        Some(other) => return Err(already(other)),
+        None => Identity {
+            cluster: cluster.to_owned(),
+            id: ClusterId(random()?),
+            key: ClusterKey(random()?),
+            node: FOUNDER,
+            name: node.name.clone(),
+            stage: Stage::Founding { node: node.clone() },
+        },
+    };
+    identity.save(&options.state_dir)?;
+    let store = RaftStore::open(identity, options).await?;
+    match found(&store, node).await {
+        Ok(()) => Ok(store),
+        Err(e) => {
+            store.shutdown().await;
+            Err(e)
+        }
+    }
+}
+
+async fn found(store: &RaftStore, node: NewNode) -> Result<(), ClusterError> {
+    store.initialize().await?;
+    store.barrier().await?;
+    // Known already: a crash came between this and the note of it.
+    if store.view().borrow().state.name.is_empty() {
+        let name = store.identity().cluster;
+        if let Applied::Refused(refusal) = store.propose(Change::Found { name, node }).await? {
+            return Err(refusal.into());
+        }
+    }
+    store.become_member()
+}
+
+fn already(identity: Identity) -> ClusterError {
+    ClusterError::AlreadyMember { node: identity.name, cluster: identity.cluster }
+}
+
+/// Joins the cluster of the token through the member that listens at `via`.
+pub async fn join(
+    options: &OpenOptions,
+    via: SocketAddr,
+    token: &Token,
+    node: NewNode,
+) -> Result<Arc<RaftStore>, ClusterError> {
+    let deadline = Instant::now() + JOIN;
+    let identity = match Identity::load(&options.state_dir)? {
+        Some(before) => {
+            let again = matches!(before.stage, Stage::Joining { .. });
+            if !again || before.id != token.id || before.name != node.name {
+                return Err(already(before));
+            }
+            // It has its number, and may even be admitted by now.
+            Identity { stage: Stage::Joining { via }, ..before }
+        }
+        None => Identity {
+            cluster: token.cluster.clone(),
+            id: token.id,
+            key: token.key.clone(),
+            node: reserve(options, via, token, &node, deadline).await?,
+            name: node.name,
+            stage: Stage::Joining { via },
+        },
+    };
+    identity.save(&options.state_dir)?;
+    let store = RaftStore::open(identity, options).await?;
+    match admission(&store, via, deadline).await {
+        Ok(()) => Ok(store),
+        Err(e) => {
+            store.shutdown().await;
+            Err(e)
+        }
+    }
+}
+
+/// Asks for a number.
+async fn reserve(
+    options: &OpenOptions,
+    via: SocketAddr,
+    token: &Token,
+    node: &NewNode,
+    deadline: Instant,
+) -> Result<NodeId, ClusterError> {
+    let credentials = Credentials { id: token.id, key: token.key.clone(), me: ANY_NODE };
+    let peers = Peers::new(Arc::new(credentials), &options.timing, Handle::current());
+    match ask(&peers, via, &PeerRequest::Reserve(node.clone()), deadline).await? {
+        PeerAnswer::Applied(Applied::Node(number)) => Ok(number),
+        PeerAnswer::Applied(Applied::Refused(refusal)) => Err(refusal.into()),
+        other => Err(ClusterError::Join {
+            address: via.to_string(),
+            reason: format!("it answered something else: {other:?}"),
+        }),
+    }
+}
+
+/// Asks to be admitted, and waits until this node knows that it is.
+async fn admission(store: &RaftStore, via: SocketAddr, deadline: Instant) -> Result<(), ClusterError> {
+    let me = store.identity().node;
+    match ask(store.peers(), via, &PeerRequest::Admit(me), deadline).await? {
+        PeerAnswer::Done => {}
+        PeerAnswer::Applied(Applied::Refused(refusal)) => return Err(refusal.into()),
+        other => {
+            let reason = format!("it answered something else: {other:?}");
+            return Err(ClusterError::Join { address: via.to_string(), reason });
+        }
+    }
+    let mut view = store.view();
+    let known = view.wait_for(|v| v.state.nodes.get(&me).is_some_and(|n| n.standing != Standing::Joining));
+    match tokio::time::timeout_at(deadline, known).await {
+        Ok(Ok(_)) => {}
+        _ => return Err(StoreError::NoQuorum("the cluster's state does not arrive here".into()).into()),
+    }
+    store.become_member()
+}
+
+/// Has the leader carry a request out, found through the member at `via`.
+async fn ask(
+    peers: &Peers,
+    via: SocketAddr,
+    request: &PeerRequest,
+    deadline: Instant,
+) -> Result<PeerAnswer, ClusterError> {
+    let door = Contact { node: ANY_NODE, address: via.to_string() };
+    let mut to = door.clone();
+    let mut hops = 0;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let reason = match peers.call(&to, request, left).await {
+            Ok(PeerAnswer::NotLeader { leader: Some(leader) }) if leader != to && hops < 4 => {
+                hops += 1;
+                to = leader;
+                continue;
+            }
+            Ok(PeerAnswer::NotLeader { .. }) => "no leader is known there: is there a quorum?".to_owned(),
+            Ok(PeerAnswer::Failed { reason }) => reason,
+            Ok(answer) => return Ok(answer),
+            // The door itself is wrong or locked: that does not change by waiting.
+            Err(e) if to == door && !e.maybe_done() => return Err(e.into()),
+            Err(e) => e.to_string(),
+        };
+        if Instant::now() + RETRY >= deadline {
+            return Err(ClusterError::Join { address: via.to_string(), reason });
+        }
+        to = door.clone();
+        hops = 0;
+        sleep(RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

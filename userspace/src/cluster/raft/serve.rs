@@ -1,0 +1,63 @@
+//! Answers the other nodes' requests.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    leader::{self, Leader},
+    types::Raft,
+};
+use crate::{
+    cluster::{
+        promise::PromiseBook,
+        transport::{Handler, PeerAnswer, PeerRequest},
+    },
+    model::NodeId,
+};
+
+/// Whoever asks has given up after so long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) struct Answerer {
+    raft: Raft,
+    leader: Leader,
+    promises: Arc<dyn PromiseBook>,
+}
+
+impl Answerer {
+    pub(crate) fn new(raft: Raft, leader: Leader, promises: Arc<dyn PromiseBook>) -> Self {
+        Self { raft, leader, promises }
+    }
+
+    async fn answer(&self, request: PeerRequest, deadline: Instant) -> PeerAnswer {
+        match request {
+            PeerRequest::AppendEntries(rpc) => PeerAnswer::AppendEntries(self.raft.append_entries(rpc).await),
+            PeerRequest::Vote(rpc) => PeerAnswer::Vote(self.raft.vote(rpc).await),
+            PeerRequest::InstallSnapshot(part) => match part.try_into() {
+                Ok(rpc) => PeerAnswer::InstallSnapshot(self.raft.install_snapshot(rpc).await),
+                Err(e) => PeerAnswer::Failed { reason: format!("a broken part of a snapshot: {e}") },
+            },
+            PeerRequest::Promise(query) => PeerAnswer::Promise(self.promises.query(&query)),
+            leaders => self.leader.lead(leaders, deadline).await,
+        }
+    }
+}
+
+#[async_trait]
+impl Handler for Answerer {
+    async fn handle(&self, from: NodeId, request: PeerRequest) -> PeerAnswer {
+        let name = request.name();
+        tracing::trace!("node {from} asks: {name}");
+        let patience = match request {
+            PeerRequest::Admit(_) => leader::ADMIT,
+            PeerRequest::InstallSnapshot(_) => PATIENCE * 4,
+            _ => PATIENCE,
+        };
+        let deadline = Instant::now() + patience;
+        timeout_at(deadline, self.answer(request, deadline)).await.unwrap_or_else(|_| PeerAnswer::Failed {
+            reason: format!("'{name}' was not done in {patience:?}: no majority answers"),
+        })
+    }
+}

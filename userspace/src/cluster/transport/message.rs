@@ -1,0 +1,115 @@
+//! What nodes ask one another, as JSON.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use openraft::{
+    error::{InstallSnapshotError, RaftError},
+    raft::{
+        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+        VoteRequest, VoteResponse,
+    },
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cluster::{
+        promise::{PromiseAnswer, PromiseQuery},
+        raft::{SnapshotMeta, Types, Vote},
+    },
+    core::change::{Applied, Change, NewNode},
+    model::NodeId,
+};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerRequest {
+    AppendEntries(AppendEntriesRequest<Types>),
+    Vote(VoteRequest<NodeId>),
+    InstallSnapshot(SnapshotPart),
+    /// Only the leader carries it out. Answered with `Applied`.
+    Propose(Change),
+    /// The index of the last entry that may be committed, once the leader has made sure that it still
+    /// leads. Answered with `Index`.
+    ReadIndex,
+    /// Reserves a number for a joining node. Answered with `Applied`.
+    Reserve(NewNode),
+    /// Makes a reserved node a voter. Answered with `Done`.
+    Admit(NodeId),
+    Promise(PromiseQuery),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PeerAnswer {
+    AppendEntries(Result<AppendEntriesResponse<NodeId>, RaftError<NodeId>>),
+    Vote(Result<VoteResponse<NodeId>, RaftError<NodeId>>),
+    InstallSnapshot(Result<InstallSnapshotResponse<NodeId>, RaftError<NodeId, InstallSnapshotError>>),
+    Applied(Applied),
+    Index(u64),
+    Done,
+    Promise(PromiseAnswer),
+    /// Ask the leader, if this node knows it.
+    NotLeader {
+        leader: Option<Contact>,
+    },
+    /// Leads and could not do it: no quorum, or a broken disk.
+    Failed {
+        reason: String,
+    },
+}
+
+/// A node and where it listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Contact {
+    pub node: NodeId,
+    pub address: String,
+}
+
+/// `InstallSnapshotRequest` with its bytes as base64, which is a third of the length of a JSON list.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotPart {
+    vote: Vote,
+    meta: SnapshotMeta,
+    offset: u64,
+    data: String,
+    done: bool,
+}
+
+impl From<InstallSnapshotRequest<Types>> for SnapshotPart {
+    fn from(r: InstallSnapshotRequest<Types>) -> Self {
+        let data = BASE64_STANDARD.encode(r.data);
+        Self { vote: r.vote, meta: r.meta, offset: r.offset, data, done: r.done }
+    }
+}
+
+impl TryFrom<SnapshotPart> for InstallSnapshotRequest<Types> {
+    type Error = base64::DecodeError;
+    fn try_from(p: SnapshotPart) -> Result<Self, Self::Error> {
+        let data = BASE64_STANDARD.decode(p.data)?;
+        Ok(Self { vote: p.vote, meta: p.meta, offset: p.offset, data, done: p.done })
+    }
+}
+
+impl PeerRequest {
+    /// For errors and logs.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::AppendEntries(_) => "append entries",
+            Self::Vote(_) => "vote",
+            Self::InstallSnapshot(_) => "install snapshot",
+            Self::Propose(_) => "propose",
+            Self::ReadIndex => "read index",
+            Self::Reserve(_) => "reserve",
+            Self::Admit(_) => "admit",
+            Self::Promise(_) => "promise",
+        }
+    }
+
+    /// Long or slow requests get a connection of their own: what keeps the leader leading never
+    /// waits behind them.
+    pub(crate) fn is_bulk(&self) -> bool {
+        match self {
+            Self::AppendEntries(_) | Self::Vote(_) | Self::ReadIndex | Self::Promise(_) => false,
+            Self::InstallSnapshot(_) | Self::Propose(_) | Self::Reserve(_) | Self::Admit(_) => true,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The caller's side: requests to any node.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::{
+    lane::{Call, Lane, Patience, PeerError},
+    message::{Contact, PeerAnswer, PeerRequest},
+    noise::Credentials,
+    quiet::Quiet,
+};
+use crate::{
+    cluster::promise::{PromiseAnswer, PromiseQuery},
+    config::Timing,
+    model::NodeId,
+};
+
+/// Requests that may queue for one connection.
+const QUEUE: usize = 256;
+
+/// Cheap to clone. Connections are made when they are first needed and end with the last clone.
+#[derive(Clone)]
+pub struct Peers(Arc<Inner>);
+
+struct Inner {
+    credentials: Arc<Credentials>,
+    patience: Patience,
+    /// How long a [`Peers::promise`] may take.
+    promise: Duration,
+    runtime: Handle,
+    quiet: Arc<Quiet>,
+    lanes: Mutex<HashMap<(Contact, bool), mpsc::Sender<Call>>>,
+    addresses: Mutex<BTreeMap<NodeId, String>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Peers {
+    /// Connections are served on `runtime`.
+    pub(crate) fn new(credentials: Arc<Credentials>, timing: &Timing, runtime: Handle) -> Self {
+        Self(Arc::new(Inner {
+            credentials,
+            patience: Patience::of(timing),
+            promise: timing.raft_heartbeat * 4,
+            runtime,
+            quiet: Arc::default(),
+            lanes: Mutex::default(),
+            addresses: Mutex::default(),
+        }))
+    }
+
+    /// Where the nodes listen, replacing what was known.
+    pub(crate) fn set_addresses(&self, addresses: BTreeMap<NodeId, String>) {
+        // Connections to places where nobody is any more end with their senders.
+        lock(&self.0.lanes).retain(|(to, _), _| addresses.get(&to.node).is_none_or(|a| *a == to.address));
+        *lock(&self.0.addresses) = addresses;
+    }
+
+    pub(crate) fn contact(&self, node: NodeId) -> Option<Contact> {
+        lock(&self.0.addresses).get(&node).map(|address| Contact { node, address: address.clone() })
+    }
+
+    /// Asks a voter about its promises. Bounded by a few Raft heartbeats.
+    pub async fn promise(&self, node: NodeId, query: PromiseQuery) -> Result<PromiseAnswer, PeerError> {
+        let to = self.contact(node).ok_or(PeerError::Unknown(node))?;
+        match self.call(&to, &PeerRequest::Promise(query), self.0.promise).await? {
+            PeerAnswer::Promise(answer) => Ok(answer),
+            other => Err(wrong_answer(&to, "promise", &other)),
+        }
+    }
+
+    /// Asks one node and waits no longer than `patience`.
+    pub(crate) async fn call(
+        &self,
+        to: &Contact,
+        request: &PeerRequest,
+        patience: Duration,
+    ) -> Result<PeerAnswer, PeerError> {
+        let name = request.name();
+        let unsent = |reason: String| PeerError::Unreachable { address: to.address.clone(), reason };
+        let unanswered =
+            |reason: String| PeerError::Unanswered { address: to.address.clone(), request: name, reason };
+        let body = serde_json::to_vec(request).map_err(|e| unsent(e.to_string()))?;
+        let (answer, answered) = oneshot::channel();
+        self.lane(to, request.is_bulk())
+            .try_send(Call { request: name, body, answer })
+            .map_err(|_| unsent("too many requests wait for it".into()))?;
+        let body = timeout(patience, answered)
+            .await
+            .map_err(|_| unanswered(format!("no answer within {patience:?}")))?
+            .map_err(|_| unanswered("vipd is stopping".into()))??;
+        serde_json::from_slice(&body).map_err(|e| unanswered(format!("its answer makes no sense: {e}")))
+    }
+
+    fn lane(&self, to: &Contact, bulk: bool) -> mpsc::Sender<Call> {
+        let mut lanes = lock(&self.0.lanes);
+        lanes
+            .entry((to.clone(), bulk))
+            .or_insert_with(|| {
+                let (calls, queue) = mpsc::channel(QUEUE);
+                let lane = Lane {
+                    node: to.node,
+                    address: to.address.clone(),
+                    credentials: self.0.credentials.clone(),
+                    patience: self.0.patience,
+                    quiet: self.0.quiet.clone(),
+                };
+                self.0.runtime.spawn(lane.run(queue));
+                calls
+            })
+            .clone()
+    }
+}
+
+pub(crate) fn wrong_answer(to: &Contact, request: &'static str, answer: &PeerAnswer) -> PeerError {
+    let reason = match answer {
+        PeerAnswer::Failed { reason } => reason.clone(),
+        other => format!("it answered something else: {other:?}"),
+    };
+    PeerError::Unanswered { address: to.address.clone(), request, reason }
+}

@@ -1,0 +1,329 @@
+//! Changes that operators ask for: resources, their settings, where they should be.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+
+use super::{Applied, Refusal, Result, Setting, no_node, no_resource, placement, sweep_deleted};
+use crate::model::{ClusterState, Desired, Node, NodeId, NodeSettings, Placement, Resource, Standing, Tag};
+
+/// The longest name of a network interface (IFNAMSIZ less its end mark).
+const DEVICE_NAME_MAX: usize = 15;
+
+pub(super) fn create(state: &mut ClusterState, resource: &Resource, on: NodeId) -> Result<Applied> {
+    let tag = &resource.tag;
+    if state.resources.contains_key(tag) {
+        return Err(Refusal(format!("the tag '{tag}' is taken: choose another with --tag")));
+    }
+    check_address(state, resource)?;
+    if resource.nodes.is_empty() {
+        return Err(Refusal(format!("'{tag}' has no node: it must be extended to at least one")));
+    }
+    let mut priorities = BTreeMap::new();
+    for (id, settings) in &resource.nodes {
+        let node = holder(state, tag, *id)?;
+        check_settings(tag, node, settings)?;
+        if let Some(other) = priorities.insert(settings.priority, *id) {
+            return Err(same_priority(state, tag, settings.priority, other));
+        }
+    }
+    let first = holder(state, tag, on)?;
+    if !resource.nodes.contains_key(&on) {
+        return Err(Refusal(format!(
+            "'{tag}' is not extended to node '{}', so it cannot start there: extend it to that node or start it elsewhere",
+            first.name
+        )));
+    }
+    if first.standing != Standing::Member {
+        return Err(Refusal(format!(
+            "node '{}' is deposed: create '{tag}' on another node, or wait until it has rejoined",
+            first.name
+        )));
+    }
+    state.placements.insert(
+        tag.clone(),
+        Placement {
+            desired: Desired::InService { on: Some(on) },
+            grant: None,
+            epoch: 0,
+            failed: BTreeMap::new(),
+            deleting: false,
+        },
+    );
+    state.resources.insert(tag.clone(), resource.clone());
+    for id in resource.nodes.keys() {
+        copy_ping_list(state, resource, *id);
+    }
+    Ok(Applied::Done)
+}
+
+pub(super) fn extend(
+    state: &mut ClusterState,
+    tag: &Tag,
+    to: NodeId,
+    settings: &NodeSettings,
+) -> Result<Applied> {
+    let resource = kept(state, tag)?;
+    let node = holder(state, tag, to)?;
+    if resource.nodes.contains_key(&to) {
+        return Err(Refusal(format!(
+            "'{tag}' is extended to node '{}' already: 'vipctl set {tag}' changes its settings there",
+            node.name
+        )));
+    }
+    check_settings(tag, node, settings)?;
+    check_priority_free(state, resource, to, settings.priority)?;
+    let mut resource = resource.clone();
+    resource.nodes.insert(to, settings.clone());
+    copy_ping_list(state, &resource, to);
+    state.resources.insert(tag.clone(), resource);
+    Ok(Applied::Done)
+}
+
+pub(super) fn delete(state: &mut ClusterState, tag: &Tag) -> Result<Applied> {
+    let placement = placement(state, tag)?;
+    placement.deleting = true;
+    placement.desired = Desired::OutOfService;
+    sweep_deleted(state, tag);
+    Ok(Applied::Done)
+}
+
+pub(super) fn set(
+    state: &mut ClusterState,
+    tag: &Tag,
+    node: Option<NodeId>,
+    setting: &Setting,
+) -> Result<Applied> {
+    let mut resource = kept(state, tag)?.clone();
+    let targets: Vec<NodeId> = match node {
+        Some(id) => {
+            extended(state, &resource, id)?;
+            vec![id]
+        }
+        None => resource.nodes.keys().copied().collect(),
+    };
+    match setting {
+        Setting::Switchback(switchback) => {
+            if node.is_some() {
+                return Err(Refusal(format!(
+                    "switchback holds for '{tag}' as a whole: set it without --node"
+                )));
+            }
+            resource.switchback = *switchback;
+        }
+        Setting::Priority(priority) => {
+            let [id] = targets[..] else {
+                return Err(Refusal(format!(
+                    "a priority belongs to one node: name it with 'vipctl set {tag} priority={priority} --node NODE'"
+                )));
+            };
+            check_priority_free(state, &resource, id, *priority)?;
+        }
+        Setting::Devices(_) | Setting::RestoreAndRecover(_) => {}
+    }
+    for id in targets {
+        let Some(settings) = resource.nodes.get_mut(&id) else { continue };
+        match setting {
+            Setting::Switchback(_) => {}
+            Setting::Priority(priority) => settings.priority = *priority,
+            Setting::Devices(devices) => settings.devices.clone_from(devices),
+            Setting::RestoreAndRecover(enabled) => settings.restore_and_recover = *enabled,
+        }
+        let node = state.nodes.get(&id).ok_or_else(|| no_node(id))?;
+        check_settings(tag, node, settings)?;
+    }
+    state.resources.insert(tag.clone(), resource);
+    Ok(Applied::Done)
+}
+
+pub(super) fn set_ping_list(
+    state: &mut ClusterState,
+    node: NodeId,
+    subnet: IpNet,
+    addresses: &[IpAddr],
+) -> Result<Applied> {
+    if !state.nodes.contains_key(&node) {
+        return Err(no_node(node));
+    }
+    let subnet = subnet.trunc();
+    let mut list: Vec<IpAddr> = Vec::new();
+    for address in addresses {
+        if address.is_ipv4() != subnet.addr().is_ipv4() {
+            return Err(Refusal(format!(
+                "{address} cannot be pinged from an address of {subnet}: the ping list needs addresses of the same family"
+            )));
+        }
+        if unusable(address) {
+            return Err(Refusal(format!(
+                "{address} is no host's address: the ping list needs addresses of single hosts"
+            )));
+        }
+        if !list.contains(address) {
+            list.push(*address);
+        }
+    }
+    if list.is_empty() {
+        state.ping_lists.remove(&(node, subnet));
+    } else {
+        state.ping_lists.insert((node, subnet), list);
+    }
+    Ok(Applied::Done)
+}
+
+pub(super) fn in_service(state: &mut ClusterState, tag: &Tag, on: Option<NodeId>) -> Result<Applied> {
+    let resource = kept(state, tag)?;
+    if let Some(id) = on {
+        extended(state, resource, id)?;
+    }
+    let placement = placement(state, tag)?;
+    match on {
+        Some(id) => {
+            placement.failed.remove(&id);
+        }
+        None => placement.failed.clear(),
+    }
+    placement.desired = Desired::InService { on };
+    Ok(Applied::Done)
+}
+
+pub(super) fn out_of_service(state: &mut ClusterState, tag: &Tag) -> Result<Applied> {
+    kept(state, tag)?;
+    placement(state, tag)?.desired = Desired::OutOfService;
+    Ok(Applied::Done)
+}
+
+/// The resource, unless it is being deleted.
+fn kept<'a>(state: &'a ClusterState, tag: &Tag) -> Result<&'a Resource> {
+    let resource = state.resources.get(tag).ok_or_else(|| no_resource(tag))?;
+    if state.placements.get(tag).is_some_and(|p| p.deleting) {
+        return Err(Refusal(format!(
+            "'{tag}' is being deleted: wait until 'vipctl status' no longer shows it, then create it anew"
+        )));
+    }
+    Ok(resource)
+}
+
+/// The node, if it is one that may hold addresses.
+fn holder<'a>(state: &'a ClusterState, tag: &Tag, id: NodeId) -> Result<&'a Node> {
+    let node = state.nodes.get(&id).ok_or_else(|| no_node(id))?;
+    if node.witness {
+        return Err(Refusal(format!(
+            "node '{}' is a witness and holds no addresses: extend '{tag}' to another node",
+            node.name
+        )));
+    }
+    match node.standing {
+        Standing::Joining => Err(Refusal(format!(
+            "node '{}' is still joining: use it for '{tag}' once 'vipctl status' shows it as a member",
+            node.name
+        ))),
+        Standing::Member | Standing::Deposed => Ok(node),
+    }
+}
+
+fn extended(state: &ClusterState, resource: &Resource, id: NodeId) -> Result<()> {
+    let node = state.nodes.get(&id).ok_or_else(|| no_node(id))?;
+    if resource.nodes.contains_key(&id) {
+        return Ok(());
+    }
+    let (tag, name) = (&resource.tag, &node.name);
+    Err(Refusal(format!(
+        "'{tag}' is not extended to node '{name}': 'vipctl extend {tag} --to {name}' does it"
+    )))
+}
+
+fn check_address(state: &ClusterState, resource: &Resource) -> Result<()> {
+    let (tag, address) = (&resource.tag, resource.address());
+    if unusable(&address) || address.is_loopback() {
+        return Err(Refusal(format!(
+            "{address} cannot be a virtual address: use an address of a single host in the subnet"
+        )));
+    }
+    if let Some(other) = state.resources.values().find(|r| r.address() == address) {
+        return Err(Refusal(format!(
+            "{address} belongs to the resource '{}': use another address, or delete that resource first",
+            other.tag
+        )));
+    }
+    let physical = resource.nodes.values().any(|s| s.physical);
+    let own = |n: &&Node| n.rpc.ip() == address || n.paths.iter().any(|p| p.ip() == address);
+    if let Some(node) = state.nodes.values().find(own).filter(|_| !physical) {
+        return Err(Refusal(format!(
+            "{address} is the stationary address by which the cluster reaches node '{}': use another for '{tag}'",
+            node.name
+        )));
+    }
+    Ok(())
+}
+
+fn unusable(address: &IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    address.is_unspecified() || address.is_multicast() || broadcast
+}
+
+fn check_settings(tag: &Tag, node: &Node, settings: &NodeSettings) -> Result<()> {
+    let name = &node.name;
+    if !(1..=999).contains(&settings.priority) {
+        return Err(Refusal(format!(
+            "priority {} of '{tag}' on node '{name}' is out of range: use 1 (best) to 999",
+            settings.priority
+        )));
+    }
+    if settings.devices.is_empty() {
+        return Err(Refusal(format!(
+            "'{tag}' has no interface on node '{name}': name at least one with --dev"
+        )));
+    }
+    let mut seen = BTreeSet::new();
+    for device in &settings.devices {
+        let bad = |c: char| c.is_whitespace() || c == '/';
+        if device.is_empty() || device.len() > DEVICE_NAME_MAX || device.contains(bad) {
+            return Err(Refusal(format!(
+                "'{device}' is no name of an interface ('{tag}' on node '{name}'): 'vipctl interfaces' lists them"
+            )));
+        }
+        if !seen.insert(device) {
+            return Err(Refusal(format!(
+                "interface '{device}' is listed twice for '{tag}' on node '{name}': list each once, the best first"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn check_priority_free(state: &ClusterState, resource: &Resource, id: NodeId, priority: u16) -> Result<()> {
+    let other = resource.nodes.iter().find(|(other, s)| **other != id && s.priority == priority);
+    match other {
+        Some((other, _)) => Err(same_priority(state, &resource.tag, priority, *other)),
+        None => Ok(()),
+    }
+}
+
+fn same_priority(state: &ClusterState, tag: &Tag, priority: u16, other: NodeId) -> Refusal {
+    Refusal(format!(
+        "priority {priority} of '{tag}' is taken by node '{}': give every node a number of its own with --priority",
+        state.node_name(other)
+    ))
+}
+
+/// A node without a ping list for the resource's subnet takes that of the owner, or else of the best
+/// node that has one (row IP-11).
+fn copy_ping_list(state: &mut ClusterState, resource: &Resource, to: NodeId) {
+    let subnet = resource.ip().address.trunc();
+    if state.ping_lists.contains_key(&(to, subnet)) {
+        return;
+    }
+    let owner = state.placements.get(&resource.tag).and_then(|p| p.grant).map(|g| g.owner);
+    let list = resource
+        .nodes
+        .iter()
+        .filter_map(|(id, s)| Some(((Some(*id) != owner, s.priority), state.ping_lists.get(&(*id, subnet))?)))
+        .min_by_key(|(rank, _)| *rank)
+        .map(|(_, list)| list.clone());
+    if let Some(list) = list {
+        state.ping_lists.insert((to, subnet), list);
+    }
+}

@@ -1,0 +1,158 @@
+//! What is done on a host to bring a virtual address in service, take it out, check and recover it
+//! (rows IP-5 to IP-10): state machines that emit one [`Command`] at a time and are fed its [`Effect`].
+//!
+//! Invariant: the kernel never answers for the address on its own. The address is programmed in the
+//! datapath, gate closed, before it is added, and leaves the datapath only when it is known to be gone.
+
+mod answer;
+mod connectivity;
+mod log;
+mod quickcheck;
+mod recover;
+mod remove;
+mod restore;
+#[cfg(test)]
+mod tests;
+
+use std::{net::IpAddr, time::Duration};
+
+use ipnet::IpNet;
+
+pub use self::{quickcheck::Quickcheck, recover::Recover, remove::Remove, restore::Restore};
+use super::command::{Command, Effect};
+use crate::model::{Epoch, Tunables};
+
+/// The facts a sequence works with; read when it begins and kept until it ends (row IP-14).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// With the prefix length of its subnet, host bits kept.
+    pub address: IpNet,
+    pub device: String,
+    /// Of the grant under which the address is in service.
+    pub epoch: Epoch,
+    /// A stationary address of this host, never touched (row IP-5).
+    pub physical: bool,
+    /// False: in service without being on the network (row IP-13).
+    pub restore_and_recover: bool,
+    /// Of this node and the address's subnet; may be empty.
+    pub ping_list: Vec<IpAddr>,
+    pub tunables: Tunables,
+}
+
+impl Context {
+    fn ip(&self) -> IpAddr {
+        self.address.addr()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The first input of a sequence, and only that.
+    Start,
+    /// What came of the command that the last step asked for.
+    Effect(Effect),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Perform the command and step again with its effect. The notes say what is done, and what was
+    /// skipped on the way.
+    Do { command: Command, notes: Vec<StepNote> },
+    /// The sequence has ended.
+    Done { result: Result<(), Failure>, notes: Vec<StepNote> },
+}
+
+/// One line for the log and for `vipctl events`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepNote {
+    /// Stable dotted name: `restore.announce`.
+    pub kind: &'static str,
+    pub message: String,
+    /// Said by a periodic check that found nothing wrong: for the debug log, not for the events.
+    pub routine: bool,
+}
+
+/// Why a sequence failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Failure {
+    /// Names the address, what was tried, what happened and what to do.
+    pub reason: String,
+    /// This host is known not to answer for the address any more. While it is not, the node must not
+    /// report that it has given the address up; it runs a remove, or waits until its lease has ended.
+    pub silent: bool,
+}
+
+/// One run of one of the four sequences.
+///
+/// The runner bounds the whole by [`Sequence::limit`]. It may drop a sequence that overruns, or is
+/// overtaken, at any step; then it performs [`Sequence::owed`], and runs a remove if that was a restore
+/// or a recover.
+#[derive(Clone, Debug)]
+pub enum Sequence {
+    Restore(Restore),
+    Remove(Remove),
+    Quickcheck(Quickcheck),
+    Recover(Recover),
+}
+
+impl Sequence {
+    /// Brings the address in service (row IP-6).
+    pub fn restore(context: Context) -> Self {
+        Self::Restore(Restore::new(context))
+    }
+
+    /// Takes the address out of service (row IP-7).
+    pub fn remove(context: Context) -> Self {
+        Self::Remove(Remove::new(context))
+    }
+
+    /// Looks whether the address is in service and of use (row IP-8).
+    pub fn quickcheck(context: Context) -> Self {
+        Self::Quickcheck(Quickcheck::new(context))
+    }
+
+    /// Takes the address out of service and brings it back on the same node (row IP-9).
+    pub fn recover(context: Context) -> Self {
+        Self::Recover(Recover::new(context))
+    }
+
+    pub fn step(&mut self, input: Input) -> Step {
+        match self {
+            Self::Restore(s) => s.step(input),
+            Self::Remove(s) => s.step(input),
+            Self::Quickcheck(s) => s.step(input),
+            Self::Recover(s) => s.step(input),
+        }
+    }
+
+    /// What must still be done if the sequence is dropped now: a device that it stopped is started
+    /// again. Everything else is undone by a remove.
+    pub fn owed(&self) -> Option<Command> {
+        match self {
+            Self::Restore(s) => s.owed(),
+            Self::Recover(s) => s.owed(),
+            Self::Remove(_) | Self::Quickcheck(_) => None,
+        }
+    }
+
+    /// The verb that begins the kinds of its notes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Restore(_) => "restore",
+            Self::Remove(_) => "remove",
+            Self::Quickcheck(_) => "quickcheck",
+            Self::Recover(_) => "recover",
+        }
+    }
+
+    /// How long the whole may take; longer is a failure.
+    pub fn limit(&self) -> Duration {
+        match self {
+            Self::Restore(s) => s.context().tunables.restore_timeout,
+            Self::Remove(s) => s.context().tunables.remove_timeout,
+            Self::Quickcheck(s) => s.context().tunables.quickcheck_timeout,
+            Self::Recover(s) => s.context().tunables.recover_timeout,
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Keeps the datapath attached to the interfaces that matter, with up-to-date facts about them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
+
+use tokio::sync::{Mutex, watch};
+
+use super::events::{About, EventLog};
+use crate::{
+    act::{
+        address,
+        datapath::{Attachment, Datapath, InterfaceFacts},
+    },
+    cluster::View,
+    config::NodeConfig,
+    model::{ClusterState, NodeId},
+    observe::network::{Assigned, Link, Network, NetworkError, NetworkEvent},
+};
+
+pub struct Interfaces {
+    config: NodeConfig,
+    network: Network,
+    datapath: Arc<dyn Datapath>,
+    events: EventLog,
+    /// How each wanted device is attached; the lock also makes attaching one at a time.
+    attached: Mutex<BTreeMap<String, (u32, Attachment)>>,
+    all_guarded: watch::Sender<bool>,
+}
+
+impl Interfaces {
+    pub fn new(config: NodeConfig, network: Network, datapath: Arc<dyn Datapath>, events: EventLog) -> Self {
+        let all_guarded = watch::Sender::new(datapath.unguarded().is_none());
+        Self { config, network, datapath, events, attached: Mutex::default(), all_guarded }
+    }
+
+    /// The kernel enforces the lease on every interface that may carry an address here.
+    pub fn all_guarded(&self) -> bool {
+        *self.all_guarded.borrow()
+    }
+
+    /// Follows links, addresses and the cluster's resources until the view ends.
+    pub async fn run(self: Arc<Self>, me: NodeId, mut view: watch::Receiver<View>) {
+        let mut events = self.network.events();
+        loop {
+            let state = view.borrow_and_update().state.clone();
+            self.refresh(&state, me).await;
+            loop {
+                tokio::select! {
+                    changed = view.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    event = events.recv() => {
+                        // Protected addresses come and go by the thousand and change no facts. Lagging
+                        // behind only means that something has changed.
+                        let protected = matches!(&event, Ok(NetworkEvent::Address { address, .. })
+                            if state.resources.values().any(|r| r.address() == *address));
+                        if !protected {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn refresh(&self, state: &ClusterState, me: NodeId) {
+        if let Err(error) = self.try_refresh(state, me).await {
+            tracing::warn!(%error, "cannot read this host's interfaces: the datapath keeps what it knows");
+        }
+    }
+
+    async fn try_refresh(&self, state: &ClusterState, me: NodeId) -> Result<(), NetworkError> {
+        let links = self.network.links().await?;
+        let addresses = self.network.addresses().await?;
+        let wanted = self.wanted(state, me, &links, &addresses);
+        let mut attached = self.attached.lock().await;
+        for link in links.iter().filter(|l| wanted.contains(&l.name)) {
+            self.attach(&mut attached, link, &addresses, state);
+        }
+        attached.retain(|name, _| wanted.contains(name) && links.iter().any(|l| l.name == *name));
+        self.publish(&attached);
+        Ok(())
+    }
+
+    /// Makes sure that the device is attached, before an address is put on it.
+    ///
+    /// # Errors
+    /// When there is no such device or the host's interfaces can't be read.
+    pub async fn ensure(&self, device: &str, state: &ClusterState) -> Result<(), NetworkError> {
+        let mut attached = self.attached.lock().await;
+        let link = self.network.link(device).await?;
+        if attached.get(device).is_some_and(|(index, _)| *index == link.index) {
+            return Ok(());
+        }
+        let addresses = self.network.addresses().await?;
+        self.attach(&mut attached, &link, &addresses, state);
+        self.publish(&attached);
+        Ok(())
+    }
+
+    fn publish(&self, attached: &BTreeMap<String, (u32, Attachment)>) {
+        let guarded = self.datapath.unguarded().is_none()
+            && attached.values().all(|(_, a)| !matches!(a, Attachment::None { .. }));
+        self.all_guarded.send_replace(guarded);
+    }
+
+    fn attach(
+        &self,
+        attached: &mut BTreeMap<String, (u32, Attachment)>,
+        link: &Link,
+        addresses: &[Assigned],
+        state: &ClusterState,
+    ) {
+        let facts = self.facts(link, addresses, state);
+        let result =
+            self.datapath.attach(&facts).unwrap_or_else(|e| Attachment::None { reason: e.to_string() });
+        let known = attached.insert(link.name.clone(), (link.index, result.clone()));
+        if known.is_none_or(|(index, a)| index != link.index || a != result) {
+            let message = match &result {
+                Attachment::Native => format!("{}: XDP attached in native mode", link.name),
+                Attachment::Generic { reason } => {
+                    format!("{}: XDP attached in generic mode: {reason}", link.name)
+                }
+                Attachment::None { reason } => format!("{}: no XDP: {reason}", link.name),
+            };
+            self.events.record(About::default(), "interface.attached", message);
+        }
+    }
+
+    /// Devices of this node's resources, those that carry its heartbeats and peer requests (they
+    /// answer the peers' broadcast pings), and those that the configuration names.
+    fn wanted(
+        &self,
+        state: &ClusterState,
+        me: NodeId,
+        links: &[Link],
+        addresses: &[Assigned],
+    ) -> BTreeSet<String> {
+        let mut wanted: BTreeSet<String> = self.config.interface.keys().cloned().collect();
+        let here = state.resources.values().filter_map(|r| r.nodes.get(&me));
+        wanted.extend(here.flat_map(|settings| settings.devices.iter().cloned()));
+        let own: Vec<IpAddr> =
+            self.config.paths.iter().chain([&self.config.rpc]).map(std::net::SocketAddr::ip).collect();
+        let carrying = |l: &&Link| {
+            !l.loopback && addresses.iter().any(|a| a.index == l.index && own.contains(&a.address.addr()))
+        };
+        wanted.extend(links.iter().filter(carrying).map(|l| l.name.clone()));
+        wanted
+    }
+
+    fn facts(&self, link: &Link, addresses: &[Assigned], state: &ClusterState) -> InterfaceFacts {
+        let protected: BTreeSet<IpAddr> =
+            state.resources.values().map(crate::model::Resource::address).collect();
+        let stationary: Vec<&Assigned> = addresses
+            .iter()
+            .filter(|a| a.index == link.index && a.protocol != Some(address::PROTOCOL))
+            .filter(|a| !protected.contains(&a.address.addr()))
+            .collect();
+        let v4 = |a: &&Assigned| match (a.address.addr(), a.broadcast) {
+            (IpAddr::V4(address), Some(IpAddr::V4(broadcast))) => Some((address, broadcast)),
+            (IpAddr::V4(address), _) => broadcast_of(a).map(|b| (address, b)),
+            (IpAddr::V6(_), _) => None,
+        };
+        let v6 = |local: bool| {
+            stationary.iter().find_map(|a| match a.address.addr() {
+                IpAddr::V6(address) if address.is_unicast_link_local() == local => Some(address),
+                IpAddr::V6(_) | IpAddr::V4(_) => None::<Ipv6Addr>,
+            })
+        };
+        let settings = self.config.interface.get(&link.name).cloned().unwrap_or_default();
+        InterfaceFacts {
+            index: link.index,
+            name: link.name.clone(),
+            mac: link.mac,
+            kind: link.kind.clone(),
+            broadcast_pings_per_second: if settings.broadcast_ping {
+                settings.broadcast_ping_rate
+            } else {
+                0
+            },
+            stationary_v4: stationary.iter().filter_map(v4).collect(),
+            link_local: v6(true),
+            global_v6: v6(false),
+        }
+    }
+}
+
+/// The subnet's broadcast address where the kernel has none on record; /31 and /32 have none.
+fn broadcast_of(a: &Assigned) -> Option<Ipv4Addr> {
+    match a.address {
+        ipnet::IpNet::V4(net) if net.prefix_len() < 31 => Some(net.broadcast()),
+        ipnet::IpNet::V4(_) | ipnet::IpNet::V6(_) => None,
+    }
+}

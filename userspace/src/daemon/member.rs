@@ -1,0 +1,189 @@
+//! A node that belongs to a cluster: opens its store and starts everything that needs it.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+
+use super::{
+    agent::AgentDriver,
+    events::{About, EventLog},
+    interfaces::Interfaces,
+    leader::{Leader, Voters},
+    watcher::Watcher,
+};
+use crate::{
+    act::{
+        datapath::Datapath,
+        executor::{Executor, Gates},
+        gatekeeper::Gatekeeper,
+    },
+    api::facts::Facts,
+    cluster::{
+        PromiseAnswer, PromiseBook, PromiseQuery, Store,
+        heartbeat::{Key, LeaseSlot, Promises, Pulse, PulseConfig},
+        identity::{self, Identity},
+        raft::RaftStore,
+        transport::Peers,
+    },
+    config::{NodeConfig, Timing, TunablesFile},
+    core::{lease::Held, time::BootTime},
+    daemon::runner::GrantGates,
+    model::{LeaseEpoch, NodeId},
+    observe::network::Network,
+};
+
+/// What exists on a node whether or not it belongs to a cluster.
+#[derive(Clone)]
+pub struct Host {
+    pub config: Arc<NodeConfig>,
+    pub timing: Timing,
+    pub state_dir: PathBuf,
+    pub tunables: TunablesFile,
+    pub events: EventLog,
+    pub network: Network,
+    pub datapath: Arc<dyn Datapath>,
+    pub keeper: Arc<Gatekeeper>,
+    pub interfaces: Arc<Interfaces>,
+    pub facts: watch::Sender<Facts>,
+}
+
+impl LeaseSlot for Gatekeeper {
+    fn held(&self) -> Held {
+        self.held()
+    }
+
+    fn extend(&self, epoch: LeaseEpoch, deadline: BootTime) -> Result<(), String> {
+        self.extend(epoch, deadline).map_err(|e| e.to_string())
+    }
+}
+
+impl PromiseBook for Promises {
+    fn query(&self, query: &PromiseQuery) -> PromiseAnswer {
+        let remaining = self.refuse_below(query.node, query.below);
+        PromiseAnswer { remaining_ns: u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX) }
+    }
+}
+
+struct PeerVoters {
+    me: NodeId,
+    own: Promises,
+    peers: Peers,
+}
+
+#[async_trait]
+impl Voters for PeerVoters {
+    async fn refuse_below(&self, voter: NodeId, node: NodeId, below: LeaseEpoch) -> Result<Duration, String> {
+        if voter == self.me {
+            return Ok(self.own.refuse_below(node, below));
+        }
+        let answer = self.peers.promise(voter, PromiseQuery { node, below }).await;
+        answer.map(|a| Duration::from_nanos(a.remaining_ns)).map_err(|e| e.to_string())
+    }
+}
+
+/// The promises of this voter, durable where they must be.
+pub fn promises(host: &Host) -> anyhow::Result<Promises> {
+    let longest = identity::read_longest_promise(&host.state_dir)?;
+    let dir = host.state_dir.clone();
+    let remember = move |d: Duration| {
+        identity::write_longest_promise(&dir, d).map_err(|e| std::io::Error::other(e.to_string()))
+    };
+    Ok(Promises::new(longest, Box::new(remember)))
+}
+
+/// Starts heartbeats, leader loop, agent and the rest on an open store. Everything runs until the
+/// daemon ends.
+///
+/// # Errors
+/// When a heartbeat socket or the state directory can't be used.
+pub fn start(
+    host: &Host,
+    identity: &Identity,
+    store: Arc<RaftStore>,
+    promises: Promises,
+) -> anyhow::Result<()> {
+    let me = identity.node;
+    let pulse = Pulse::start(
+        PulseConfig {
+            me,
+            paths: host.config.paths.clone(),
+            key: Key::derive(&identity.id.0, &identity.key.0),
+            timing: host.timing,
+            incarnation: identity::next_incarnation(&host.state_dir)?,
+            promises: promises.clone(),
+        },
+        store.view(),
+        store.leadership(),
+        host.keeper.clone(),
+    )?;
+    let (caught, caught_up) = watch::channel(false);
+    let watcher = Watcher {
+        me,
+        store: store.clone(),
+        ears: pulse.ears.clone(),
+        keeper: host.keeper.clone(),
+        timing: host.timing,
+        events: host.events.clone(),
+        facts: host.facts.clone(),
+    };
+    let leader = Leader {
+        me,
+        voters: Arc::new(PeerVoters { me, own: promises.clone(), peers: store.peers().clone() }),
+        store: store.clone(),
+        ears: pulse.ears.clone(),
+        keeper: host.keeper.clone(),
+        timing: host.timing,
+        events: host.events.clone(),
+    };
+    // Replaced for each sequence by the gates of its grant; epoch 0 opens nothing.
+    let no_gates: Arc<dyn Gates> = Arc::new(GrantGates { keeper: host.keeper.clone(), lease_epoch: 0 });
+    let agent = AgentDriver {
+        me,
+        store: store.clone(),
+        keeper: host.keeper.clone(),
+        datapath: host.datapath.clone(),
+        network: host.network.clone(),
+        interfaces: host.interfaces.clone(),
+        executor: Executor::new(
+            host.network.clone(),
+            host.datapath.clone(),
+            no_gates,
+            host.timing.duplicate_wait,
+        ),
+        tunables: host.tunables.clone(),
+        timing: host.timing,
+        events: host.events.clone(),
+        caught_up,
+    };
+    if !host.config.witness {
+        tokio::spawn(host.interfaces.clone().run(me, store.view()));
+    }
+    tokio::spawn(watcher.run());
+    tokio::spawn(leader.run());
+    tokio::spawn(agent.run());
+    tokio::spawn(catch_up(store, promises, caught, host.timing.heartbeat, host.events.clone(), pulse));
+    Ok(())
+}
+
+/// Until everything is applied that was committed before this daemon started, it neither promises nor
+/// opens. Afterwards it only keeps the heartbeat alive.
+async fn catch_up(
+    store: Arc<RaftStore>,
+    promises: Promises,
+    caught: watch::Sender<bool>,
+    pace: Duration,
+    events: EventLog,
+    pulse: Pulse,
+) {
+    while let Err(error) = store.barrier().await {
+        tracing::debug!(%error, "not caught up yet");
+        tokio::time::sleep(pace).await;
+    }
+    promises.caught_up();
+    caught.send_replace(true);
+    events.record(About::default(), "node.caught-up", "all earlier decisions are known here");
+    // The thread beats until this task, and so the pulse, ends with the daemon.
+    let _pulse = pulse;
+    std::future::pending::<()>().await;
+}

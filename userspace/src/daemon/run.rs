@@ -1,0 +1,252 @@
+//! `vipd` from start to end.
+
+use std::{
+    fs::{self, File},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Mutex, watch},
+};
+
+use super::{
+    events::{About, EventLog},
+    interfaces::Interfaces,
+    member::{self, Host},
+};
+use crate::{
+    act::{
+        datapath::{self, Datapath, MemoryDatapath},
+        gatekeeper::Gatekeeper,
+    },
+    api::{
+        ApiError,
+        backend::{Backend, ClusterControl, Context, Member, NetworkHost},
+        facts::Facts,
+        server::Server,
+    },
+    cluster::{
+        ClusterError, Token,
+        heartbeat::Promises,
+        raft::{OpenOptions, RaftStore},
+    },
+    config::{self, DatapathMode, TunablesFile},
+    core::change::NewNode,
+    observe::network::Network,
+};
+
+pub struct Options {
+    pub config: PathBuf,
+    pub state_dir: PathBuf,
+    pub run_dir: PathBuf,
+    /// Vote, and hold no addresses, whatever the configuration says.
+    pub witness: bool,
+}
+
+/// Runs until SIGTERM or SIGINT. Whatever is in service then stays so until the lease runs out: a
+/// restart is not an outage, and a daemon that does not return is failed over.
+///
+/// # Errors
+/// When something it can't run without is missing; the error names it.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let mut config = config::load(&options.config)?;
+    config.witness |= options.witness;
+    make_dir(&options.state_dir)?;
+    make_dir(&options.run_dir)?;
+    let _only = lock(&options.run_dir)?;
+    let events = EventLog::open(Some(options.state_dir.clone()));
+    let network = Network::open().context("cannot reach this host's network through netlink")?;
+    let datapath = open_datapath(&config);
+    if let Some(reason) = datapath.unguarded()
+        && !config.witness
+    {
+        events.warn(
+            About::default(),
+            "datapath.unguarded",
+            format!("the kernel does not guard the lease: {reason}"),
+        );
+    }
+    let keeper = Arc::new(Gatekeeper::new(datapath.clone())?);
+    let interfaces =
+        Arc::new(Interfaces::new(config.clone(), network.clone(), datapath.clone(), events.clone()));
+    let (facts, facts_seen) = watch::channel(Facts::default());
+    let config = Arc::new(config);
+    let tunables = {
+        let events = events.clone();
+        TunablesFile::with_reporter(&config.tunables, move |complaint| {
+            events.warn(About::default(), "tunables.wrong", complaint);
+        })
+    };
+    let host = Host {
+        timing: config.profile.timing(),
+        state_dir: options.state_dir.clone(),
+        tunables: tunables.clone(),
+        events: events.clone(),
+        datapath: datapath.clone(),
+        network: network.clone(),
+        config: config.clone(),
+        keeper,
+        interfaces,
+        facts,
+    };
+    let control = Arc::new(Control::new(host)?);
+    control.resume().await?;
+    let server = Server::bind(options.run_dir.join("vipd.sock"), config.control_group.as_deref())?;
+    let backend = Backend::new(Context {
+        config: config.clone(),
+        tunables,
+        events: events.clone(),
+        host: Arc::new(NetworkHost::new(network)),
+        datapath,
+        facts: facts_seen,
+        member: control.member.subscribe(),
+        control: control.clone(),
+    });
+    let message = format!("vipd {} on node '{}' is ready", env!("CARGO_PKG_VERSION"), config.name);
+    events.record(About::default(), "daemon.started", message);
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        () = server.serve(Arc::new(backend)) => {}
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    events.record(About::default(), "daemon.stopped", "what is in service stays so until the lease runs out");
+    control.shutdown().await;
+    Ok(())
+}
+
+fn make_dir(dir: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(dir).with_context(|| {
+        format!("cannot make the directory {}: run vipd as root, or choose another", dir.display())
+    })
+}
+
+/// One daemon a run directory: two would fight over the same addresses.
+fn lock(run_dir: &Path) -> anyhow::Result<Flock<File>> {
+    let path = run_dir.join("vipd.lock");
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+            bail!("another vipd runs with {}: stop it first, or give another --run-dir", run_dir.display())
+        }
+        Err((_, error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+fn open_datapath(config: &config::NodeConfig) -> Arc<dyn Datapath> {
+    if config.witness && config.datapath.mode == DatapathMode::Auto {
+        return Arc::new(MemoryDatapath::new(
+            config.datapath.max_vips,
+            "a witness holds no addresses".into(),
+        ));
+    }
+    datapath::open(&config.datapath)
+}
+
+/// Founds, joins and resumes the membership.
+struct Control {
+    host: Host,
+    promises: Promises,
+    store: Mutex<Option<Arc<RaftStore>>>,
+    token: std::sync::OnceLock<Token>,
+    member: watch::Sender<Option<Member>>,
+}
+
+impl Control {
+    fn new(host: Host) -> anyhow::Result<Self> {
+        Ok(Self {
+            promises: member::promises(&host)?,
+            host,
+            store: Mutex::default(),
+            token: std::sync::OnceLock::new(),
+            member: watch::Sender::new(None),
+        })
+    }
+
+    fn options(&self) -> OpenOptions {
+        OpenOptions {
+            state_dir: self.host.state_dir.clone(),
+            timing: self.host.timing,
+            rpc: self.host.config.rpc,
+            promises: Arc::new(self.promises.clone()),
+        }
+    }
+
+    fn node(&self) -> NewNode {
+        let config = &self.host.config;
+        NewNode {
+            name: config.name.clone(),
+            rpc: config.rpc,
+            paths: config.paths.clone(),
+            witness: config.witness,
+        }
+    }
+
+    async fn resume(&self) -> anyhow::Result<()> {
+        if let Some(store) = crate::cluster::resume(&self.options()).await? {
+            return self.begin(&mut *self.store.lock().await, store);
+        }
+        // Not part of a cluster: whatever an earlier membership left in the kernel is void.
+        self.host.keeper.reset()?;
+        Ok(())
+    }
+
+    fn begin(&self, slot: &mut Option<Arc<RaftStore>>, store: Arc<RaftStore>) -> anyhow::Result<()> {
+        let identity = store.identity();
+        member::start(&self.host, &identity, store.clone(), self.promises.clone())?;
+        // Only the first membership of a daemon's life gets here.
+        let _ = self.token.set(store.token());
+        self.member.send_replace(Some(Member { id: identity.node, store: store.clone() }));
+        *slot = Some(store);
+        Ok(())
+    }
+
+    async fn shutdown(&self) {
+        if let Some(store) = self.store.lock().await.take() {
+            store.shutdown().await;
+        }
+    }
+}
+
+#[async_trait]
+impl ClusterControl for Control {
+    async fn init(&self, name: &str) -> Result<String, ApiError> {
+        let mut slot = self.store.lock().await;
+        let store = crate::cluster::init(&self.options(), name, self.node()).await.map_err(to_api)?;
+        self.begin(&mut slot, store).map_err(|e| ApiError::failed(format!("{e:#}")))?;
+        Ok(format!(
+            "cluster '{name}' founded; let others join with 'vipctl cluster join {} --token T' \
+             (print T with 'vipctl cluster token')",
+            self.host.config.rpc
+        ))
+    }
+
+    async fn join(&self, address: SocketAddr, token: &str) -> Result<String, ApiError> {
+        let token: Token = token.parse().map_err(|e| ApiError::usage(format!("{e}")))?;
+        let mut slot = self.store.lock().await;
+        let store =
+            crate::cluster::join(&self.options(), address, &token, self.node()).await.map_err(to_api)?;
+        self.begin(&mut slot, store).map_err(|e| ApiError::failed(format!("{e:#}")))?;
+        Ok(format!("node '{}' is a member of cluster '{}'", self.host.config.name, token.cluster))
+    }
+
+    fn token(&self) -> Result<String, ApiError> {
+        let token = self.token.get().ok_or_else(|| ApiError::failed("this node is not part of a cluster"))?;
+        Ok(token.to_string())
+    }
+}
+
+fn to_api(error: ClusterError) -> ApiError {
+    match error {
+        ClusterError::Refused(refusal) => ApiError::refused(refusal.to_string()),
+        other => ApiError::failed(other.to_string()),
+    }
+}

@@ -1,0 +1,118 @@
+//! Runs one sequence: performs its commands one by one, tells its steps to the event log, and bounds
+//! the whole.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::events::{About, EventLog};
+use crate::{
+    act::{
+        datapath::DatapathError,
+        executor::{Executor, Gates},
+        gatekeeper::{GateError, Gatekeeper},
+    },
+    core::{
+        command::{Command, Effect},
+        sequence::{Input, Sequence, Step, StepNote},
+    },
+    model::{Epoch, LeaseEpoch},
+};
+
+/// The gates as one grant may use them: its lease epoch is fixed when the sequence begins, so that one
+/// overtaken by a deposition opens nothing.
+pub struct GrantGates {
+    pub keeper: Arc<Gatekeeper>,
+    pub lease_epoch: LeaseEpoch,
+}
+
+impl Gates for GrantGates {
+    fn open(&self, address: std::net::IpAddr, epoch: Epoch) -> Result<(), GateError> {
+        self.keeper.open(address, self.lease_epoch, epoch)
+    }
+
+    fn close(&self, address: std::net::IpAddr) -> Result<(), DatapathError> {
+        self.keeper.close(address)
+    }
+}
+
+/// Runs the sequence to its end, its limit, or until cancelled; the reason when it did not succeed.
+pub async fn run(
+    mut sequence: Sequence,
+    executor: &Executor,
+    cancel: &CancellationToken,
+    about: &About,
+    events: &EventLog,
+) -> Result<(), String> {
+    let (name, limit) = (sequence.name(), sequence.limit());
+    let steps = async {
+        let mut input = Input::Start;
+        loop {
+            match sequence.step(input) {
+                Step::Done { result, notes } => {
+                    tell(events, about, notes);
+                    return result.map_err(|f| f.reason);
+                }
+                Step::Do { command, notes } => {
+                    tell(events, about, notes);
+                    input = Input::Effect(perform(executor, &command, cancel).await?);
+                }
+            }
+        }
+    };
+    let result = match tokio::time::timeout(limit, steps).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("{name} did not finish within {limit:?}, which is its limit")),
+    };
+    if let Some(command) = sequence.owed()
+        && let Effect::Failed(reason) = executor.perform(&command).await
+    {
+        let kind = "sequence.owed-failed";
+        events.warn(about.clone(), kind, format!("{name} was broken off, and {command:?} failed: {reason}"));
+    }
+    result
+}
+
+async fn perform(
+    executor: &Executor,
+    command: &Command,
+    cancel: &CancellationToken,
+) -> Result<Effect, String> {
+    const OVERTAKEN: &str = "overtaken by another decision";
+    if cancel.is_cancelled() {
+        return Err(OVERTAKEN.to_owned());
+    }
+    // Waiting and asking may be broken off at any time; what changes this host is seen through.
+    match command {
+        Command::Wait { .. }
+        | Command::ProbeDuplicate { .. }
+        | Command::PingList { .. }
+        | Command::BroadcastPing { .. } => tokio::select! {
+            () = cancel.cancelled() => Err(OVERTAKEN.to_owned()),
+            effect = executor.perform(command) => Ok(effect),
+        },
+        Command::ReadLink { .. }
+        | Command::SetLink { .. }
+        | Command::ReadAddress { .. }
+        | Command::Program { .. }
+        | Command::Unprogram { .. }
+        | Command::OpenGate { .. }
+        | Command::CloseGate { .. }
+        | Command::AddAddress { .. }
+        | Command::DeleteAddress { .. }
+        | Command::DeleteHostRoute { .. }
+        | Command::FlushRouteCache
+        | Command::FlushNeighbours { .. }
+        | Command::Announce { .. } => Ok(executor.perform(command).await),
+    }
+}
+
+fn tell(events: &EventLog, about: &About, notes: Vec<StepNote>) {
+    for note in notes {
+        if note.routine {
+            tracing::debug!(kind = note.kind, "{}", note.message);
+        } else {
+            events.record(about.clone(), note.kind, note.message);
+        }
+    }
+}

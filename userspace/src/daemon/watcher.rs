@@ -1,0 +1,116 @@
+//! Publishes what the daemon knows of leases and heartbeats, and turns changes of it into events.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use tokio::sync::watch;
+
+use super::events::{About, EventLog};
+use crate::{
+    act::gatekeeper::Gatekeeper,
+    api::facts::{Facts, LeaseFacts, PathFacts, PeerFacts},
+    cluster::{
+        Store,
+        heartbeat::{Ears, lock},
+    },
+    config::Timing,
+    core::{quorum::Quorum, time::BootTime},
+    model::{ClusterState, NodeId},
+    observe::clock,
+};
+
+pub struct Watcher {
+    pub me: NodeId,
+    pub store: Arc<dyn Store>,
+    pub ears: Arc<Mutex<Ears>>,
+    pub keeper: Arc<Gatekeeper>,
+    pub timing: Timing,
+    pub events: EventLog,
+    pub facts: watch::Sender<Facts>,
+}
+
+impl Watcher {
+    /// Runs until nobody reads the facts any more.
+    pub async fn run(self) {
+        let (view, leadership) = (self.store.view(), self.store.leadership());
+        let mut ticks = tokio::time::interval(self.timing.heartbeat);
+        let mut last_leader = None;
+        let mut known = Facts::default();
+        while !self.facts.is_closed() {
+            ticks.tick().await;
+            let state = view.borrow().state.clone();
+            let (leader, quorum) = {
+                let lead = leadership.borrow();
+                (lead.leader, Quorum::new(lead.configs.clone()))
+            };
+            let facts = self.look(&state, &quorum, clock::now());
+            self.tell_changes(&known, &facts, &state);
+            if leader != last_leader {
+                last_leader = leader;
+                let message = match leader {
+                    Some(id) => format!("node '{}' leads", state.node_name(id)),
+                    None => "no leader: nothing can be decided until there is one".to_owned(),
+                };
+                self.events.record(About::default(), "cluster.leader", message);
+            }
+            known = facts.clone();
+            self.facts.send_replace(facts);
+        }
+    }
+
+    fn look(&self, state: &ClusterState, quorum: &Quorum, now: BootTime) -> Facts {
+        let limit = self.timing.suspicion;
+        let held = self.keeper.held();
+        let ears = lock(&self.ears);
+        let peer = |id: NodeId| {
+            let known = ears.peer(id);
+            let path = |heard: &Option<BootTime>| PathFacts {
+                up: heard.is_some_and(|t| now.since(t) < limit),
+                last_heard: *heard,
+            };
+            PeerFacts {
+                alive: ears.is_alive(id, now, limit),
+                lease_valid: known.is_some_and(|p| p.lease_valid),
+                paths: known.map(|p| p.paths.iter().map(path).collect()).unwrap_or_default(),
+            }
+        };
+        let others = state.nodes.keys().filter(|&&id| id != self.me);
+        let peers: BTreeMap<NodeId, PeerFacts> = others.map(|&id| (id, peer(id))).collect();
+        Facts {
+            lease: LeaseFacts { deadline: held.deadline, duration: self.timing.lease, epoch: held.epoch },
+            quorum: quorum.is_met(|v| v == self.me || ears.is_alive(v, now, limit)),
+            peers,
+        }
+    }
+
+    fn tell_changes(&self, was: &Facts, is: &Facts, state: &ClusterState) {
+        for (id, now) in &is.peers {
+            let before = was.peers.get(id).cloned().unwrap_or_default();
+            let name = state.node_name(*id);
+            if now.alive != before.alive {
+                let (kind, message) = if now.alive {
+                    ("node.heard", format!("node '{name}' is heard"))
+                } else {
+                    ("node.unheard", format!("node '{name}' is no longer heard on any path"))
+                };
+                self.events.record(About::default(), kind, message);
+            }
+            for (i, path) in now.paths.iter().enumerate() {
+                let up_before = before.paths.get(i).is_some_and(|p| p.up);
+                // While the whole node is silent, its paths say nothing more.
+                if path.up == up_before || !now.alive {
+                    continue;
+                }
+                if path.up {
+                    let message = format!("path {i} to node '{name}' is up");
+                    self.events.record(About::default(), "path.up", message);
+                } else {
+                    let message = format!("path {i} to node '{name}' is down; others still carry heartbeats");
+                    self.events.warn(About::default(), "path.down", message);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! `cargo xtask bench [NAME]`: measures beside peers.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::{
+    build,
+    setup::{self, Part},
+    shell::{is_root, run as run_program, target_dir},
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Name {
+    /// Answers a second and ns a frame: XDP, the kernel's stack, XDP_DROP
+    Datapath,
+    /// From SIGKILL of the owner to the client's first answer, beside keepalived
+    Failover,
+}
+
+pub fn run(name: Option<Name>, arguments: &[String]) -> Result<()> {
+    if !is_root() {
+        bail!("benchmarks make network namespaces and load BPF programs: run `cargo xtask bench` as root");
+    }
+    setup::ensure(&[Part::Bpf, Part::Peers])?;
+    let bin = build::packages(&["vipd", "vipd-tests"], true)?;
+    let results = target_dir().join("bench");
+    std::fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
+    let all = [Name::Datapath, Name::Failover];
+    for name in all.into_iter().filter(|n| name.is_none_or(|wanted| wanted == *n)) {
+        let (program, file) = match name {
+            Name::Datapath => ("bench_datapath", "datapath.json"),
+            Name::Failover => ("bench_failover", "failover.json"),
+        };
+        run_program(Command::new(bin.join(program)).arg("--json").arg(results.join(file)).args(arguments))?;
+    }
+    Ok(())
+}
