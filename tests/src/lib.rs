@@ -6,6 +6,7 @@ pub mod interrupt;
 pub mod keepalived;
 pub mod lab;
 pub mod netns;
+pub mod packets;
 pub mod prober;
 pub mod table;
 pub mod timeline;

@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("act", &["observe", "core", "model", "config"]),
     ("cluster", &["core", "model", "config", "observe::clock"]),
     ("api", &["act", "cluster", "config", "core", "daemon::events", "model", "observe"]),
-    ("cli", &["api", "model", "config", "observe::ping"]),
+    ("cli", &["api", "model", "config", "observe"]),
     ("daemon", &["act", "api", "cluster", "config", "core", "model", "observe"]),
 ];
 

@@ -169,6 +169,7 @@ impl Host {
         if self.witness {
             command.arg("--witness");
         }
+        command.env("NO_COLOR", "1");
         // A group of its own: Ctrl-C is for the lab, which then stops the daemon. And no lab that dies
         // leaves a daemon behind.
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -71,7 +71,9 @@ impl Lab {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("vipd-lab-{}-{number}", std::process::id());
-        let dir = tempfile::Builder::new().prefix(&name).tempdir().context("no directory for the lab")?;
+        let mut dir = tempfile::Builder::new().prefix(&name).tempdir().context("no directory for the lab")?;
+        // Logs and state stay for a look afterwards.
+        dir.disable_cleanup(std::env::var_os("VIPD_LAB_KEEP").is_some());
         let segment = Segment::new(options.hosts, options.paths)?;
         let hosts = (0..options.hosts)
             .map(|index| Host::prepare(index, &name, dir.path(), &segment, options))

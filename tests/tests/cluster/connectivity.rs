@@ -58,10 +58,8 @@ fn on_a_silent_network() -> Result<()> {
 fn peers_answer_broadcast_pings() -> Result<()> {
     let scene = Scene::new(&options(), 0)?;
     let host = scene.lab.host(0);
-    for broadcast in ["10.77.0.255", "ff02::1"] {
-        let device: &[&str] = if broadcast.contains(':') { &["-I", "eth0"] } else { &[] };
-        let arguments = [&["ping", broadcast, "-b", "-c", "2", "-w", "5"], device].concat();
-        host.vipctl(&arguments)?.done()?;
+    for (broadcast, source) in [("10.77.0.255", "10.77.0.1"), ("ff02::1", "fd77::1")] {
+        host.vipctl(&["ping", broadcast, "-b", "-c", "2", "-w", "5", "-I", source])?.done()?;
     }
     scene.check_terms(&[0])
 }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
 use ipnet::IpNet;
 use vipd::{
@@ -23,11 +23,12 @@ use vipd::{
 
 use crate::{
     Tests,
-    lab::{PEER_V4, Pair, addr, is_echo_request, is_from, net},
+    lab::{PEER_V4, Pair, addr, is_echo_request, is_from, net, until},
 };
 
 pub const TESTS: Tests = &[
     ("links", links),
+    ("a_bounced_link_keeps_its_configuration", a_bounced_link_keeps_its_configuration),
     ("addresses", addresses),
     ("a_missing_device", a_missing_device),
     ("datapath_and_gates", datapath_and_gates),
@@ -36,7 +37,7 @@ pub const TESTS: Tests = &[
     ("own_addresses_in_a_ping_list_do_not_count", own_addresses_in_a_ping_list_do_not_count),
     ("checks_of_a_subnet_share_their_pings", checks_of_a_subnet_share_their_pings),
     ("anothers_failure_is_not_ours", anothers_failure_is_not_ours),
-    ("two_hundred_duplicate_checks_at_once", two_hundred_duplicate_checks_at_once),
+    ("hundreds_of_duplicate_checks_at_once", hundreds_of_duplicate_checks_at_once),
     ("a_takeover_of_two_hundred", a_takeover_of_two_hundred),
 ];
 
@@ -50,7 +51,7 @@ struct Recorder {
 impl Gates for Recorder {
     fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), vipd::act::gatekeeper::GateError> {
         if !self.programmed.lock().unwrap().contains_key(&address) {
-            return Err(DatapathError::NotProgrammed(address));
+            return Err(DatapathError::NotProgrammed(address).into());
         }
         self.open.lock().unwrap().insert(address, epoch);
         Ok(())
@@ -144,6 +145,57 @@ fn links() -> Result<()> {
     })
 }
 
+/// The kernel forgets routes and IPv6 addresses of an interface that is set down: a host that vipd had
+/// cut off from its gateway would be worse than one without a VIP.
+fn a_bounced_link_keeps_its_configuration() -> Result<()> {
+    let pair = Pair::new()?;
+    pair.us.ip_batch(
+        "addr add 2001:db8:1::1/64 dev eth0 nodad\n\
+         route add default via 192.0.2.2 dev eth0 metric 50\n\
+         route add 203.0.113.0/24 dev eth0 src 192.0.2.1\n\
+         route add 198.51.100.0/24 via 203.0.113.9 dev eth0 mtu 1400\n\
+         route add 10.1.0.0/16 via 192.0.2.2 dev eth0 table 100\n\
+         route add default via 2001:db8::2 dev eth0\n\
+         route add 2001:db8:f::/48 via fe80::1 dev eth0 metric 77\n",
+    )?;
+    let configuration = || -> Result<_> {
+        let mut lines = Vec::new();
+        let commands =
+            ["-4 route show table all", "-6 route show table all", "-o -4 addr show", "-o -6 addr show"];
+        for command in commands {
+            lines.extend(pair.us.ip(command)?.lines().map(|line| line.trim().to_owned()));
+        }
+        lines.sort();
+        Ok(lines)
+    };
+    let before = configuration()?;
+    pair.with_network(async |network| {
+        network.add_address(&network.link("eth0").await?, net("2001:db8::50/64")).await?;
+        let (executor, _) = executor(network);
+        for with_carrier in [true, false] {
+            if !with_carrier {
+                pair.peer.ip("link set eth0 down")?;
+            }
+            // Two sequences, each with its own bounce, that cross.
+            for up in [false, false, true, true] {
+                let set = Command::SetLink { device: eth0(), up };
+                assert_eq!(executor.perform(&set).await, Effect::Done, "{with_carrier}");
+            }
+        }
+        pair.peer.ip("link set eth0 up")?;
+        let read = Command::ReadAddress { address: net("2001:db8::50/64"), device: eth0() };
+        assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Present { ours: true }));
+        Ok(())
+    })?;
+    pair.us.ip("addr del 2001:db8::50/64 dev eth0")?;
+    let mut after = Vec::new();
+    let whole = until("the whole configuration", || {
+        after = configuration()?;
+        Ok(before.iter().all(|line| after.contains(line)))
+    });
+    whole.with_context(|| format!("before: {before:#?}, after: {after:#?}"))
+}
+
 fn addresses() -> Result<()> {
     let pair = Pair::new()?;
     pair.with_network(async |network| {
@@ -158,7 +210,8 @@ fn addresses() -> Result<()> {
                 assert_eq!(read().await, Effect::Presence(Presence::Present { ours: true }));
             }
             let other = Command::ReadAddress { address, device: "lo".to_owned() };
-            let misplaced = Presence::Misplaced { device: eth0(), prefix_len: address.prefix_len() };
+            let misplaced =
+                Presence::Misplaced { device: eth0(), prefix_len: address.prefix_len(), ours: true };
             assert_eq!(executor.perform(&other).await, Effect::Presence(misplaced));
             for command in [
                 Command::FlushNeighbours { device: eth0() },
@@ -176,7 +229,8 @@ fn addresses() -> Result<()> {
             assert_eq!(read().await, Effect::Presence(Presence::Present { ours: false }));
             let narrower = net(&format!("{}/{}", address.addr(), address.prefix_len() + 4));
             let read = Command::ReadAddress { address: narrower, device: eth0() };
-            let misplaced = Presence::Misplaced { device: eth0(), prefix_len: address.prefix_len() };
+            let misplaced =
+                Presence::Misplaced { device: eth0(), prefix_len: address.prefix_len(), ours: false };
             assert_eq!(executor.perform(&read).await, Effect::Presence(misplaced));
         }
         Ok(())
@@ -348,17 +402,17 @@ fn anothers_failure_is_not_ours() -> Result<()> {
     })
 }
 
-/// Both families: `(address, prefix length)` texts from the peer's subnets.
-fn two_hundred() -> Vec<IpNet> {
-    (0..100)
+/// So many of each family, from the peer's subnets.
+fn vips(each: u32) -> Vec<IpNet> {
+    (0..each)
         .flat_map(|n| [format!("192.0.2.{}/24", 100 + n), format!("2001:db8::{:x}/64", 0x100 + n)])
         .map(|text| net(&text))
         .collect()
 }
 
-fn two_hundred_duplicate_checks_at_once() -> Result<()> {
+fn hundreds_of_duplicate_checks_at_once() -> Result<()> {
     let pair = Pair::new()?;
-    let taken = ["192.0.2.120", "192.0.2.150", "2001:db8::110", "2001:db8::150"].map(addr);
+    let taken = ["192.0.2.120", "192.0.2.235", "2001:db8::110", "2001:db8::18b"].map(addr);
     for vip in taken {
         let (prefix, nodad) = if vip.is_ipv6() { (64, "nodad") } else { (24, "") };
         pair.peer.ip(&format!("addr add {vip}/{prefix} dev eth0 {nodad}"))?;
@@ -366,7 +420,8 @@ fn two_hundred_duplicate_checks_at_once() -> Result<()> {
     pair.with_network(async |network| {
         let (executor, _) = executor(network);
         let start = Instant::now();
-        let checks: Vec<_> = two_hundred()
+        // More of a family than one socket serves.
+        let checks: Vec<_> = vips(140)
             .into_iter()
             .map(|vip| {
                 let (executor, address) = (executor.clone(), vip.addr());
@@ -397,7 +452,7 @@ fn a_takeover_of_two_hundred() -> Result<()> {
     pair.with_network(async |network| {
         let (executor, recorder) = executor(network);
         let start = Instant::now();
-        let restores: Vec<_> = two_hundred()
+        let restores: Vec<_> = vips(100)
             .into_iter()
             .map(|vip| {
                 let executor = executor.clone();

@@ -30,7 +30,7 @@ pub const PEER_V6: &str = "2001:db8::2";
 impl Pair {
     pub fn new() -> Result<Self> {
         let pair = Self { us: NetNs::new("vipd-us")?, peer: NetNs::new("vipd-peer")? };
-        // New links have no tentative addresses, so that nothing has to be waited for.
+        // Without duplicate address detection, which takes seconds.
         for host in [&pair.us, &pair.peer] {
             host.sysctl("ipv6/conf/default/accept_dad", "0")?;
         }
@@ -38,6 +38,13 @@ impl Pair {
         for (host, last) in [(&pair.us, 1), (&pair.peer, 2)] {
             host.ip(&format!("addr add 192.0.2.{last}/24 brd + dev eth0"))?;
             host.ip(&format!("addr add 2001:db8::{last}/64 dev eth0 nodad"))?;
+        }
+        // The kernel notices carrier a moment after the links are up, and only then speaks IPv6.
+        for host in [&pair.us, &pair.peer] {
+            until("IPv6 to be ready", || {
+                let shown = host.ip("-6 addr show dev eth0")?;
+                Ok(shown.contains("fe80:") && !shown.contains("tentative"))
+            })?;
         }
         Ok(pair)
     }

@@ -4,6 +4,7 @@
 
 mod address;
 mod announce;
+mod devices;
 mod events;
 mod executor;
 mod lab;
@@ -20,6 +21,7 @@ fn main() {
     let modules = [
         ("address", address::TESTS),
         ("announce", announce::TESTS),
+        ("devices", devices::TESTS),
         ("events", events::TESTS),
         ("executor", executor::TESTS),
         ("ping", ping::TESTS),

@@ -8,13 +8,13 @@ use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressProtocol, CacheInfo},
-    link::{LinkAttribute, LinkFlags, LinkMessage},
+    link::{LinkAttribute, LinkMessage},
     neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{RouteAttribute, RouteMessage, RouteScope, RouteType},
 };
 use nix::libc;
 
-use crate::observe::network::{Link, Network, NetworkError};
+use crate::observe::network::{Assigned, Link, Network, NetworkError};
 
 /// IFA_PROTO of every address that vipd adds (Linux 5.18): leftovers are recognised after a crash.
 pub const PROTOCOL: u8 = 0x76;
@@ -29,20 +29,10 @@ const NEIGHBOURS_AT_ONCE: usize = 64;
 const ROUTE_CACHES: [&str; 2] = ["/proc/sys/net/ipv4/route/flush", "/proc/sys/net/ipv6/route/flush"];
 
 impl Network {
-    /// Sets the interface administratively up or down.
-    pub async fn set_link(&self, link: &Link, up: bool) -> Result<(), NetworkError> {
-        let mut message = LinkMessage::default();
-        message.header.index = link.index;
-        message.header.change_mask = LinkFlags::Up;
-        message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
-        let way = if up { "up" } else { "down" };
-        let result = self.netlink.change(RouteNetlinkMessage::SetLink(message), 0).await;
-        result.map_err(NetworkError::trying(format!("set {} {way}", link.name)))
-    }
-
     /// Adds a secondary address, without duplicate address detection by the kernel (it is done
     /// before) and, for IPv6, never preferred as a source. It is no error when it is there already,
-    /// whoever put it there; it is one when it is there with another prefix length.
+    /// whoever put it there. For IPv6 it is one when it is there with another prefix length; to the
+    /// kernel, an IPv4 address with another prefix length is another address.
     ///
     /// The kernel makes an IPv4 address secondary when its subnet is on the interface already; the
     /// first of a subnet is primary and brings the subnet's route with it, without which no client
@@ -67,6 +57,10 @@ impl Network {
                     }
                     _ => Ok(()),
                 }
+            }
+            Err(e) if e.raw_os_error() == Some(libc::EACCES) && matches!(address, IpNet::V6(_)) => {
+                let reason = format!("IPv6 is off there (sysctl net.ipv6.conf.{}.disable_ipv6)", link.name);
+                Err(failed()(io::Error::new(e.kind(), reason)))
             }
             result => result.map_err(failed()),
         }
@@ -180,7 +174,7 @@ impl Network {
     }
 }
 
-fn assigned_here(assigned: &crate::observe::network::Assigned, link: &Link) -> bool {
+fn assigned_here(assigned: &Assigned, link: &Link) -> bool {
     assigned.index == link.index
 }
 

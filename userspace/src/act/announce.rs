@@ -15,8 +15,13 @@ impl Network {
     /// go to everybody, in one batch, through tc egress: the egress guard lets them pass only while the
     /// gate is open.
     ///
+    /// Where there is no Ethernet (loopback, tunnels) there is nobody to tell, which is no error.
+    ///
     /// The error names the addresses of which frames were dropped on the way out.
     pub fn announce(&self, link: &Link, addresses: &[IpAddr]) -> Result<(), NetworkError> {
+        if !link.is_ethernet() {
+            return Ok(());
+        }
         let (frames, of): (Vec<_>, Vec<_>) =
             addresses.iter().flat_map(|&a| frames(link, a).into_iter().map(move |f| (f, a))).unzip();
         let failed = || {

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt::Display,
     net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use super::{
     address::PROTOCOL,
     datapath::{Datapath, DatapathError},
     gatekeeper::GateError,
+    link::Forgotten,
 };
 use crate::{
     core::command::{Command, Effect, LinkState, Presence},
@@ -57,6 +58,8 @@ pub struct Executor {
     prober: Prober,
     connectivity: Sharing<Reach>,
     neighbours: Sharing<String>,
+    /// Of the interfaces, by number, that were set down and not yet up again.
+    forgotten: Arc<Mutex<HashMap<u32, Forgotten>>>,
 }
 
 /// What a connectivity check is about, whoever asks: the source is not part of it.
@@ -81,6 +84,7 @@ impl Executor {
             prober: Prober::default(),
             connectivity: Sharing::default(),
             neighbours: Sharing::default(),
+            forgotten: Arc::default(),
         }
     }
 
@@ -94,7 +98,8 @@ impl Executor {
         match command {
             Command::ReadLink { device } => self.read_link(device).await,
             Command::SetLink { device, up } => match self.network.link(device).await {
-                Ok(link) => done(self.network.set_link(&link, *up).await),
+                Ok(link) if *up => done(self.set_up(&link).await),
+                Ok(link) => done(self.set_down(&link).await),
                 Err(error) => failed(&error),
             },
             Command::Wait { duration } => {
@@ -158,6 +163,26 @@ impl Executor {
         }
     }
 
+    async fn set_down(&self, link: &Link) -> Result<(), NetworkError> {
+        let forgettable = self.network.forgettable(link).await?;
+        // Who sets down what is down already must not forget what the first one found.
+        self.forgotten().entry(link.index).or_insert(forgettable);
+        self.network.set_link(link, false).await
+    }
+
+    async fn set_up(&self, link: &Link) -> Result<(), NetworkError> {
+        self.network.set_link(link, true).await?;
+        let forgotten = self.forgotten().remove(&link.index);
+        match forgotten {
+            Some(forgotten) => self.network.bring_back(link, forgotten).await,
+            None => Ok(()),
+        }
+    }
+
+    fn forgotten(&self) -> MutexGuard<'_, HashMap<u32, Forgotten>> {
+        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// For commands that have nothing to do on an interface that is gone.
     async fn link_if_any(&self, device: &str) -> Result<Option<Link>, NetworkError> {
         match self.network.link(device).await {
@@ -183,6 +208,7 @@ impl Executor {
         Ok(Presence::Misplaced {
             device: name.unwrap_or_else(|| format!("interface number {}", assigned.index)),
             prefix_len: assigned.address.prefix_len(),
+            ours: assigned.protocol == Some(PROTOCOL),
         })
     }
 

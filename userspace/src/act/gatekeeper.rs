@@ -10,20 +10,13 @@ use std::{
 
 use super::datapath::{Datapath, DatapathError};
 use crate::{
-    core::time::BootTime,
+    core::{lease::Held, time::BootTime},
     model::{Epoch, LeaseEpoch},
 };
 
 pub struct Gatekeeper {
     datapath: Arc<dyn Datapath>,
     lease: Mutex<Held>,
-}
-
-/// The lease as last written to the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    pub epoch: LeaseEpoch,
-    pub deadline: BootTime,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +40,7 @@ impl Gatekeeper {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The lease as last written to the kernel.
     pub fn held(&self) -> Held {
         *self.lock()
     }

@@ -5,3 +5,4 @@ pub mod announce;
 pub mod datapath;
 pub mod executor;
 pub mod gatekeeper;
+pub mod link;

@@ -76,9 +76,10 @@ pub enum Presence {
     Present {
         ours: bool,
     },
-    /// On this host, but elsewhere or with another prefix length.
+    /// On this host, but elsewhere or with another prefix length; `ours` by its protocol number.
     Misplaced {
         device: String,
         prefix_len: u8,
+        ours: bool,
     },
 }

@@ -20,6 +20,14 @@ pub fn drift_margin(duration: Duration) -> Duration {
     duration / 100 + Duration::from_millis(5)
 }
 
+/// A lease as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub epoch: LeaseEpoch,
+    /// `BootTime::ZERO` when there is none.
+    pub deadline: BootTime,
+}
+
 /// The side that holds a lease.
 #[derive(Debug)]
 pub struct Holder {

@@ -21,12 +21,13 @@ use crate::{
     api::facts::Facts,
     cluster::{
         PromiseAnswer, PromiseBook, PromiseQuery, Store,
-        heartbeat::{Key, Promises, Pulse, PulseConfig},
+        heartbeat::{Key, LeaseSlot, Promises, Pulse, PulseConfig},
         identity::{self, Identity},
         raft::RaftStore,
         transport::Peers,
     },
     config::{NodeConfig, Timing, TunablesFile},
+    core::{lease::Held, time::BootTime},
     daemon::runner::GrantGates,
     model::{LeaseEpoch, NodeId},
     observe::network::Network,
@@ -45,6 +46,16 @@ pub struct Host {
     pub keeper: Arc<Gatekeeper>,
     pub interfaces: Arc<Interfaces>,
     pub facts: watch::Sender<Facts>,
+}
+
+impl LeaseSlot for Gatekeeper {
+    fn held(&self) -> Held {
+        self.held()
+    }
+
+    fn extend(&self, epoch: LeaseEpoch, deadline: BootTime) -> Result<(), String> {
+        self.extend(epoch, deadline).map_err(|e| e.to_string())
+    }
 }
 
 impl PromiseBook for Promises {

@@ -60,10 +60,17 @@ pub async fn run(
             }
         }
     };
-    match tokio::time::timeout(limit, steps).await {
+    let result = match tokio::time::timeout(limit, steps).await {
         Ok(result) => result,
         Err(_) => Err(format!("{name} did not finish within {limit:?}, which is its limit")),
+    };
+    if let Some(command) = sequence.owed()
+        && let Effect::Failed(reason) = executor.perform(&command).await
+    {
+        let kind = "sequence.owed-failed";
+        events.warn(about.clone(), kind, format!("{name} was broken off, and {command:?} failed: {reason}"));
     }
+    result
 }
 
 async fn perform(

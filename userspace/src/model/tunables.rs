@@ -14,7 +14,7 @@ pub struct Tunables {
     /// `IP_NOLINKCHECK`: the link is taken to be up.
     pub no_link_check: bool,
     /// `IP_WAIT_LINKDOWN`, seconds: how long a device that was stopped stays so before it is started
-    /// again, and between two looks at its link afterwards.
+    /// again.
     pub link_down_wait: Duration,
     /// `IP_MAX_LINKCHK`: looks at a link before it counts as down.
     pub link_checks: u32,

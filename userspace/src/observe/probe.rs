@@ -37,8 +37,12 @@ const ADDRESSES_PER_SOCKET: usize = 128;
 const FRAME_BYTES: usize = 1514;
 
 /// Sends probes on the link, spread over `wait`, and answers the distinct link-layer addresses, not
-/// this host's own, that claim `address` until then. Returns early once one was heard.
+/// this host's own, that claim `address` until then. Returns early once one was heard, and at once where
+/// there is no Ethernet, hence nobody to claim it.
 pub async fn claims(link: &Link, address: IpAddr, wait: Duration) -> Result<Vec<[u8; 6]>, NetworkError> {
+    if !link.is_ethernet() {
+        return Ok(Vec::new());
+    }
     let mut found = Vec::new();
     let heard = |_, claimant| {
         found.push(claimant);
@@ -81,6 +85,9 @@ impl Prober {
         address: IpAddr,
         wait: Duration,
     ) -> Result<Vec<Mac>, NetworkError> {
+        if !link.is_ethernet() {
+            return Ok(Vec::new());
+        }
         let batch = Batch { ifindex: link.index, ipv6: address.is_ipv6(), wait };
         let (answer, answered) = oneshot::channel();
         let asker = Asker { address, answer };

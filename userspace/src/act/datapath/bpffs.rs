@@ -78,7 +78,10 @@ pub(super) fn remove(path: &Path) -> Result<(), DatapathError> {
 pub(super) fn remove_dir(dir: &Path) -> Result<(), DatapathError> {
     let (links, rest): (Vec<_>, Vec<_>) =
         entries(dir).into_iter().partition(|path| super::links::Pin::parse(path).is_some());
-    for path in links.iter().chain(&rest) {
+    for path in &links {
+        super::links::release(path)?;
+    }
+    for path in &rest {
         remove(path)?;
     }
     match fs::remove_dir(dir) {

@@ -82,6 +82,11 @@ impl KernelDatapath {
         Ok(Self { mode: config.mode, cpus, inner: Mutex::new(inner), _log: log })
     }
 
+    /// Tells the programs what they need to know of an interface, without attaching them to it.
+    pub fn describe(&self, interface: &InterfaceFacts) -> Result<(), DatapathError> {
+        self.inner().write_interface(interface, self.cpus)
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // A panic while it was held cannot have left more than one map entry unwritten, which the
         // caller's resync repairs; refusing to close gates from then on would be worse.

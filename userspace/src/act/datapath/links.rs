@@ -21,6 +21,7 @@ use tracing::{info, warn};
 use super::{
     Attachment, DatapathError, InterfaceFacts,
     bpffs::{self, failed},
+    detach::detach_pinned,
     loader, query,
 };
 use crate::config::DatapathMode;
@@ -61,6 +62,16 @@ impl Pin {
             Self::Xdp { ifindex, .. } | Self::Egress { ifindex } => ifindex,
         }
     }
+}
+
+/// Detaches a pinned link and removes the pin. It is no error when it is gone already.
+pub(super) fn release(path: &Path) -> Result<(), DatapathError> {
+    if path.exists() {
+        // A link to an interface that is gone says so; then, and on kernels that cannot do this (before
+        // 5.9), the link goes with its pin.
+        let _ = detach_pinned(path);
+    }
+    bpffs::remove(path)
 }
 
 fn exists(ifindex: u32) -> bool {
@@ -117,6 +128,23 @@ impl Links {
         Ok(())
     }
 
+    /// Makes sure that a pinned link still leads to its interface (updating it to the program that it
+    /// has changes nothing), or removes the pin: another interface may have come under the number.
+    fn readopt(&mut self, path: &Path) -> Result<(), DatapathError> {
+        let adopted = match Pin::parse(path) {
+            Some(Pin::Xdp { .. }) => self.adopt_xdp(path),
+            Some(Pin::Egress { .. }) => self.adopt_egress(path),
+            None => return Ok(()),
+        };
+        match adopted {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                info!(pin = %path.display(), "its interface is gone: {error}");
+                bpffs::remove(path)
+            }
+        }
+    }
+
     fn adopt_xdp(&mut self, path: &Path) -> Result<FdLink, String> {
         let pinned = PinnedLink::from_pin(path).map_err(text)?;
         let link = XdpLink::try_from(FdLink::from(pinned)).map_err(text)?;
@@ -146,6 +174,11 @@ impl Links {
         interface: &InterfaceFacts,
         mode: DatapathMode,
     ) -> Result<Attachment, DatapathError> {
+        for path in bpffs::entries(&self.dir) {
+            if Pin::parse(&path).is_some_and(|pin| pin.ifindex() == interface.index) {
+                self.readopt(&path)?;
+            }
+        }
         self.attach_egress(interface)?;
         Ok(self.attach_xdp(interface, mode))
     }
@@ -278,7 +311,7 @@ impl Links {
 
     fn detach_xdp(&self, ifindex: u32) -> Result<(), DatapathError> {
         for native in [true, false] {
-            bpffs::remove(&Pin::Xdp { ifindex, native }.path(&self.dir))?;
+            release(&Pin::Xdp { ifindex, native }.path(&self.dir))?;
         }
         Ok(())
     }
@@ -288,7 +321,7 @@ impl Links {
         self.detach_xdp(ifindex)?;
         let egress = Pin::Egress { ifindex }.path(&self.dir);
         if egress.exists() {
-            return bpffs::remove(&egress);
+            return release(&egress);
         }
         let Ok(name) = if_indextoname(ifindex) else { return Ok(()) };
         let filter = SchedClassifierLink::attached(

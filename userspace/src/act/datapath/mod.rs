@@ -4,6 +4,7 @@
 //! lease go on being enforced, and the next process adopts them without an interruption.
 
 mod bpffs;
+mod detach;
 mod facts;
 mod interface;
 mod kernel;

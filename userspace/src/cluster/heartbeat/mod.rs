@@ -8,6 +8,6 @@ mod wire;
 
 pub use ears::{Ears, Peer};
 pub use promises::{Promises, Remember};
-pub use pulse::{Pulse, PulseConfig};
+pub use pulse::{LeaseSlot, Pulse, PulseConfig};
 pub(crate) use pulse::{lock, membership_settles_after};
 pub use wire::Key;

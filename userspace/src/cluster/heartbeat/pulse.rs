@@ -19,17 +19,25 @@ use super::{
     wire::{Body, Key, MAX_LEN, Message, ReplayWindow},
 };
 use crate::{
-    act::gatekeeper::Gatekeeper,
     cluster::{Leadership, View},
     config::Timing,
     core::{
-        lease::{Holder, drift_margin},
+        lease::{Held, Holder, drift_margin},
         quorum::Quorum,
         time::BootTime,
     },
-    model::{NodeId, Standing},
+    model::{LeaseEpoch, NodeId, Standing},
     observe::clock,
 };
+
+/// Where the lease is kept for the kernel to read.
+pub trait LeaseSlot: Send + Sync {
+    fn held(&self) -> Held;
+
+    /// Moves the deadline forward; ignored for another epoch than the present one. The reason when the
+    /// kernel did not take it.
+    fn extend(&self, epoch: LeaseEpoch, deadline: BootTime) -> Result<(), String>;
+}
 
 pub struct PulseConfig {
     pub me: NodeId,
@@ -58,7 +66,7 @@ impl Pulse {
         config: PulseConfig,
         view: watch::Receiver<View>,
         leadership: watch::Receiver<Leadership>,
-        keeper: Arc<Gatekeeper>,
+        keeper: Arc<dyn LeaseSlot>,
     ) -> std::io::Result<Self> {
         let sockets: Vec<UdpSocket> = config.paths.iter().map(bind).collect::<Result<_, _>>()?;
         let now = clock::now();
@@ -104,7 +112,7 @@ struct Heart {
     sockets: Vec<UdpSocket>,
     view: watch::Receiver<View>,
     leadership: watch::Receiver<Leadership>,
-    keeper: Arc<Gatekeeper>,
+    keeper: Arc<dyn LeaseSlot>,
     ears: Arc<Mutex<Ears>>,
     holder: Holder,
     sequence: u64,
@@ -162,14 +170,14 @@ impl Heart {
         let grace = self.config.timing.startup_grace;
         let silences = lock(&self.ears).silences(peers.iter().map(|p| p.0), now, grace);
         for (node, addresses) in &peers {
-            for path in 0..addresses.len().min(self.sockets.len()) {
+            for (path, address) in addresses.iter().enumerate().take(self.sockets.len()) {
                 let body = Body::Ask {
                     membership,
                     duration,
                     lease_valid: held.deadline > now,
                     silences: silences.clone(),
                 };
-                self.send(*node, addresses[path], path, asked, held.epoch, body);
+                self.send(*node, *address, path, asked, held.epoch, body);
             }
         }
     }

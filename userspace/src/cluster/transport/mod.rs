@@ -7,9 +7,13 @@ mod noise;
 mod peers;
 mod quiet;
 mod server;
+mod strangers;
 
 pub use lane::PeerError;
 pub use message::*;
 pub use noise::LinkError;
 pub use peers::Peers;
 pub(crate) use {noise::Credentials, peers::wrong_answer, server::*};
+
+#[cfg(test)]
+mod tests;

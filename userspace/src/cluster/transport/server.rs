@@ -11,16 +11,17 @@ use async_trait::async_trait;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::{sleep, timeout},
+    sync::{Semaphore, mpsc},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     frame::{Kind, Message},
-    message::{PeerAnswer, PeerRequest},
+    message::{PeerAnswer, PeerRequest, decode},
     noise::{self, Credentials, LinkError},
     quiet::Quiet,
+    strangers::{Stranger, Strangers},
 };
 use crate::model::NodeId;
 
@@ -31,7 +32,7 @@ pub(crate) trait Handler: Send + Sync + 'static {
     async fn handle(&self, from: NodeId, request: PeerRequest) -> PeerAnswer;
 }
 
-/// Strangers may hold this many connections open for [`HANDSHAKE`] at a time; peers have room apart.
+/// Connections that may be without proof of the key at a time; peers have room apart.
 const STRANGERS: usize = 64;
 const PEERS: usize = 256;
 /// Requests of one connection that are carried out at a time; beyond that its sender has to wait.
@@ -41,6 +42,8 @@ const HANDSHAKE: Duration = Duration::from_secs(2);
 /// A peer that neither asks nor takes anything for so long is gone.
 const IDLE: Duration = Duration::from_secs(120);
 const WRITE: Duration = Duration::from_secs(5);
+/// Between signs of life while a long message arrives; less than any caller's patience.
+const ALIVE: Duration = Duration::from_millis(25);
 
 /// Listens where peers will call, also right after another life of this daemon did.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -59,7 +62,7 @@ struct Server<H> {
     credentials: Arc<Credentials>,
     handler: Arc<H>,
     quiet: Quiet,
-    strangers: Arc<Semaphore>,
+    strangers: Arc<Strangers>,
     peers: Arc<Semaphore>,
     stop: CancellationToken,
 }
@@ -75,7 +78,7 @@ pub(crate) async fn serve<H: Handler>(
         credentials,
         handler,
         quiet: Quiet::default(),
-        strangers: Arc::new(Semaphore::new(STRANGERS)),
+        strangers: Arc::default(),
         peers: Arc::new(Semaphore::new(PEERS)),
         stop: stop.clone(),
     });
@@ -87,14 +90,16 @@ impl<H: Handler> Server<H> {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => {
-                    let Ok(permit) = self.strangers.clone().try_acquire_owned() else {
+                    let (stranger, full) = self.strangers.enter(STRANGERS);
+                    if full {
                         self.quiet
-                            .warn("strangers", &format!("{from}: refused, too many calls without the key"));
-                        continue;
-                    };
+                            .warn("strangers", &format!("many calls without the key, the last by {from}"));
+                    }
                     let server = self.clone();
                     tokio::spawn(async move {
-                        let connection = server.connection(stream, from.ip(), permit);
+                        let out = stranger.out.clone();
+                        let connection = server.connection(stream, from.ip(), stranger);
+                        let connection = out.run_until_cancelled(connection);
                         server.stop.run_until_cancelled(connection).await;
                     });
                 }
@@ -107,7 +112,7 @@ impl<H: Handler> Server<H> {
         }
     }
 
-    async fn connection(&self, mut stream: TcpStream, from: IpAddr, stranger: OwnedSemaphorePermit) {
+    async fn connection(&self, mut stream: TcpStream, from: IpAddr, stranger: Stranger) {
         let end = match timeout(HANDSHAKE, self.welcome(&mut stream)).await {
             Ok(Ok((seal, node))) => self.session(stream, &seal, node, stranger).await,
             Ok(Err(e)) => e,
@@ -130,7 +135,7 @@ impl<H: Handler> Server<H> {
         stream: TcpStream,
         seal: &noise::Seal,
         node: NodeId,
-        stranger: OwnedSemaphorePermit,
+        stranger: Stranger,
     ) -> LinkError {
         let (read, write) = stream.into_split();
         let mut reader = seal.reader(read);
@@ -149,22 +154,35 @@ impl<H: Handler> Server<H> {
         let room = Arc::new(Semaphore::new(AT_A_TIME));
         // Whoever repeats another's handshake cannot seal a first message: only then is it a peer.
         let mut wait = HANDSHAKE;
-        let mut permit = (stranger, false);
+        let mut stranger = Some(stranger);
+        let mut peer = None;
+        let mut shown = Instant::now();
         loop {
+            // While a long message arrives, whoever sends it sees that it is being taken.
+            let alive = || {
+                if shown.elapsed() >= ALIVE {
+                    shown = Instant::now();
+                    // When there is no room, answers are on their way that show the same.
+                    let _ = out.try_send(Message { kind: Kind::Pong, id: 0, body: Vec::new() });
+                }
+            };
             let message = tokio::select! {
                 () = closed.cancelled() => return LinkError::Closed,
-                message = timeout(wait, reader.receive(|| {})) => match message {
+                message = timeout(wait, reader.receive(alive)) => match message {
                     Ok(Ok(message)) => message,
                     Ok(Err(e)) => return e,
                     Err(_) => return LinkError::Closed,
                 },
             };
             wait = IDLE;
-            if !permit.1 {
-                let Ok(peer) = self.peers.clone().try_acquire_owned() else { return LinkError::Crowded };
-                permit = (peer, true);
+            if stranger.take().is_some() {
+                peer = self.peers.clone().try_acquire_owned().ok();
             }
-            let request = match message.kind {
+            if peer.is_none() {
+                return LinkError::Crowded;
+            }
+            match message.kind {
+                Kind::Request => {}
                 Kind::Ping => {
                     let pong = Message { kind: Kind::Pong, ..message };
                     if out.send(pong).await.is_err() {
@@ -172,19 +190,20 @@ impl<H: Handler> Server<H> {
                     }
                     continue;
                 }
-                Kind::Request => match serde_json::from_slice::<PeerRequest>(&message.body) {
-                    Ok(request) => request,
-                    Err(e) => return LinkError::Nonsense(e.to_string()),
-                },
                 Kind::Answer | Kind::Pong => {
                     return LinkError::Nonsense("an answer where a request belongs".into());
                 }
-            };
+            }
             let Ok(permit) = room.clone().acquire_owned().await else { return LinkError::Closed };
             let (handler, out, stop) = (self.handler.clone(), out.clone(), self.stop.clone());
             tokio::spawn(async move {
                 let work = async {
-                    let answer = handler.handle(node, request).await;
+                    let answer = match decode::<PeerRequest>(message.body).await {
+                        Ok(request) => handler.handle(node, request).await,
+                        Err(e) => {
+                            PeerAnswer::Failed { reason: format!("the request makes no sense here: {e}") }
+                        }
+                    };
                     match serde_json::to_vec(&answer) {
                         Ok(body) => {
                             let answer = Message { kind: Kind::Answer, id: message.id, body };

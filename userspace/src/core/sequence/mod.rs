@@ -85,8 +85,9 @@ pub struct Failure {
 
 /// One run of one of the four sequences.
 ///
-/// The runner bounds the whole by [`Sequence::limit`]. It may drop a sequence that overruns at any
-/// step, and runs a remove after a restore or a recover that it dropped.
+/// The runner bounds the whole by [`Sequence::limit`]. It may drop a sequence that overruns, or is
+/// overtaken, at any step; then it performs [`Sequence::owed`], and runs a remove if that was a restore
+/// or a recover.
 #[derive(Clone, Debug)]
 pub enum Sequence {
     Restore(Restore),
@@ -122,6 +123,16 @@ impl Sequence {
             Self::Remove(s) => s.step(input),
             Self::Quickcheck(s) => s.step(input),
             Self::Recover(s) => s.step(input),
+        }
+    }
+
+    /// What must still be done if the sequence is dropped now: a device that it stopped is started
+    /// again. Everything else is undone by a remove.
+    pub fn owed(&self) -> Option<Command> {
+        match self {
+            Self::Restore(s) => s.owed(),
+            Self::Recover(s) => s.owed(),
+            Self::Remove(_) | Self::Quickcheck(_) => None,
         }
     }
 

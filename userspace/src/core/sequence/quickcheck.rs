@@ -77,7 +77,7 @@ impl Quickcheck {
         match answer::presence(effect) {
             Ok(Presence::Present { ours: _ }) => {}
             Ok(Presence::Absent) => return self.fail(format!("{address} is no longer on {device}")),
-            Ok(Presence::Misplaced { device: other, prefix_len }) => {
+            Ok(Presence::Misplaced { device: other, prefix_len, ours: _ }) => {
                 return self.fail(format!(
                     "{address} is not on {device} but on {other} with prefix length {prefix_len}"
                 ));

@@ -3,6 +3,7 @@
 use std::mem;
 
 use super::{Context, Failure, Input, Remove, Restore, Step, log::Log};
+use crate::core::command::Command;
 
 /// ```text
 ///  Begin --physical--> failed
@@ -47,6 +48,14 @@ impl Recover {
                 self.restoring(restore, step)
             }
             State::Ended => self.log.ended("recover.failed"),
+        }
+    }
+
+    /// See [`super::Sequence::owed`].
+    pub fn owed(&self) -> Option<Command> {
+        match &self.state {
+            State::Restoring(restore) => restore.owed(),
+            State::Begin | State::Removing(_) | State::Ended => None,
         }
     }
 

@@ -11,7 +11,8 @@ use crate::core::command::{Command, Effect, Presence};
 ///  Gate --failed--> failed (may still answer)
 ///    |
 ///  Presence --absent--------------------------------------------+
-///    | present, elsewhere, unknown                              |
+///    |  \--somebody else's, elsewhere--> done                   |
+///    | present, ours elsewhere, unknown                         |
 ///  Address -> HostRoute -> RouteCache --all gone--> Unprogram <-+
 ///                             |                        |
 ///                             +--still there--+        +--> done
@@ -111,14 +112,20 @@ impl Remove {
                 let (address, device) = (*address, device.clone());
                 self.delete(address, device)
             }
-            // The kernel would answer for it there as well: it goes from wherever it is.
-            Ok(Presence::Misplaced { device: other, prefix_len }) => {
+            // The interface of the resource was changed meanwhile.
+            Ok(Presence::Misplaced { device: other, prefix_len, ours: true }) => {
                 let there = ipnet::IpNet::new(address.addr(), prefix_len).unwrap_or(*address);
-                self.log.say(
-                    "remove.misplaced",
-                    format!("{address} is not on {device} but, as {there}, on {other}"),
-                );
+                let message = format!("{address} is not on {device} but, as {there}, on {other}");
+                self.log.say("remove.misplaced", message);
                 self.delete(there, other)
+            }
+            // Not for vipd to delete. If the datapath knows it, it stays so: silent behind its gate.
+            Ok(Presence::Misplaced { device: other, prefix_len, ours: false }) => {
+                let message = format!(
+                    "{} is on {other} with prefix length {prefix_len}, put there by somebody else: left as it is",
+                    address.addr()
+                );
+                self.log.succeed("remove.left-alone", message)
             }
             Err(reason) => {
                 self.log.say(

@@ -128,6 +128,29 @@ impl Restore {
         }
     }
 
+    /// See [`super::Sequence::owed`].
+    pub fn owed(&self) -> Option<Command> {
+        match self.state {
+            State::LinkStop | State::LinkDown | State::LinkStart => {
+                Some(Command::SetLink { device: self.context.device.clone(), up: true })
+            }
+            State::Begin
+            | State::Link
+            | State::LinkRecheck { .. }
+            | State::LinkWait { .. }
+            | State::Presence
+            | State::Duplicate
+            | State::Program
+            | State::Address
+            | State::Neighbours
+            | State::Gate
+            | State::Announce
+            | State::Connectivity(_)
+            | State::Undo(_)
+            | State::Ended => None,
+        }
+    }
+
     fn begin(&mut self) -> Step {
         let Context { address, device, tunables, .. } = &self.context;
         if self.context.physical {
@@ -165,8 +188,8 @@ impl Restore {
     fn link_stopped(&mut self, effect: Effect) -> Step {
         let Context { device, tunables, .. } = &self.context;
         if let Err(reason) = answer::done(effect) {
-            let reason = format!("{device} is not up and cannot be stopped: {reason}");
-            return self.fail(reason);
+            self.log.say("restore.link-stop-failed", format!("{device} could not be stopped: {reason}"));
+            return self.start_link();
         }
         self.state = State::LinkDown;
         let duration = tunables.link_down_wait;
@@ -174,12 +197,17 @@ impl Restore {
         self.log.run(Command::Wait { duration }, "restore.link-wait", message)
     }
 
-    /// The device is started whatever came of the wait: it must not stay down.
     fn link_was_down(&mut self, effect: Effect) -> Step {
-        let device = self.context.device.clone();
         if let Err(reason) = answer::done(effect) {
-            self.log.say("restore.link-wait-failed", format!("{device} is started at once: {reason}"));
+            let message = format!("{} is started at once: {reason}", self.context.device);
+            self.log.say("restore.link-wait-failed", message);
         }
+        self.start_link()
+    }
+
+    /// Whatever came of stopping it and of the wait: it must not stay down.
+    fn start_link(&mut self) -> Step {
+        let device = self.context.device.clone();
         self.state = State::LinkStart;
         let message = format!("start {device}");
         self.log.run(Command::SetLink { device, up: true }, "restore.link-start", message)
@@ -257,7 +285,7 @@ impl Restore {
                 self.log.say("restore.present", format!("{address} is on {device} already, added by {by}"));
                 self.program()
             }
-            Ok(Presence::Misplaced { device: other, prefix_len }) => {
+            Ok(Presence::Misplaced { device: other, prefix_len, ours: _ }) => {
                 self.whereabouts = Whereabouts::Elsewhere;
                 self.fail(format!(
                 "{} is on {other} with prefix length {prefix_len} already, not on {device} with {}: remove it there \

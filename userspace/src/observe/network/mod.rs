@@ -38,6 +38,13 @@ pub struct Link {
     pub mtu: u32,
 }
 
+impl Link {
+    /// Whether addresses are resolved there: not on loopback and most tunnels.
+    pub(crate) fn is_ethernet(&self) -> bool {
+        !self.loopback && self.mac != [0; 6]
+    }
+}
+
 /// An address on an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assigned {
@@ -71,10 +78,17 @@ pub enum NetworkEvent {
 /// Why something about this host's network could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
-    #[error("cannot {action}: {source}")]
+    #[error("cannot {action}: {source}{}", remedy(source))]
     Io { action: String, source: io::Error },
     #[error("there is no interface '{0}' on this host")]
     NoDevice(String),
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM) => "; this needs root, or CAP_NET_ADMIN and CAP_NET_RAW",
+        _ => "",
+    }
 }
 
 impl NetworkError {

@@ -1,21 +1,26 @@
 //! Requests to rtnetlink whose end is proven: an acknowledgement or the end of a dump was seen.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+};
 
 use futures::StreamExt;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::Handle;
 use tokio::sync::Mutex;
 
 /// How often a dump is begun anew when the kernel says that what it dumped changed meanwhile.
 const DUMP_ATTEMPTS: u32 = 20;
 
-/// A socket for requests; cheap to clone. It is served by a task that ends with the last clone.
+/// A socket for requests; cheap to clone. It is served by a task that ends with the last clone, and
+/// opened again should it ever break.
 #[derive(Clone)]
 pub(crate) struct Netlink {
-    handle: rtnetlink::Handle,
+    handle: Arc<std::sync::Mutex<Handle>>,
     /// The kernel refuses a second dump on the same socket with EBUSY while one is running.
     dumping: Arc<Mutex<()>>,
 }
@@ -23,13 +28,7 @@ pub(crate) struct Netlink {
 impl Netlink {
     /// In the network namespace of the calling thread; needs a tokio runtime.
     pub(crate) fn open() -> io::Result<Self> {
-        // Strict checking makes the kernel obey the filters of dumps (Linux 4.20).
-        let (mut connection, handle, _) =
-            rtnetlink::new_connection_with_strict_check().or_else(|_| rtnetlink::new_connection())?;
-        connection.set_forward_ack(true);
-        connection.set_forward_done(true);
-        tokio::spawn(connection);
-        Ok(Self { handle, dumping: Arc::default() })
+        Ok(Self { handle: Arc::new(std::sync::Mutex::new(connect()?)), dumping: Arc::default() })
     }
 
     /// Asks for a change and waits until the kernel has confirmed it. The error is the kernel's errno.
@@ -60,7 +59,16 @@ impl Netlink {
         let gone = || io::Error::new(io::ErrorKind::NotConnected, "the netlink socket is closed");
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | flags;
-        let mut responses = self.handle.clone().request(request).map_err(|_| gone())?;
+        let mut responses = {
+            let mut handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
+            match handle.request(request.clone()) {
+                Ok(responses) => responses,
+                Err(_) => {
+                    *handle = connect()?;
+                    handle.request(request).map_err(|_| gone())?
+                }
+            }
+        };
         let mut answer = Answer { found: Vec::new(), interrupted: false };
         while let Some(response) = responses.next().await {
             answer.interrupted |= response.header.flags & NLM_F_DUMP_INTR != 0;
@@ -81,6 +89,16 @@ impl Netlink {
         }
         Err(gone())
     }
+}
+
+fn connect() -> io::Result<Handle> {
+    // Strict checking makes the kernel obey the filters of dumps (Linux 4.20).
+    let (mut connection, handle, _) =
+        rtnetlink::new_connection_with_strict_check().or_else(|_| rtnetlink::new_connection())?;
+    connection.set_forward_ack(true);
+    connection.set_forward_done(true);
+    tokio::spawn(connection);
+    Ok(handle)
 }
 
 struct Answer {

@@ -37,6 +37,7 @@ impl Host {
         }
         let effect = match command {
             Command::ReadLink { .. } => Effect::Link(self.link),
+            Command::SetLink { .. } if self.link == LinkState::Missing => return failed("missing"),
             Command::SetLink { up, .. } => {
                 self.link = if *up { LinkState::Up } else { LinkState::Down };
                 Effect::Done
@@ -120,7 +121,7 @@ fn lucks() -> impl Strategy<Value = Vec<Luck>> {
     proptest::collection::vec(luck, 60)
 }
 
-/// Runs to the end; `before` sees the host before and after each command.
+/// Runs to the end; `watch` sees the host before and after each command.
 fn drive(
     mut sequence: Sequence,
     host: &mut Host,

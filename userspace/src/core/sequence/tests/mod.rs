@@ -157,8 +157,8 @@ fn absent() -> Effect {
 fn present(ours: bool) -> Effect {
     Effect::Presence(Presence::Present { ours })
 }
-fn misplaced() -> Effect {
-    Effect::Presence(Presence::Misplaced { device: "eth1".to_owned(), prefix_len: 16 })
+fn misplaced(ours: bool) -> Effect {
+    Effect::Presence(Presence::Misplaced { device: "eth1".to_owned(), prefix_len: 16, ours })
 }
 fn nobody() -> Effect {
     Effect::Answers(Vec::new())

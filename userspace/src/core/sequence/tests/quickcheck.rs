@@ -48,7 +48,7 @@ fn presence() {
     );
     for (effect, reason) in [
         (absent(), "no longer on eth0"),
-        (misplaced(), "on eth1 with prefix length 16"),
+        (misplaced(true), "on eth1 with prefix length 16"),
         (failed("no netlink"), "no netlink"),
         (Effect::Done, "does not ask for"),
     ] {

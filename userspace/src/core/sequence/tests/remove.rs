@@ -76,13 +76,20 @@ fn an_unknown_place_is_deleted_where_it_should_be() {
 }
 
 #[test]
-fn a_misplaced_address_is_deleted_where_it_is() {
+fn an_address_of_somebody_else_elsewhere_is_left_alone() {
+    let script = [(close(), Effect::Done), (read_address(), misplaced(false))];
+    let kinds = succeeds(Sequence::remove(context()), &script);
+    assert_eq!(kinds, ["remove.close-gate", "remove.presence", "remove.left-alone"]);
+}
+
+#[test]
+fn a_misplaced_address_of_ours_is_deleted_where_it_is() {
     let there = "eth1".to_owned();
     let delete_there =
         Command::DeleteAddress { address: "10.0.0.7/16".parse().unwrap(), device: there.clone() };
     let route_there = Command::DeleteHostRoute { address: ip(), device: there.clone() };
     let mut script = happy();
-    script[1].1 = misplaced();
+    script[1].1 = misplaced(true);
     script[2].0 = delete_there;
     script[3].0 = route_there;
     assert!(succeeds(Sequence::remove(context()), &script).contains(&"remove.misplaced"));

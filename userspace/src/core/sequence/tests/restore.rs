@@ -176,6 +176,29 @@ fn restarted(c: &Context) -> Vec<(Command, Effect)> {
 }
 
 #[test]
+fn a_dropped_sequence_owes_the_start_of_a_device_that_it_stopped() {
+    let c = context();
+    let script = [restarted(&c), happy()].concat();
+    for mut sequence in [Sequence::restore(c.clone()), Sequence::recover(c)] {
+        let mut step = sequence.step(Input::Start);
+        // What the recovery removes first.
+        while !matches!(step, Step::Do { command: Command::ReadLink { .. }, .. }) {
+            assert_eq!(sequence.owed(), None);
+            let gone = matches!(step, Step::Do { command: Command::ReadAddress { .. }, .. });
+            step = sequence.step(Input::Effect(if gone { absent() } else { Effect::Done }));
+        }
+        for (number, (expected, effect)) in script.iter().enumerate() {
+            assert!(matches!(&step, Step::Do { command, .. } if command == expected), "{step:?}");
+            let owed = (1..=3).contains(&number).then(|| set_link(true));
+            assert_eq!(sequence.owed(), owed, "while {expected:?} is under way");
+            step = sequence.step(Input::Effect(effect.clone()));
+        }
+        assert!(matches!(step, Step::Done { result: Ok(()), .. }));
+        assert_eq!(sequence.owed(), None);
+    }
+}
+
+#[test]
 fn the_link_is_looked_at_as_often_as_tuned() {
     for (checks, looks) in [(0, 1), (1, 1), (2, 2), (5, 5)] {
         let c = tuned(|t| {
@@ -198,16 +221,16 @@ fn the_link_is_looked_at_as_often_as_tuned() {
 fn each_command_of_the_restart_may_fail() {
     let c = context();
     let all = restarted(&c);
-    for (at, reason) in [(1, "cannot be stopped"), (3, "ip link set eth0 up")] {
-        let mut script = all[..at].to_vec();
-        script.push((all[at].0.clone(), failed("no luck")));
-        script.extend(undo_unseen());
-        fails(Sequence::restore(c.clone()), &script, true, reason);
-    }
-    // Whatever comes of the wait, the device is started again.
     let mut script = all.clone();
+    script[3].1 = failed("no luck");
+    script.extend(undo_unseen());
+    fails(Sequence::restore(c.clone()), &script, true, "ip link set eth0 up");
+    // Whatever comes of the stop and of the wait, the device is started again.
+    let mut script = [all[..2].to_vec(), all[3..].to_vec(), happy()].concat();
+    script[1].1 = failed("no luck");
+    assert!(succeeds(Sequence::restore(c.clone()), &script).contains(&"restore.link-stop-failed"));
+    let mut script = [all.clone(), happy()].concat();
     script[2].1 = failed("no luck");
-    script.extend(happy());
     assert!(succeeds(Sequence::restore(c.clone()), &script).contains(&"restore.link-wait-failed"));
     // The look and the wait after it.
     for (more, undo, reason) in [
@@ -256,7 +279,7 @@ fn a_duplicate_fails_and_names_who() {
 
 #[test]
 fn an_address_elsewhere_on_the_host_fails_and_says_where() {
-    let script = until(&read_address(), misplaced(), undo_nothing());
+    let script = until(&read_address(), misplaced(false), undo_nothing());
     fails(Sequence::restore(context()), &script, true, "on eth1 with prefix length 16");
 }
 
@@ -360,7 +383,7 @@ fn an_address_not_yet_looked_for_is_looked_for_by_the_undo() {
         (absent(), vec![(unprogram(), Effect::Done)], true),
         (present(true), vec![(delete(), Effect::Done), (unprogram(), Effect::Done)], true),
         (present(false), vec![(delete(), Effect::Done), (unprogram(), Effect::Done)], true),
-        (misplaced(), vec![], true),
+        (misplaced(false), vec![], true),
         (failed("no netlink"), vec![], false),
     ] {
         script.truncate(2);

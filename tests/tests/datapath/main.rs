@@ -1,0 +1,79 @@
+//! The datapath (rows DP-1 to DP-7, DP-11, DP-13 to DP-15): each fixture is a test, run through the
+//! loaded programs; then the programs on real links between network namespaces.
+#![allow(clippy::unwrap_used, reason = "a test; clippy only knows those of the standard harness")]
+
+mod activity;
+mod arp;
+mod bench;
+mod broadcast;
+mod echo4;
+mod echo6;
+mod egress;
+mod fixture;
+mod live;
+mod nd;
+mod pins;
+mod sweep;
+
+use libtest_mimic::{Arguments, Trial};
+
+use crate::{bench::Bench, fixture::Fixtures};
+
+/// A test by its name.
+type Named<R> = (&'static str, fn() -> R);
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // The bench is one, and the host's two processors serve the live tests better one by one.
+    arguments.test_threads = Some(1);
+    let ignored = !nix::unistd::geteuid().is_root();
+
+    let mut fixtures = Fixtures::default();
+    arp::fixtures(&mut fixtures);
+    nd::fixtures(&mut fixtures);
+    echo4::fixtures(&mut fixtures);
+    echo6::fixtures(&mut fixtures);
+    broadcast::fixtures(&mut fixtures);
+    egress::fixtures(&mut fixtures);
+    let mut trials: Vec<Trial> = fixtures
+        .0
+        .into_iter()
+        .map(|fixture| Trial::test(fixture.name.clone(), move || Ok(fixture.run()?)))
+        .collect();
+    let tests: [Named<Result<(), String>>; _] = [
+        ("broadcast: the rate is limited", broadcast::rate_is_limited),
+        ("sweep: truncated at every byte", sweep::truncated_at_every_byte),
+        ("sweep: random frames, gates open", sweep::random_open),
+        ("sweep: random frames, gates closed", sweep::random_closed),
+        ("activity: is counted by kind and address", activity::is_counted_by_kind_and_address),
+        ("activity: starts at zero", activity::starts_at_zero),
+    ];
+    trials.extend(tests.map(|(name, test)| Trial::test(name, move || Ok(test()?))));
+    let live: [Named<anyhow::Result<()>>; _] = [
+        ("live: ordinary tools are answered", live::ordinary_tools_are_answered),
+        (
+            "live: a killed process goes silent at the deadline",
+            live::a_killed_process_goes_silent_at_the_deadline,
+        ),
+        ("live: many askers leave no neighbour entries", live::many_askers_leave_no_neighbour_entries),
+        ("live: native mode answers", live::native_mode_answers),
+        ("live: vipd-load comes and goes", live::vipd_load_comes_and_goes),
+        ("live: another clock is refused", live::another_clock_is_refused),
+        ("pins: restarts lose no answer", pins::restarts_lose_no_answer),
+        ("pins: another capacity replaces the maps", pins::another_capacity_replaces_the_maps),
+        ("pins: of another version are replaced", pins::pins_of_another_version_are_replaced),
+        ("pins: of lost interfaces are removed", pins::pins_of_lost_interfaces_are_removed),
+        ("pins: an interface comes back under its number", pins::an_interface_comes_back_under_its_number),
+        ("pins: a stranger's program is left alone", pins::a_strangers_program_is_left_alone),
+        ("pins: modes follow the configuration", pins::modes_follow_the_configuration),
+        ("pins: a wrong pin-dir is explained", pins::a_wrong_pin_dir_is_explained),
+    ];
+    trials.extend(
+        live.map(|(name, test)| Trial::test(name, move || Ok(test().map_err(|e| format!("{e:#}"))?))),
+    );
+    let trials = trials.into_iter().map(|trial| trial.with_ignored_flag(ignored)).collect();
+
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    Bench::remove_pins();
+    conclusion.exit();
+}

@@ -1,0 +1,207 @@
+//! Rows DP-11 and DP-12: pins are adopted, replaced and removed, strangers left alone.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    process::Stdio,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use datapath_common::LAYOUT_VERSION;
+use vipd::{
+    act::datapath::{self, Attachment, Datapath as _, DatapathError, KernelDatapath},
+    config::{DatapathConfig, DatapathMode},
+};
+
+use crate::{
+    bench,
+    live::{Pair, VIP4},
+};
+
+/// Program ids of the interface, as `ip` shows them.
+fn program_id(pair: &Pair) -> Result<String> {
+    let shown = pair.host.ip("link show dev left")?;
+    let (_, rest) = shown.split_once("prog/xdp id ").with_context(|| format!("no XDP program: {shown}"))?;
+    Ok(rest.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+/// A restart exchanges the programs under running traffic, and not one request stays unanswered.
+pub fn restarts_lose_no_answer() -> Result<()> {
+    let pair = Pair::new("restart")?;
+    drop(pair.serving()?);
+    let before = program_id(&pair)?;
+    let mut ping = pair.client.command("ping");
+    ping.args(["-q", "-i", "0.002", "-c", "1000", "-W", "1", VIP4]).stdout(Stdio::piped());
+    let ping = ping.spawn()?;
+    let mut opened = None;
+    for _ in 0..3 {
+        drop(opened.take());
+        let datapath = pair.open()?;
+        pair.attach(&datapath)?;
+        opened = Some(datapath);
+    }
+    let output = ping.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(said.contains("1000 packets transmitted, 1000 received"), "{said}");
+    ensure!(program_id(&pair)? != before, "the program was not exchanged");
+
+    // The allocation survives too: a new address gets a gate of its own, the old ones keep theirs.
+    let datapath = opened.context("it was opened")?;
+    let index = pair.index()?;
+    let new: IpAddr = Ipv4Addr::new(10, 9, 0, 50).into();
+    datapath.program(new, index)?;
+    datapath.close_gate(new)?;
+    pair.expect_all(true)
+}
+
+/// Another capacity: the maps are made anew, nothing of the old is left at work.
+pub fn another_capacity_replaces_the_maps() -> Result<()> {
+    let pair = Pair::new("capacity")?;
+    drop(pair.serving()?);
+    let config = DatapathConfig { max_vips: 128, ..pair.config() };
+    let datapath = pair.host.enter(|| KernelDatapath::open(&config))?;
+    ensure!(datapath.programmed()?.is_empty(), "{:?}", datapath.programmed()?);
+    ensure!(datapath.lease()?.deadline_ns == 0, "{:?}", datapath.lease()?);
+    // Not programmed: the kernel's, which does not have it.
+    pair.expect_all(false)?;
+    pair.attach(&datapath)?;
+    let index = pair.index()?;
+    for last in 0..128 {
+        datapath.program(Ipv4Addr::new(10, 9, 1, last).into(), index)?;
+    }
+    match datapath.program(Ipv4Addr::new(10, 9, 2, 0).into(), index) {
+        Err(DatapathError::Full(128)) => Ok(()),
+        other => anyhow::bail!("{other:?}"),
+    }
+}
+
+/// Pins of another layout: their links are taken over, their maps are not, and the directory goes.
+pub fn pins_of_another_version_are_replaced() -> Result<()> {
+    let pair = Pair::new("version")?;
+    drop(pair.serving()?);
+    let before = program_id(&pair)?;
+    let ours = pair.pins.join(format!("v{LAYOUT_VERSION}"));
+    let other = pair.pins.join(format!("v{}", LAYOUT_VERSION + 1000));
+    fs::rename(&ours, &other)?;
+    let datapath = pair.open()?;
+    ensure!(!other.exists(), "{} is still there", other.display());
+    ensure!(program_id(&pair)? != before, "the old program is still attached");
+    ensure!(datapath.programmed()?.is_empty(), "old maps were taken over");
+    let attachment = pair.attach(&datapath)?;
+    ensure!(matches!(attachment, Attachment::Generic { .. }), "{attachment:?}");
+    Ok(())
+}
+
+/// A pinned link of an interface that is gone, or that another one has replaced under the same number.
+pub fn pins_of_lost_interfaces_are_removed() -> Result<()> {
+    let pair = Pair::new("lost")?;
+    drop(pair.serving()?);
+    let index = pair.index()?;
+    pair.host.ip("link delete left")?;
+    drop(pair.open()?);
+    let ours = pair.pins.join(format!("v{LAYOUT_VERSION}"));
+    let left = |ours: &std::path::Path| -> Result<Vec<String>> {
+        Ok(fs::read_dir(ours)?
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name.starts_with("xdp-") || name.starts_with("egress-"))
+            .collect())
+    };
+    ensure!(left(&ours)?.is_empty(), "{:?}", left(&ours)?);
+
+    pair.link()?;
+    drop(pair.serving()?);
+    let index_now = pair.index()?;
+    pair.host.ip("link delete left")?;
+    pair.host.ip(&format!("link add left index {index_now} type veth peer name right2"))?;
+    pair.host.ip("link set left up")?;
+    let datapath = pair.open()?;
+    ensure!(left(&ours)?.is_empty(), "{:?}", left(&ours)?);
+    let attachment = pair.attach(&datapath)?;
+    ensure!(matches!(attachment, Attachment::Generic { .. }), "{attachment:?} (was index {index})");
+    ensure!(left(&ours)?.len() == 2, "{:?}", left(&ours)?);
+    Ok(())
+}
+
+/// While a process lives, its interface is deleted and made again.
+pub fn an_interface_comes_back_under_its_number() -> Result<()> {
+    let pair = Pair::new("again")?;
+    let datapath = pair.serving()?;
+    let index = pair.index()?;
+    pair.host.ip("link delete left")?;
+    pair.host.ip(&format!("link add left index {index} type veth peer name right"))?;
+    let client = pair.client.name();
+    pair.host.ip(&format!("link set right netns {client}"))?;
+    pair.host.ip("link set left up")?;
+    pair.client.ip("link set right up")?;
+    pair.host.ip("addr add 10.9.0.1/24 brd + dev left")?;
+    pair.client.ip("addr add 10.9.0.2/24 brd + dev right")?;
+    pair.client.ip("addr add fd09::2/64 dev right nodad")?;
+    let attachment = pair.attach(&datapath)?;
+    ensure!(matches!(attachment, Attachment::Generic { .. }), "{attachment:?}");
+    pair.expect_all(true)
+}
+
+/// Another program on the interface stays, and is named.
+pub fn a_strangers_program_is_left_alone() -> Result<()> {
+    let pair = Pair::new("stranger")?;
+    let pins = bench::pin_dir("stranger-other");
+    let stranger = DatapathConfig { pin_dir: pins.clone(), ..pair.config() };
+    let result = (|| -> Result<()> {
+        let stranger = pair.host.enter(|| KernelDatapath::open(&stranger))?;
+        pair.attach(&stranger)?;
+        let before = program_id(&pair)?;
+        let datapath = pair.open()?;
+        let Attachment::None { reason } = pair.attach(&datapath)? else {
+            anyhow::bail!("attached in spite of it")
+        };
+        ensure!(reason.contains("'vipd_xdp'") && reason.contains("left"), "{reason}");
+        ensure!(program_id(&pair)? == before, "the stranger's program was replaced");
+        // Once it has left, there is room.
+        stranger.detach(pair.index()?)?;
+        let attachment = pair.attach(&datapath)?;
+        ensure!(matches!(attachment, Attachment::Generic { .. }), "{attachment:?}");
+        Ok(())
+    })();
+    datapath::unload(&pins)?;
+    result
+}
+
+/// Modes change with the configuration; what cannot be had is said.
+pub fn modes_follow_the_configuration() -> Result<()> {
+    let pair = Pair::new("modes")?;
+    let with = |mode| DatapathConfig { mode, ..pair.config() };
+    let attach = |mode| -> Result<Attachment> {
+        let datapath = pair.host.enter(|| KernelDatapath::open(&with(mode)))?;
+        pair.attach(&datapath)
+    };
+    let expect = |mode, native: bool| -> Result<()> {
+        let attachment = attach(mode)?;
+        let right = match attachment {
+            Attachment::Native => native,
+            Attachment::Generic { .. } => !native,
+            Attachment::None { .. } => false,
+        };
+        ensure!(right, "{mode:?}: {attachment:?}");
+        let shown = pair.host.ip("link show dev left")?;
+        ensure!(shown.contains("xdpgeneric") != native && shown.contains("prog/xdp"), "{shown}");
+        Ok(())
+    };
+    expect(DatapathMode::Auto, false)?;
+    expect(DatapathMode::Native, true)?;
+    expect(DatapathMode::Native, true)?;
+    expect(DatapathMode::Generic, false)?;
+    let none = pair.host.enter(|| datapath::open(&with(DatapathMode::None)));
+    ensure!(none.unguarded().is_some_and(|reason| reason.contains("switched off")));
+    Ok(())
+}
+
+/// Not on a bpffs: an error that says what to do, and a datapath that only remembers.
+pub fn a_wrong_pin_dir_is_explained() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let config = DatapathConfig { pin_dir: dir.path().join("pins"), ..DatapathConfig::default() };
+    let datapath = datapath::open(&config);
+    let reason = datapath.unguarded().context("it claims to be guarded")?;
+    ensure!(reason.contains("bpffs") && reason.contains("mount"), "{reason}");
+    Ok(())
+}
