@@ -11,6 +11,7 @@ use netlink_packet_route::{
 };
 use nix::libc;
 
+use super::address::PROTOCOL;
 use crate::observe::network::{Link, Network, NetworkError};
 
 /// What the kernel forgets when an interface is set down and does not bring back when it is set up: the
@@ -103,10 +104,13 @@ impl Network {
     }
 }
 
-/// As it is to be added again, unless the kernel or a router advertisement made it.
+/// As it is to be added again, unless the kernel or a router advertisement made it, or vipd itself: a
+/// virtual address may have been taken out of service meanwhile, and where it is to stay its check finds
+/// it missing and recovers it.
 fn configured_address(mut address: AddressMessage) -> Option<AddressMessage> {
     let permanent = address.header.flags.contains(AddressHeaderFlags::Permanent);
-    if !permanent || address.header.scope == AddressScope::Link {
+    let ours = address.attributes.contains(&AddressAttribute::Protocol(PROTOCOL.into()));
+    if !permanent || ours || address.header.scope == AddressScope::Link {
         return None;
     }
     // It was in use a moment ago, and without carrier the kernel could not look for duplicates.
