@@ -150,8 +150,8 @@ async fn reserve(
     deadline: Instant,
 ) -> Result<NodeId, ClusterError> {
     let credentials = Credentials { id: token.id, key: token.key.clone(), me: ANY_NODE };
-    let peers = Peers::new(Arc::new(credentials), &options.timing, Handle::current());
-    match ask(&peers, via, &PeerRequest::Reserve(node.clone()), deadline).await? {
+    let peers = Peers::from_outside(Arc::new(credentials), &options.timing, Handle::current());
+    match ask(&peers, via, &PeerRequest::Reserve(node.clone()), deadline, Door::New).await? {
         PeerAnswer::Applied(Applied::Node(number)) => Ok(number),
         PeerAnswer::Applied(Applied::Refused(refusal)) => Err(refusal.into()),
         other => Err(ClusterError::Join {
@@ -164,7 +164,7 @@ async fn reserve(
 /// Asks to be admitted, and waits until this node knows that it is.
 async fn admission(store: &RaftStore, via: SocketAddr, deadline: Instant) -> Result<(), ClusterError> {
     let me = store.identity().node;
-    match ask(store.peers(), via, &PeerRequest::Admit(me), deadline).await? {
+    match ask(store.peers(), via, &PeerRequest::Admit(me), deadline, Door::Known).await? {
         PeerAnswer::Done => {}
         PeerAnswer::Applied(Applied::Refused(refusal)) => return Err(refusal.into()),
         other => {
@@ -181,12 +181,21 @@ async fn admission(store: &RaftStore, via: SocketAddr, deadline: Instant) -> Res
     store.become_member()
 }
 
+/// Whether the member that is asked first was ever reached.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// If it is the wrong one, that does not change by waiting.
+    New,
+    Known,
+}
+
 /// Has the leader carry a request out, found through the member at `via`.
 async fn ask(
     peers: &Peers,
     via: SocketAddr,
     request: &PeerRequest,
     deadline: Instant,
+    known: Door,
 ) -> Result<PeerAnswer, ClusterError> {
     let door = Contact { node: ANY_NODE, address: via.to_string() };
     let mut to = door.clone();
@@ -202,8 +211,7 @@ async fn ask(
             Ok(PeerAnswer::NotLeader { .. }) => "no leader is known there: is there a quorum?".to_owned(),
             Ok(PeerAnswer::Failed { reason }) => reason,
             Ok(answer) => return Ok(answer),
-            // The door itself is wrong or locked: that does not change by waiting.
-            Err(e) if to == door && !e.maybe_done() => return Err(e.into()),
+            Err(e) if known == Door::New && to == door && !e.maybe_done() => return Err(e.into()),
             Err(e) => e.to_string(),
         };
         if Instant::now() + RETRY >= deadline {

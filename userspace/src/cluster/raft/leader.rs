@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long making a node a voter may take: it may have to be sent a snapshot first.
-pub(crate) const ADMIT: Duration = Duration::from_secs(20);
+pub(crate) const ADMIT: Duration = Duration::from_secs(10);
 
 /// Between two attempts when nothing better tells when to try again.
 const RETRY: Duration = Duration::from_millis(50);

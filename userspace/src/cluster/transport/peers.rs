@@ -49,9 +49,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Peers {
     /// Connections are served on `runtime`.
     pub(crate) fn new(credentials: Arc<Credentials>, timing: &Timing, runtime: Handle) -> Self {
+        Self::with(credentials, timing, Patience::of(timing), runtime)
+    }
+
+    /// For a node that is not in the cluster yet, and in no hurry.
+    pub(crate) fn from_outside(credentials: Arc<Credentials>, timing: &Timing, runtime: Handle) -> Self {
+        let patience = Patience { connect: Duration::from_secs(3), ..Patience::of(timing).for_bulk() };
+        Self::with(credentials, timing, patience, runtime)
+    }
+
+    fn with(credentials: Arc<Credentials>, timing: &Timing, patience: Patience, runtime: Handle) -> Self {
         Self(Arc::new(Inner {
             credentials,
-            patience: Patience::of(timing),
+            patience,
             promise: timing.raft_heartbeat * 4,
             runtime,
             quiet: Arc::default(),
