@@ -77,7 +77,7 @@ fn clippy_bpf() -> Result<()> {
             return Ok(());
         }
     };
-    check.current_dir(root().join("datapath-ebpf")).env("CARGO_TARGET_DIR", target_dir().join("bpf/lint"));
+    check.current_dir(root().join("datapath-ebpf")).env("CARGO_TARGET_DIR", target_dir().join("bpf-build"));
     run_program(&mut check)
 }
 
@@ -88,7 +88,18 @@ fn deny() -> Result<()> {
     for manifest in ["Cargo.toml", "datapath-ebpf/Cargo.toml"] {
         let mut deny = Command::new(&program);
         deny.current_dir(root()).args(["--offline", "--all-features", "--config", "deny.toml"]);
-        run_program(deny.args(["--manifest-path", manifest, "check", "bans", "licenses", "sources"]))?;
+        run_program(deny.args([
+            "--manifest-path",
+            manifest,
+            "check",
+            "bans",
+            "licenses",
+            "sources",
+            "-A",
+            "license-not-encountered",
+            "-A",
+            "license-exception-not-encountered",
+        ]))?;
     }
     Ok(())
 }
