@@ -101,4 +101,4 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 /// The kernel reads this to know which helpers it may lend.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
-static LICENSE: [u8; 4] = *b"GPL\0";
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

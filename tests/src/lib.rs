@@ -1,5 +1,6 @@
 //! Clusters in network namespaces, with real peers and real packets.
 
+pub mod bpf;
 pub mod capture;
 pub mod frames;
 pub mod interrupt;

@@ -167,6 +167,19 @@ pub fn a_strangers_program_is_left_alone() -> Result<()> {
     result
 }
 
+/// Two processes must not share pins: the second would drop what the first has attached elsewhere.
+pub fn pins_have_one_owner() -> Result<()> {
+    let pair = Pair::new("owner")?;
+    let first = pair.serving()?;
+    let second = pair.client.enter(|| datapath::open(&pair.config()));
+    let reason = second.unguarded().context("it claims to be guarded")?;
+    ensure!(reason.contains("another running"), "{reason}");
+    pair.expect_all(true)?;
+    drop(first);
+    pair.open()?;
+    Ok(())
+}
+
 /// Modes change with the configuration; what cannot be had is said.
 pub fn modes_follow_the_configuration() -> Result<()> {
     let pair = Pair::new("modes")?;

@@ -2,6 +2,7 @@
 //! every second, and detaches. Printing is its purpose.
 
 use std::{
+    io::{self, Write as _},
     net::IpAddr,
     path::PathBuf,
     process::ExitCode,
@@ -73,6 +74,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// `println!` would panic when nobody reads any more, and leave the pins behind.
+fn say(line: std::fmt::Arguments<'_>) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
 fn run(options: &Options) -> Result<()> {
     let pin_dir = options
         .pin_dir
@@ -89,7 +95,7 @@ fn run(options: &Options) -> Result<()> {
     // Whatever happened: nothing stays behind.
     let removed = datapath::unload(&pin_dir).context("removing the pins");
     result.and(removed)?;
-    println!("detached from {}", options.iface);
+    say(format_args!("detached from {}", options.iface))?;
     Ok(())
 }
 
@@ -119,9 +125,9 @@ fn watch(options: &Options, config: &DatapathConfig, stop: &mpsc::Receiver<()>) 
     let facts = datapath::facts(&options.iface, options.broadcast_pings)?;
     let index = facts.index;
     match datapath.attach(&facts)? {
-        Attachment::Native => println!("{}: attached in native mode", options.iface),
+        Attachment::Native => say(format_args!("{}: attached in native mode", options.iface))?,
         Attachment::Generic { reason } => {
-            println!("{}: attached in generic mode ({reason})", options.iface);
+            say(format_args!("{}: attached in generic mode ({reason})", options.iface))?;
         }
         Attachment::None { reason } => anyhow::bail!("{}: not attached: {reason}", options.iface),
     }
@@ -129,7 +135,7 @@ fn watch(options: &Options, config: &DatapathConfig, stop: &mpsc::Receiver<()>) 
     for vip in &options.vips {
         datapath.program(*vip, index)?;
         datapath.open_gate(*vip, EPOCH, EPOCH)?;
-        println!("answering for {vip}");
+        say(format_args!("answering for {vip}"))?;
     }
     let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut before = InterfaceActivity::default();
@@ -151,7 +157,7 @@ fn watch(options: &Options, config: &DatapathConfig, stop: &mpsc::Receiver<()>) 
     }
     for vip in &options.vips {
         let activity = datapath.vip_activity(*vip)?;
-        println!("{vip}: {} frames, {} bytes", activity.packets, activity.bytes);
+        say(format_args!("{vip}: {} frames, {} bytes", activity.packets, activity.bytes))?;
         datapath.close_gate(*vip)?;
     }
     Ok(())
@@ -165,7 +171,7 @@ fn show(datapath: &KernelDatapath, index: u32, before: InterfaceActivity) -> Res
         .filter(|(_, count)| *count > 0)
         .map(|(verdict, count): (Verdict, u64)| format!("{verdict:?} {count}"))
         .collect();
-    println!(
+    say(format_args!(
         "{} frames (+{}), {} bytes, arp {}, nd {}, echo requests {}, echo replies {} | {}",
         now.frames,
         now.frames - before.frames,
@@ -175,6 +181,6 @@ fn show(datapath: &KernelDatapath, index: u32, before: InterfaceActivity) -> Res
         now.echo_requests,
         now.echo_replies,
         verdicts.join(", "),
-    );
+    ))?;
     Ok(now)
 }

@@ -5,16 +5,21 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use datapath_common::LAYOUT_VERSION;
 use nix::{
+    errno::Errno,
     fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
 use super::DatapathError;
+
+/// How long a process that is just ending is waited for.
+const HANDOVER: Duration = Duration::from_secs(2);
 
 const STANDARD: &str = "/sys/fs/bpf";
 
@@ -38,6 +43,30 @@ pub(super) fn prepare(pin_dir: &Path) -> Result<PathBuf, DatapathError> {
         ));
     }
     Ok(dir)
+}
+
+/// One process at a time may own the pins: a second one, perhaps in another network namespace, would take
+/// the first one's interfaces for lost. The lock goes with its process, however that ends.
+pub(super) fn lock(pin_dir: &Path) -> Result<Flock<File>, DatapathError> {
+    let action = || format!("own the pins in {}", pin_dir.display());
+    let mut dir = File::open(pin_dir).map_err(|error| failed(action(), error))?;
+    let end = Instant::now() + HANDOVER;
+    loop {
+        match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < end => {
+                dir = back;
+                std::thread::sleep(HANDOVER / 100);
+            }
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(failed(
+                    action(),
+                    "another running (or stopped) vipd uses them: give each its own datapath.pin-dir, or end the other",
+                ));
+            }
+            Err((_, error)) => return Err(failed(action(), error)),
+        }
+    }
 }
 
 pub(super) fn version_dir(pin_dir: &Path, version: u32) -> PathBuf {

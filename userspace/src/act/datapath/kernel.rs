@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -14,6 +15,7 @@ use datapath_common::{
     BroadcastKey, BroadcastSource, Gate, INTERFACE_BROADCAST_PING, Interface, InterfaceActivity, Lease,
     Verdict, Vip, VipActivity,
 };
+use nix::fcntl::Flock;
 use tracing::{info, warn};
 
 use super::{
@@ -36,6 +38,7 @@ pub struct KernelDatapath {
     cpus: usize,
     inner: Mutex<Inner>,
     _log: Option<PacketLog>,
+    _lock: Flock<File>,
 }
 
 struct Inner {
@@ -55,6 +58,7 @@ impl KernelDatapath {
         super::object()?;
         let cpus = nr_cpus().map_err(|(what, error)| failed(format!("read {what}"), error))?;
         let dir = bpffs::prepare(&config.pin_dir)?;
+        let lock = bpffs::lock(&config.pin_dir)?;
         let mut ebpf = loader::load(&dir, config.max_vips, config.log_packets)?;
         loader::check_clock(&mut ebpf)?;
         let log = if config.log_packets {
@@ -79,7 +83,7 @@ impl KernelDatapath {
             maps.lease.get(&0, 0).map_err(|error| failed("read the lease from its map", text(error)))?;
         let slots = Slots::new(config.max_vips, held);
         let inner = Inner { links, maps, slots, lease, attached: BTreeMap::new() };
-        Ok(Self { mode: config.mode, cpus, inner: Mutex::new(inner), _log: log })
+        Ok(Self { mode: config.mode, cpus, inner: Mutex::new(inner), _log: log, _lock: lock })
     }
 
     /// Tells the programs what they need to know of an interface, without attaching them to it.

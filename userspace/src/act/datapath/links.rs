@@ -1,6 +1,7 @@
 //! Attaching to interfaces: an XDP program on ingress, a tc program on egress, as pinned links. The
 //! names of the pins say what they are: `xdp-<ifindex>-native`, `xdp-<ifindex>-generic`,
-//! `egress-<ifindex>`.
+//! `egress-<ifindex>`. Before Linux 6.6 (no tcx) the egress program is a clsact filter, which needs no
+//! link to stay; then `clsact-<ifindex>`, a pin of the program, tells that it is there.
 //!
 //! A link is never detached to be replaced: its program is exchanged, which is atomic.
 
@@ -35,6 +36,7 @@ const CLSACT_HANDLE: u16 = 1;
 pub(super) enum Pin {
     Xdp { ifindex: u32, native: bool },
     Egress { ifindex: u32 },
+    Clsact { ifindex: u32 },
 }
 
 impl Pin {
@@ -44,6 +46,7 @@ impl Pin {
             ("xdp", ifindex, Some("native")) => Self::Xdp { ifindex, native: true },
             ("xdp", ifindex, Some("generic")) => Self::Xdp { ifindex, native: false },
             ("egress", ifindex, None) => Self::Egress { ifindex },
+            ("clsact", ifindex, None) => Self::Clsact { ifindex },
             _ => return None,
         };
         words.next().is_none().then_some(pin)
@@ -54,24 +57,35 @@ impl Pin {
             Self::Xdp { ifindex, native: true } => format!("xdp-{ifindex}-native"),
             Self::Xdp { ifindex, native: false } => format!("xdp-{ifindex}-generic"),
             Self::Egress { ifindex } => format!("egress-{ifindex}"),
+            Self::Clsact { ifindex } => format!("clsact-{ifindex}"),
         })
     }
 
     pub(super) fn ifindex(self) -> u32 {
         match self {
-            Self::Xdp { ifindex, .. } | Self::Egress { ifindex } => ifindex,
+            Self::Xdp { ifindex, .. } | Self::Egress { ifindex } | Self::Clsact { ifindex } => ifindex,
         }
     }
 }
 
 /// Detaches a pinned link and removes the pin. It is no error when it is gone already.
 pub(super) fn release(path: &Path) -> Result<(), DatapathError> {
-    if path.exists() {
+    if let Some(Pin::Clsact { ifindex }) = Pin::parse(path) {
+        // Dropping the handle removes the filter; with its interface it is gone already.
+        drop(if_indextoname(ifindex).ok().and_then(|name| clsact_filter(&name.to_string_lossy()).ok()));
+    } else if path.exists() {
         // A link to an interface that is gone says so; then, and on kernels that cannot do this (before
         // 5.9), the link goes with its pin.
         let _ = detach_pinned(path);
     }
     bpffs::remove(path)
+}
+
+/// The filter that [`Links::create_clsact`] makes, whether or not it is there. Detaches when dropped.
+fn clsact_filter(interface: &str) -> Result<SchedClassifierLink, String> {
+    let handle = TcHandle::new(0, CLSACT_HANDLE);
+    SchedClassifierLink::attached(interface, TcAttachType::Egress, CLSACT_PRIORITY, handle, None)
+        .map_err(text)
 }
 
 fn exists(ifindex: u32) -> bool {
@@ -107,16 +121,14 @@ impl Links {
                 bpffs::remove(&path)?;
                 continue;
             }
-            let adopted = match pin {
-                Pin::Xdp { .. } => self.adopt_xdp(&path),
-                Pin::Egress { .. } => self.adopt_egress(&path),
-            };
-            match adopted {
-                Ok(link) if from != self.dir => {
+            match self.adopt(pin, &path) {
+                Ok(Some(link)) if from != self.dir => {
                     let ours = pin.path(&self.dir);
-                    link.pin(&ours).map_err(|error| failed(format!("pin {}", ours.display()), error))?;
+                    link.pin(&ours)
+                        .map_err(|error| failed(format!("pin {}", ours.display()), text(error)))?;
                     bpffs::remove(&path)?;
                 }
+                Ok(None) if from != self.dir => bpffs::remove(&path)?,
                 Ok(_) => {}
                 Err(error) => {
                     // The interface went and another came under its number: the link leads nowhere.
@@ -128,15 +140,24 @@ impl Links {
         Ok(())
     }
 
+    /// Puts the fresh program to work where the old one is. A filter has no link.
+    fn adopt(&mut self, pin: Pin, path: &Path) -> Result<Option<FdLink>, String> {
+        match pin {
+            Pin::Xdp { .. } => self.adopt_xdp(path).map(Some),
+            Pin::Egress { .. } => self.adopt_egress(path).map(Some),
+            Pin::Clsact { ifindex } => {
+                let name = if_indextoname(ifindex).map_err(text)?;
+                self.create_clsact(ifindex, &name.to_string_lossy())?;
+                Ok(None)
+            }
+        }
+    }
+
     /// Makes sure that a pinned link still leads to its interface (updating it to the program that it
     /// has changes nothing), or removes the pin: another interface may have come under the number.
     fn readopt(&mut self, path: &Path) -> Result<(), DatapathError> {
-        let adopted = match Pin::parse(path) {
-            Some(Pin::Xdp { .. }) => self.adopt_xdp(path),
-            Some(Pin::Egress { .. }) => self.adopt_egress(path),
-            None => return Ok(()),
-        };
-        match adopted {
+        let Some(pin) = Pin::parse(path) else { return Ok(()) };
+        match self.adopt(pin, path) {
             Ok(_) => Ok(()),
             Err(error) => {
                 info!(pin = %path.display(), "its interface is gone: {error}");
@@ -250,8 +271,10 @@ impl Links {
     }
 
     fn attach_egress(&mut self, interface: &InterfaceFacts) -> Result<(), DatapathError> {
-        let path = Pin::Egress { ifindex: interface.index }.path(&self.dir);
-        if path.exists() {
+        let ifindex = interface.index;
+        let path = Pin::Egress { ifindex }.path(&self.dir);
+        let filter = Pin::Clsact { ifindex }.path(&self.dir);
+        if path.exists() || filter.exists() {
             return Ok(());
         }
         let action = || format!("attach the egress guard to {}", interface.name);
@@ -259,7 +282,7 @@ impl Links {
             Ok(()) => Ok(()),
             Err(tcx) => {
                 info!(interface = %interface.name, "no tcx ({tcx}), using clsact");
-                self.create_clsact(interface)
+                self.create_clsact(ifindex, &interface.name)
                     .map_err(|clsact| failed(action(), format!("tcx: {tcx}; clsact: {clsact}")))
             }
         }
@@ -278,35 +301,24 @@ impl Links {
     }
 
     /// A filter that stays when its maker dies; replaced where there is one of ours already.
-    pub(super) fn create_clsact(&mut self, interface: &InterfaceFacts) -> Result<(), String> {
-        let handle = TcHandle::new(0, CLSACT_HANDLE);
-        let ours = SchedClassifierLink::attached(
-            &interface.name,
-            TcAttachType::Egress,
-            CLSACT_PRIORITY,
-            handle,
-            None,
-        )
-        .map_err(text)?;
-        let id = match self.egress()?.attach_to_link(ours) {
+    fn create_clsact(&mut self, ifindex: u32, interface: &str) -> Result<(), String> {
+        let id = match self.egress()?.attach_to_link(clsact_filter(interface)?) {
             Ok(id) => id,
             Err(_) => {
                 // It is there already, or the attachment below says what is wrong.
-                let _ = qdisc_add_clsact(&interface.name);
+                let _ = qdisc_add_clsact(interface);
+                let handle = TcHandle::new(0, CLSACT_HANDLE);
                 let options = NlOptions { priority: CLSACT_PRIORITY, handle, ..NlOptions::default() };
                 self.egress()?
-                    .attach_with_options(
-                        &interface.name,
-                        TcAttachType::Egress,
-                        TcAttachOptions::Netlink(options),
-                    )
+                    .attach_with_options(interface, TcAttachType::Egress, TcAttachOptions::Netlink(options))
                     .map_err(text)?
             }
         };
-        let link = self.egress()?.take_link(id).map_err(text)?;
         // Dropping it would detach the filter.
-        std::mem::forget(link);
-        Ok(())
+        std::mem::forget(self.egress()?.take_link(id).map_err(text)?);
+        let path = Pin::Clsact { ifindex }.path(&self.dir);
+        bpffs::remove(&path).map_err(text)?;
+        self.egress()?.pin(&path).map_err(text)
     }
 
     fn detach_xdp(&self, ifindex: u32) -> Result<(), DatapathError> {
@@ -316,23 +328,14 @@ impl Links {
         Ok(())
     }
 
-    /// Nothing else holds the links: without their pins they are gone.
     pub(super) fn detach(&mut self, ifindex: u32) -> Result<(), DatapathError> {
         self.detach_xdp(ifindex)?;
-        let egress = Pin::Egress { ifindex }.path(&self.dir);
-        if egress.exists() {
-            return release(&egress);
+        for pin in [Pin::Egress { ifindex }, Pin::Clsact { ifindex }] {
+            let path = pin.path(&self.dir);
+            if path.exists() {
+                release(&path)?;
+            }
         }
-        let Ok(name) = if_indextoname(ifindex) else { return Ok(()) };
-        let filter = SchedClassifierLink::attached(
-            &name.to_string_lossy(),
-            TcAttachType::Egress,
-            CLSACT_PRIORITY,
-            TcHandle::new(0, CLSACT_HANDLE),
-            None,
-        );
-        // Dropping detaches; that there was none is fine.
-        drop(filter);
         Ok(())
     }
 }
@@ -394,6 +397,7 @@ mod tests {
             Pin::Xdp { ifindex: 7, native: true },
             Pin::Xdp { ifindex: 7, native: false },
             Pin::Egress { ifindex: 12 },
+            Pin::Clsact { ifindex: 12 },
         ] {
             assert_eq!(Pin::parse(&pin.path(dir)), Some(pin));
         }

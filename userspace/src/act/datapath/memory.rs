@@ -128,3 +128,56 @@ impl Datapath for MemoryDatapath {
         Ok(Verdict::ALL.into_iter().map(|verdict| (verdict, 0)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn datapath() -> MemoryDatapath {
+        MemoryDatapath::new(2, "no BPF here".into())
+    }
+
+    #[test]
+    fn it_says_why_everywhere() {
+        let datapath = datapath();
+        assert_eq!(datapath.unguarded().as_deref(), Some("no BPF here"));
+        let facts = InterfaceFacts {
+            index: 3,
+            name: "eth0".into(),
+            mac: [2, 0, 0, 0, 0, 1],
+            kind: None,
+            broadcast_pings_per_second: 0,
+            stationary_v4: Vec::new(),
+            link_local: None,
+            global_v6: None,
+        };
+        let none = Attachment::None { reason: "no BPF here".into() };
+        assert_eq!(datapath.attach(&facts).unwrap(), none);
+        assert_eq!(datapath.attach(&facts).unwrap(), none);
+        assert_eq!(datapath.attached(), [(3, none)]);
+        datapath.detach(3).unwrap();
+        assert_eq!(datapath.attached(), []);
+    }
+
+    #[test]
+    fn it_remembers_as_the_kernel_does() {
+        let datapath = datapath();
+        let [a, b, c] = ["10.0.0.1", "fd00::1", "10.0.0.3"].map(|text| text.parse().unwrap());
+        assert!(matches!(datapath.open_gate(a, 1, 1), Err(DatapathError::NotProgrammed(_))));
+        datapath.close_gate(a).unwrap();
+        datapath.unprogram(a).unwrap();
+        datapath.program(a, 3).unwrap();
+        datapath.open_gate(a, 7, 9).unwrap();
+        // Again on the same interface changes nothing, on another it is shut.
+        datapath.program(a, 3).unwrap();
+        let open = Programmed { address: a, ifindex: 3, gate_active: true, lease_epoch: 7, epoch: 9 };
+        assert_eq!(datapath.programmed().unwrap(), [open]);
+        datapath.program(a, 4).unwrap();
+        let shut = Programmed { address: a, ifindex: 4, gate_active: false, lease_epoch: 0, epoch: 0 };
+        assert_eq!(datapath.programmed().unwrap(), [shut]);
+        datapath.program(b, 3).unwrap();
+        assert!(matches!(datapath.program(c, 3), Err(DatapathError::Full(2))));
+        datapath.set_lease(7, BootTime(5)).unwrap();
+        assert_eq!(datapath.lease().unwrap(), Lease { deadline_ns: 5, epoch: 7 });
+    }
+}
