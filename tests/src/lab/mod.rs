@@ -116,6 +116,9 @@ impl Lab {
 
     /// Adds what the hosts say and logged to an error.
     pub fn explain(&self, error: anyhow::Error) -> anyhow::Error {
+        if crate::interrupt::check().is_err() {
+            return error;
+        }
         let hosts: Vec<String> = self.hosts.iter().map(Host::diagnosis).collect();
         anyhow::anyhow!("{error:#}\n{}", hosts.join("\n"))
     }

@@ -5,6 +5,7 @@
 mod connectivity;
 mod crashes;
 mod membership;
+mod operator;
 mod partitions;
 mod restarts;
 mod scene;
@@ -30,6 +31,7 @@ fn main() -> std::process::ExitCode {
         partitions::TESTS,
         restarts::TESTS,
         membership::TESTS,
+        operator::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {

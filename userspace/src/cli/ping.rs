@@ -10,7 +10,10 @@ use clap::Args;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{Session, output, parse, table::Table};
+use super::{
+    Session, output, parse,
+    table::{Table, plural},
+};
 use crate::{
     api::ApiError,
     observe::{
@@ -162,7 +165,8 @@ fn text(replies: &[Reply]) -> String {
         let ms = format!("{}.{:03}", us / 1000, us % 1000);
         table.row([reply.from.to_string(), reply.sequence.to_string(), ms]);
     }
-    format!("{}{} answers from {} hosts\n", table.render(), replies.len(), hosts.len())
+    let (answers, hosts) = (plural(replies.len(), "answer"), plural(hosts.len(), "host"));
+    format!("{}{answers} from {hosts}\n", table.render())
 }
 
 #[cfg(test)]
@@ -206,6 +210,6 @@ mod tests {
             Reply { from: "10.0.0.2".parse().unwrap(), sequence: 0, round_trip: Duration::from_micros(1234) };
         let text = text(&[reply]);
         assert!(text.contains("10.0.0.2         0         1.234"), "{text}");
-        assert!(text.ends_with("1 answers from 1 hosts\n"));
+        assert!(text.ends_with("1 answer from 1 host\n"));
     }
 }

@@ -54,6 +54,11 @@ impl Table {
     }
 }
 
+/// `1 host`, `2 hosts`
+pub fn plural(n: usize, what: &str) -> String {
+    if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -114,23 +114,27 @@ impl Fault {
             stage.resources.iter().filter_map(|(_, a)| seen.last_use(*a, old_mac)).map(|r| r.time).max();
         let announced = seen.first_announcement(first.1, new_mac).map(|r| r.time);
 
-        screen.at(Some(Duration::ZERO), Ink::Bad, &format!("{old_name}: {}", self.happened()));
-        match last_old {
-            Some(last) => screen.at(
-                Some(last.since(struck)),
+        let count = stage.resources.len();
+        let mut moments = vec![
+            (struck, Ink::Bad, format!("{old_name}: {}", self.happened())),
+            (first_new, Ink::Good, format!("{}: first answer for {}", new.name(), first.1)),
+            (all_new, Ink::Good, format!("{}: the last of {count} addresses is answered", new.name())),
+        ];
+        moments.extend(last_old.map(|at| {
+            (
+                at,
                 Ink::Dim,
-                &format!("{old_name}: last answer, for any of {} addresses", stage.resources.len()),
-            ),
-            None => screen.at(None, Ink::Dim, &format!("{old_name}: not heard again")),
+                format!("{old_name}: last answer for any of {count} addresses; silent from now on"),
+            )
+        }));
+        moments.extend(announced.map(|at| (at, Ink::Good, format!("{}: announces {}", new.name(), first.1))));
+        moments.sort_by_key(|(at, ..)| *at);
+        for (at, ink, text) in moments {
+            screen.at(at.since(struck), ink, &text);
         }
-        if let Some(at) = announced {
-            let text = format!("{}: announces {}", new.name(), first.1);
-            screen.at(Some(at.since(struck)), Ink::Good, &text);
+        if last_old.is_none() {
+            screen.say(&format!("             {old_name} was not heard again"));
         }
-        let text = format!("{}: first answer for {}", new.name(), first.1);
-        screen.at(Some(first_new.since(struck)), Ink::Good, &text);
-        let text = format!("{}: the last of {} addresses is answered", new.name(), stage.resources.len());
-        screen.at(Some(all_new.since(struck)), Ink::Good, &text);
 
         // Back, before the next fault; and it must not take anything back by itself.
         let since = Instant::now();

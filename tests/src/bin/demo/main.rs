@@ -32,6 +32,11 @@ fn main() -> ExitCode {
     match run(&screen) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(_) if interrupt::check().is_err() => {
+            eprintln!("\n  interrupted; everything is cleaned up");
+            // As shells report an end by SIGINT.
+            ExitCode::from(130)
+        }
         Err(error) => {
             eprintln!("\n{} {error:#}", screen.ink(Ink::Bad, "the demo failed:"));
             ExitCode::FAILURE

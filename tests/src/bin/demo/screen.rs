@@ -54,10 +54,9 @@ impl Screen {
     }
 
     /// A line of a timeline: milliseconds since the fault.
-    pub fn at(&self, since: Option<Duration>, mark: Ink, text: &str) {
-        let time =
-            since.map_or_else(|| "       –   ".to_owned(), |t| format!("{:>8.0} ms", t.as_secs_f64() * 1e3));
-        println!("  {time}  {} {text}", self.ink(mark, "●"));
+    pub fn at(&self, since: Duration, mark: Ink, text: &str) {
+        let time = since.as_secs_f64() * 1e3;
+        println!("  {time:>8.0} ms  {} {text}", self.ink(mark, "●"));
     }
 
     /// A sentence.

@@ -75,12 +75,29 @@ impl Host for NetworkHost {
     }
 
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
-        let mut found: Vec<IpAddr> = Vec::new();
-        for address in tokio::net::lookup_host((name, 0)).await? {
-            if !found.contains(&address.ip()) {
-                found.push(address.ip());
-            }
+        look_up(name).await
+    }
+}
+
+/// Asks the host's resolver, which asks /etc/hosts and DNS in the order that it is configured for.
+async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
+    let mut found: Vec<IpAddr> = Vec::new();
+    for address in tokio::net::lookup_host((name, 0)).await? {
+        if !found.contains(&address.ip()) {
+            found.push(address.ip());
         }
-        Ok(found)
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn etc_hosts_is_asked() {
+        let found = look_up("localhost").await.unwrap();
+        assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty(), "{found:?}");
+        assert!(look_up("no-such-host.invalid").await.is_err());
     }
 }

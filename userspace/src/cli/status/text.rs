@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::{
     api::{NodeStatus, ResourceStatus, Status},
-    cli::{group::groups, table::Table},
+    cli::{
+        group::groups,
+        table::{Table, plural},
+    },
     model::Standing,
 };
 
@@ -60,10 +63,6 @@ fn head(s: &Status) -> String {
         line("frames", verdicts.join(", "));
     }
     table.render()
-}
-
-fn plural(n: usize, what: &str) -> String {
-    if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
 }
 
 /// `1.7 s`
@@ -203,7 +202,7 @@ fn interfaces(s: &Status) -> String {
         table.row([
             i.name.clone(),
             link.to_owned(),
-            i.xdp.clone(),
+            i.xdp.split(" (").next().unwrap_or_default().to_owned(),
             i.frames.to_string(),
             i.arp.to_string(),
             i.nd.to_string(),
@@ -212,7 +211,14 @@ fn interfaces(s: &Status) -> String {
             shown.join(" "),
         ]);
     }
-    table.render()
+    // The reasons are sentences, too wide for a column.
+    let reasons: String = s
+        .interfaces
+        .iter()
+        .filter_map(|i| Some((&i.name, i.xdp.split_once(" (")?)))
+        .map(|(name, (mode, why))| format!("{name}: {mode} XDP, because {}\n", why.trim_end_matches(')')))
+        .collect();
+    table.render() + &reasons
 }
 
 #[cfg(test)]

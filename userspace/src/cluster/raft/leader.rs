@@ -27,6 +27,9 @@ pub(crate) const ADMIT: Duration = Duration::from_secs(20);
 /// Between two attempts when nothing better tells when to try again.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// For the last word of a leader that was replaced.
+const GRACE: Duration = Duration::from_millis(300);
+
 /// A change of membership that is not finished after so long has lost the leader that made it.
 const TIDY: Duration = Duration::from_secs(2);
 
@@ -95,7 +98,7 @@ impl Leader {
             match to {
                 None if leader.is_none() => reason = "no leader is known".into(),
                 None => reason = "the leader's address is not known".into(),
-                Some(to) => match self.send(&to, &request, deadline).await {
+                Some(to) => match self.send_to_leader(&to, &request, deadline).await {
                     Ok(PeerAnswer::NotLeader { leader }) => {
                         reason = format!("node {} no longer leads", to.node);
                         // Two that take one another for the leader must not keep us running.
@@ -118,6 +121,26 @@ impl Leader {
                 // Sooner when the leader changes; its end is noticed above.
                 let _ = timeout_at(again, leadership.changed()).await;
             }
+        }
+    }
+
+    /// As [`Self::send`], until another leads: then the answer of the old leader is waited for no
+    /// longer than [`GRACE`].
+    async fn send_to_leader(
+        &self,
+        to: &Contact,
+        request: &PeerRequest,
+        deadline: Instant,
+    ) -> Result<PeerAnswer, (String, bool)> {
+        let mut leadership = self.leadership();
+        let before = leadership.borrow().leader;
+        let other = |l: &Leadership| l.leader.is_some_and(|n| n != to.node) && l.leader != before;
+        let mut sending = std::pin::pin!(self.send(to, request, deadline));
+        tokio::select! {
+            answer = &mut sending => answer,
+            _ = async { leadership.wait_for(other).await.map(drop) } => timeout_at(Instant::now() + GRACE, sending)
+                .await
+                .unwrap_or_else(|_| Err((format!("node {} lost the lead", to.node), true))),
         }
     }
 

@@ -182,10 +182,13 @@ impl RaftStateMachine<Types> for Machine {
         meta: &SnapshotMeta,
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
-        let bytes = snapshot.into_inner();
-        let state = serde_json::from_slice(&bytes)
+        let bytes = Arc::new(snapshot.into_inner());
+        let text = bytes.clone();
+        let state = tokio::task::spawn_blocking(move || serde_json::from_slice(&text))
+            .await
+            .map_err(|e| StorageIOError::read_snapshot(Some(meta.signature()), AnyError::new(&e)))?
             .map_err(|e| StorageIOError::read_snapshot(Some(meta.signature()), AnyError::new(&e)))?;
-        put(self.shelf.clone(), Saved { meta: meta.clone(), state: Arc::new(bytes) }).await?;
+        put(self.shelf.clone(), Saved { meta: meta.clone(), state: bytes }).await?;
         self.become_state(state, meta);
         Ok(())
     }

@@ -112,7 +112,12 @@ impl RaftNetwork<Types> for Client {
         let holds = |a: &Appending| {
             a.vote == rpc.vote && a.prev == rpc.prev_log_id && rpc.entries.iter().any(|e| e.log_id == a.last)
         };
-        if !self.appending.as_ref().is_some_and(holds) {
+        let mut beat = None;
+        if self.appending.as_ref().is_some_and(holds) {
+            let (vote, prev_log_id, leader_commit) = (rpc.vote, rpc.prev_log_id, rpc.leader_commit);
+            let empty = AppendEntriesRequest { vote, prev_log_id, entries: Vec::new(), leader_commit };
+            beat = Some(PeerRequest::AppendEntries(empty));
+        } else {
             let (peers, to) = (self.peers.clone(), self.to.clone());
             let (vote, prev) = (rpc.vote, rpc.prev_log_id);
             let request = PeerRequest::AppendEntries(rpc);
@@ -121,7 +126,19 @@ impl RaftNetwork<Types> for Client {
         }
         let Some(appending) = &mut self.appending else { unreachable!("it was just begun") };
         // Given up here by openraft, this goes on; the next call finds it.
-        let answer = (&mut appending.answer).await;
+        let answer = match beat {
+            None => (&mut appending.answer).await,
+            Some(beat) => tokio::select! {
+                biased;
+                answer = &mut appending.answer => answer,
+                beat = self.peers.call(&self.to, &beat, option.hard_ttl()) => match beat {
+                    Ok(PeerAnswer::AppendEntries(Ok(higher @ AppendEntriesResponse::HigherVote(_)))) => {
+                        return Ok(higher);
+                    }
+                    _ => (&mut appending.answer).await,
+                },
+            },
+        };
         let last = appending.last;
         self.appending = None;
         let answer = answer.map_err(|e| NetworkError::new(&e))?.map_err(failure)?;

@@ -43,6 +43,11 @@ impl Patience {
             retry: (beat / 4, beat * 2),
         }
     }
+
+    /// Whoever takes long messages may be slow to show that he lives.
+    pub(crate) fn for_bulk(self) -> Self {
+        Self { silence: self.silence.max(Duration::from_secs(2)), ..self }
+    }
 }
 
 /// Why a request has no answer.
@@ -167,7 +172,14 @@ impl Lane {
             waiting_since: began,
             next: 0,
         };
-        let mut end = link.send(first).await.err();
+        // A short message first proves to the peer that this is no repetition of another's handshake.
+        let mut end = match link.ping().await {
+            Ok(()) => link.send(first).await.err(),
+            Err(e) => {
+                self.refuse(first, &e.to_string());
+                Some(e)
+            }
+        };
         let mut tick = interval(self.patience.silence / 4);
         while end.is_none() {
             end = tokio::select! {
@@ -246,10 +258,14 @@ impl Link<'_> {
             return Err(LinkError::Timeout);
         }
         if silent >= self.lane.patience.silence / 4 {
-            let ping = Message { kind: Kind::Ping, id: 0, body: Vec::new() };
-            self.writer.send(&ping, self.lane.patience.silence).await?;
+            self.ping().await?;
         }
         Ok(())
+    }
+
+    async fn ping(&mut self) -> Result<(), LinkError> {
+        let ping = Message { kind: Kind::Ping, id: 0, body: Vec::new() };
+        self.writer.send(&ping, self.lane.patience.silence).await
     }
 
     fn fail(&mut self, reason: &str) {

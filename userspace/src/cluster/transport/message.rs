@@ -8,7 +8,8 @@ use openraft::{
         VoteRequest, VoteResponse,
     },
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use tokio::task::spawn_blocking;
 
 use crate::{
     cluster::{
@@ -55,6 +56,16 @@ pub enum PeerAnswer {
     Failed {
         reason: String,
     },
+}
+
+/// Longer messages are coded where they hold nobody up, and travel with the slow requests.
+pub(crate) const LONG: usize = 64 << 10;
+
+/// Decodes what a peer sent.
+pub(crate) async fn decode<T: DeserializeOwned + Send + 'static>(body: Vec<u8>) -> Result<T, String> {
+    let short = body.len() <= LONG;
+    let decode = move || serde_json::from_slice(&body).map_err(|e| e.to_string());
+    if short { decode() } else { spawn_blocking(decode).await.map_err(|e| e.to_string())? }
 }
 
 /// A node and where it listens.

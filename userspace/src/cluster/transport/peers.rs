@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     lane::{Call, Lane, Patience, PeerError},
-    message::{Contact, PeerAnswer, PeerRequest},
+    message::{Contact, LONG, PeerAnswer, PeerRequest, decode},
     noise::Credentials,
     quiet::Quiet,
 };
@@ -93,14 +93,14 @@ impl Peers {
             |reason: String| PeerError::Unanswered { address: to.address.clone(), request: name, reason };
         let body = serde_json::to_vec(request).map_err(|e| unsent(e.to_string()))?;
         let (answer, answered) = oneshot::channel();
-        self.lane(to, request.is_bulk())
+        self.lane(to, request.is_bulk() || body.len() > LONG)
             .try_send(Call { request: name, body, answer })
             .map_err(|_| unsent("too many requests wait for it".into()))?;
         let body = timeout(patience, answered)
             .await
             .map_err(|_| unanswered(format!("no answer within {patience:?}")))?
             .map_err(|_| unanswered("vipd is stopping".into()))??;
-        serde_json::from_slice(&body).map_err(|e| unanswered(format!("its answer makes no sense: {e}")))
+        decode(body).await.map_err(|e| unanswered(format!("its answer makes no sense: {e}")))
     }
 
     fn lane(&self, to: &Contact, bulk: bool) -> mpsc::Sender<Call> {
@@ -113,7 +113,7 @@ impl Peers {
                     node: to.node,
                     address: to.address.clone(),
                     credentials: self.0.credentials.clone(),
-                    patience: self.0.patience,
+                    patience: if bulk { self.0.patience.for_bulk() } else { self.0.patience },
                     quiet: self.0.quiet.clone(),
                 };
                 self.0.runtime.spawn(lane.run(queue));

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     frame::{Kind, Message},
-    message::{PeerAnswer, PeerRequest},
+    message::{PeerAnswer, PeerRequest, decode},
     noise::{self, Credentials, LinkError},
     quiet::Quiet,
     strangers::{Stranger, Strangers},
@@ -198,7 +198,7 @@ impl<H: Handler> Server<H> {
             let (handler, out, stop) = (self.handler.clone(), out.clone(), self.stop.clone());
             tokio::spawn(async move {
                 let work = async {
-                    let answer = match serde_json::from_slice::<PeerRequest>(&message.body) {
+                    let answer = match decode::<PeerRequest>(message.body).await {
                         Ok(request) => handler.handle(node, request).await,
                         Err(e) => {
                             PeerAnswer::Failed { reason: format!("the request makes no sense here: {e}") }

@@ -11,10 +11,14 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::Handle;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 
 /// How often a dump is begun anew when the kernel says that what it dumped changed meanwhile.
 const DUMP_ATTEMPTS: u32 = 20;
+
+/// Requests under way at the same time. The kernel silently drops answers that do not fit into the
+/// socket's receive buffer, and whoever waits for one of them would wait for ever.
+const AT_ONCE: usize = 8;
 
 /// A socket for requests; cheap to clone. It is served by a task that ends with the last clone, and
 /// opened again should it ever break.
@@ -23,12 +27,14 @@ pub(crate) struct Netlink {
     handle: Arc<std::sync::Mutex<Handle>>,
     /// The kernel refuses a second dump on the same socket with EBUSY while one is running.
     dumping: Arc<Mutex<()>>,
+    turns: Arc<Semaphore>,
 }
 
 impl Netlink {
     /// In the network namespace of the calling thread; needs a tokio runtime.
     pub(crate) fn open() -> io::Result<Self> {
-        Ok(Self { handle: Arc::new(std::sync::Mutex::new(connect()?)), dumping: Arc::default() })
+        let handle = Arc::new(std::sync::Mutex::new(connect()?));
+        Ok(Self { handle, dumping: Arc::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
     /// Asks for a change and waits until the kernel has confirmed it. The error is the kernel's errno.
@@ -57,6 +63,7 @@ impl Netlink {
 
     async fn request(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Answer> {
         let gone = || io::Error::new(io::ErrorKind::NotConnected, "the netlink socket is closed");
+        let _turn = self.turns.acquire().await.map_err(|_| gone())?;
         let mut request = NetlinkMessage::from(message);
         request.header.flags = NLM_F_REQUEST | flags;
         let mut responses = {

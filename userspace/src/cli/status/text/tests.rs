@@ -43,7 +43,7 @@ fn example(vips: u8) -> Status {
             name: "eth0".into(),
             up: true,
             carrier: true,
-            xdp: "native".into(),
+            xdp: "generic (it is a veth)".into(),
             addresses: vec!["10.0.0.250/24".parse().unwrap(), "10.0.0.1/24".parse().unwrap()],
             frames: 9,
             bytes: 99,
@@ -77,8 +77,9 @@ RESOURCE     ADDRESS      STATE  OWNER  DEVICE  PACKETS  NODES
 ip-10.0.0.1  10.0.0.1/24  ISP    a      eth0          2  a:1
 ip-10.0.0.2  10.0.0.2/24  ISP    a      eth0          2  a:1
 
-INTERFACE  LINK  XDP     FRAMES  ARP  ND  ECHO REQUESTS  HEARD      ADDRESSES
-eth0       up    native       9    3   0              1  30 ms ago  10.0.0.250/24 + 1 virtual
+INTERFACE  LINK  XDP      FRAMES  ARP  ND  ECHO REQUESTS  HEARD      ADDRESSES
+eth0       up    generic       9    3   0              1  30 ms ago  10.0.0.250/24 + 1 virtual
+eth0: generic XDP, because it is a veth
 ";
     assert_eq!(text, expected);
 }

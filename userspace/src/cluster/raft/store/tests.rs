@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     cluster::raft::testing::{TestNode, eventually, three, timing},
     config::Profile,
+    core::change::{Outcome, Report},
     model::Standing,
 };
 
@@ -166,5 +167,26 @@ fn two_daemons_never_share_a_state_directory() {
         options.rpc = crate::cluster::raft::testing::free_port();
         let e = crate::cluster::resume(&options).await.err().expect("refused").to_string();
         assert!(e.contains("another vipd"), "{e}");
+    });
+}
+
+#[test]
+fn what_takes_longer_than_many_heartbeats_is_replicated_without_losing_the_leader() {
+    run(async {
+        let nodes = three().await;
+        let leading = one_leader(&nodes).await;
+        let term = nodes[leading].store().leadership().borrow().term;
+        let outcome = Outcome::Failed { reason: "x".repeat(256 << 10) };
+        let change = Change::Report {
+            node: 1,
+            reports: vec![Report { tag: "ip-1".parse().unwrap(), epoch: 1, outcome }],
+        };
+        // Whatever comes of it: nobody knows the resource.
+        nodes[(leading + 1) % 3].store().propose(change).await.unwrap();
+        for node in &nodes {
+            node.store().barrier().await.unwrap();
+            let leadership = node.store().leadership().borrow().clone();
+            assert_eq!(leadership.term, term, "the same leader");
+        }
     });
 }
