@@ -4,7 +4,7 @@ use vipd_tests::netns::run;
 
 use crate::{
     Tests,
-    lab::{PEER_V4, PEER_V6, Pair, addr, find, net, output},
+    lab::{DEADLINE, PEER_V4, PEER_V6, Pair, addr, find, net, output},
 };
 
 pub const TESTS: Tests = &[
@@ -22,6 +22,7 @@ pub const TESTS: Tests = &[
     ("link_down_and_up", link_down_and_up),
     ("two_hundred_at_once", two_hundred_at_once),
     ("many_dumps_at_once", many_dumps_at_once),
+    ("thousands_of_requests_at_once", thousands_of_requests_at_once),
     ("no_such_device", no_such_device),
 ];
 
@@ -291,6 +292,22 @@ fn many_dumps_at_once() -> Result<()> {
             .collect();
         for dump in dumps {
             assert!(dump.await??.len() >= 400);
+        }
+        Ok(())
+    })
+}
+
+/// Far more answers than a socket's buffer holds: none may get lost, or its asker would wait for ever.
+fn thousands_of_requests_at_once() -> Result<()> {
+    Pair::new()?.with_network(async |network| {
+        let requests: Vec<_> = (0..3000)
+            .map(|_| {
+                let network = network.clone();
+                tokio::spawn(async move { network.link("eth0").await })
+            })
+            .collect();
+        for request in requests {
+            assert_eq!(tokio::time::timeout(DEADLINE, request).await???.name, "eth0");
         }
         Ok(())
     })

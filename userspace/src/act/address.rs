@@ -1,6 +1,10 @@
 //! Address assignment on this host through rtnetlink.
 
-use std::{io, net::IpAddr};
+use std::{
+    io,
+    net::{IpAddr, Ipv6Addr},
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ipnet::IpNet;
@@ -13,6 +17,7 @@ use netlink_packet_route::{
     route::{RouteAttribute, RouteMessage, RouteScope, RouteType},
 };
 use nix::libc;
+use tokio::time::Instant;
 
 use crate::observe::network::{Assigned, Link, Network, NetworkError};
 
@@ -22,6 +27,9 @@ pub const PROTOCOL: u8 = 0x76;
 /// A lifetime without end (RFC 4861 section 4.6.2).
 const FOREVER: u32 = u32::MAX;
 
+/// How long a new IPv6 address is waited for to accept packets.
+const LOCAL_ROUTE_WAIT: Duration = Duration::from_millis(500);
+
 /// Deletions of neighbour entries that are under way at a time.
 const NEIGHBOURS_AT_ONCE: usize = 64;
 
@@ -29,7 +37,7 @@ const NEIGHBOURS_AT_ONCE: usize = 64;
 const ROUTE_CACHES: [&str; 2] = ["/proc/sys/net/ipv4/route/flush", "/proc/sys/net/ipv6/route/flush"];
 
 impl Network {
-    /// Adds a secondary address, without duplicate address detection by the kernel (it is done
+    /// Adds a secondary address that can be used when this returns, without duplicate address detection by the kernel (it is done
     /// before) and, for IPv6, never preferred as a source. It is no error when it is there already,
     /// whoever put it there. For IPv6 it is one when it is there with another prefix length; to the
     /// kernel, an IPv4 address with another prefix length is another address.
@@ -62,8 +70,45 @@ impl Network {
                 let reason = format!("IPv6 is off there (sysctl net.ipv6.conf.{}.disable_ipv6)", link.name);
                 Err(failed()(io::Error::new(e.kind(), reason)))
             }
-            result => result.map_err(failed()),
+            result => {
+                result.map_err(failed())?;
+                if let IpNet::V6(net) = address {
+                    self.wait_until_local(link, net.addr()).await;
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// The kernel confirms an IPv6 address before it has made the local route by which packets to it are
+    /// accepted (a work queue does that, also where no duplicates are looked for): announced in between,
+    /// the address would draw traffic into the void. Without carrier the route comes with the carrier,
+    /// so this does not wait long.
+    async fn wait_until_local(&self, link: &Link, address: Ipv6Addr) {
+        let deadline = Instant::now() + LOCAL_ROUTE_WAIT;
+        let mut pause = Duration::from_millis(1);
+        while !self.is_local(address).await {
+            if Instant::now() >= deadline {
+                let device = &link.name;
+                tracing::info!(%address, device, "the address is assigned, but not accepting packets yet");
+                return;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(16));
+        }
+    }
+
+    async fn is_local(&self, address: Ipv6Addr) -> bool {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet6;
+        message.header.destination_prefix_length = 128;
+        message.attributes.push(RouteAttribute::Destination(address.into()));
+        let found = self.netlink.get(RouteNetlinkMessage::GetRoute(message)).await;
+        found.is_ok_and(|routes| {
+            routes.iter().any(|route| {
+                matches!(route, RouteNetlinkMessage::NewRoute(r) if r.header.kind == RouteType::Local)
+            })
+        })
     }
 
     /// It is no error when it is not there.

@@ -3,6 +3,7 @@
 use std::{
     io,
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 
 use futures::StreamExt;
@@ -10,8 +11,12 @@ use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
-use rtnetlink::Handle;
-use tokio::sync::{Mutex, Semaphore};
+use nix::sys::socket::{setsockopt, sockopt};
+use rtnetlink::{Handle, sys::AsyncSocket};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::timeout,
+};
 
 /// How often a dump is begun anew when the kernel says that what it dumped changed meanwhile.
 const DUMP_ATTEMPTS: u32 = 20;
@@ -19,6 +24,12 @@ const DUMP_ATTEMPTS: u32 = 20;
 /// Requests under way at the same time. The kernel silently drops answers that do not fit into the
 /// socket's receive buffer, and whoever waits for one of them would wait for ever.
 const AT_ONCE: usize = 8;
+
+/// The kernel answers while it handles a request: an answer this late was lost.
+const ANSWER_WAIT: Duration = Duration::from_secs(5);
+
+/// Room for the answers to all requests under way, dumps included.
+const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
 
 /// A socket for requests; cheap to clone. It is served by a task that ends with the last clone, and
 /// opened again should it ever break.
@@ -77,7 +88,9 @@ impl Netlink {
             }
         };
         let mut answer = Answer { found: Vec::new(), interrupted: false };
-        while let Some(response) = responses.next().await {
+        while let Some(response) =
+            timeout(ANSWER_WAIT, responses.next()).await.map_err(|_| io::ErrorKind::TimedOut)?
+        {
             answer.interrupted |= response.header.flags & NLM_F_DUMP_INTR != 0;
             match response.payload {
                 NetlinkPayload::InnerMessage(found) => answer.found.push(found),
@@ -102,6 +115,8 @@ fn connect() -> io::Result<Handle> {
     // Strict checking makes the kernel obey the filters of dumps (Linux 4.20).
     let (mut connection, handle, _) =
         rtnetlink::new_connection_with_strict_check().or_else(|_| rtnetlink::new_connection())?;
+    // Needs CAP_NET_ADMIN; with less, the default size must do.
+    let _ = setsockopt(&*connection.socket_mut().socket_mut(), sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
     connection.set_forward_ack(true);
     connection.set_forward_done(true);
     tokio::spawn(connection);
