@@ -102,7 +102,13 @@ impl Granter {
         Self { promises: BTreeMap::new(), floor: BTreeMap::new(), forgotten, ready: false }
     }
 
-    pub fn caught_up(&mut self) {
+    /// This voter has applied all that was decided before it started; `epochs` are all nodes' lease
+    /// epochs then. They bind it from its first promise on: what an earlier life refused, and a leader
+    /// counted on, must stay refused.
+    pub fn caught_up(&mut self, epochs: impl IntoIterator<Item = (NodeId, LeaseEpoch)>) {
+        for (node, epoch) in epochs {
+            self.raise_floor(node, epoch);
+        }
         self.ready = true;
     }
 

@@ -180,7 +180,9 @@ async fn catch_up(
         tracing::debug!(%error, "not caught up yet");
         tokio::time::sleep(pace).await;
     }
-    promises.caught_up();
+    // The heartbeat thread looks at the state once a beat: an ask of an epoch that is over may come first.
+    let state = store.view().borrow().state.clone();
+    promises.caught_up(&state);
     caught.send_replace(true);
     events.record(About::default(), "node.caught-up", "all earlier decisions are known here");
     // The thread beats until this task, and so the pulse, ends with the daemon.

@@ -9,7 +9,7 @@ use std::{
 use super::pulse::lock;
 use crate::{
     core::lease::{Granter, Refused},
-    model::{LeaseEpoch, NodeId},
+    model::{ClusterState, LeaseEpoch, NodeId},
     observe::clock,
 };
 
@@ -34,9 +34,10 @@ impl Promises {
         Self(Arc::new(Mutex::new(Book { granter, longest, remember })))
     }
 
-    /// This voter has applied all that was decided before it started: it may promise from now on.
-    pub fn caught_up(&self) {
-        lock(&self.0).granter.caught_up();
+    /// This voter has applied all that was decided before it started, up to this state: it may promise
+    /// from now on, and refuses what the state says is over.
+    pub fn caught_up(&self, state: &ClusterState) {
+        lock(&self.0).granter.caught_up(state.nodes.values().map(|n| (n.id, n.lease_epoch)));
     }
 
     /// Refuses the node's lease epochs below `below` from now on; how long promises still run.

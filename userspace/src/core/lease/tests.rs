@@ -43,7 +43,7 @@ fn another_epoch_starts_from_nothing() {
 fn voter_refuses_what_is_old_or_while_it_does_not_know() {
     let mut g = Granter::new(at(0), Duration::ZERO);
     assert_eq!(g.ask(at(1), 9, 1, (5, 5), L), Err(Refused::NotReady));
-    g.caught_up();
+    g.caught_up([]);
     assert_eq!(g.ask(at(1), 9, 1, (4, 5), L), Err(Refused::OldMembership));
     assert_eq!(g.ask(at(1), 9, 1, (5, 5), L), Ok(()));
     assert_eq!(g.refuse_below(at(1), 9, 2), L + drift_margin(L));
@@ -57,6 +57,15 @@ fn a_restarted_voter_presumes_that_it_promised() {
     assert_eq!(g.refuse_below(at(1500), 9, 2), Duration::from_millis(1525));
     let mut fresh = Granter::new(at(1000), Duration::ZERO);
     assert_eq!(fresh.refuse_below(at(1500), 9, 2), Duration::ZERO);
+}
+
+#[test]
+fn a_restarted_voter_goes_on_refusing_what_it_refused() {
+    let mut g = Granter::new(at(0), L);
+    // Its earlier life testified that it refuses node 9's epochs below 2.
+    g.caught_up([(9, 2)]);
+    assert_eq!(g.ask(at(1), 9, 1, (5, 5), L), Err(Refused::OldEpoch));
+    assert_eq!(g.ask(at(1), 9, 2, (5, 5), L), Ok(()));
 }
 
 #[test]
@@ -110,7 +119,7 @@ fn check(voters: u64, steps: &[Step], rates: &[i64]) -> Result<(), TestCaseError
     let mut granters: BTreeMap<u64, Granter> = (1..=voters)
         .map(|v| {
             let mut g = Granter::new(clock(v, now), Duration::ZERO);
-            g.caught_up();
+            g.caught_up([]);
             (v, g)
         })
         .collect();
@@ -140,7 +149,7 @@ fn check(voters: u64, steps: &[Step], rates: &[i64]) -> Result<(), TestCaseError
                 if deposed {
                     g.raise_floor(1, 2);
                 }
-                g.caught_up();
+                g.caught_up([]);
                 granters.insert(*v, g);
             }
         }
