@@ -29,8 +29,7 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let filter =
-        EnvFilter::try_from_env("VIPD_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=off"));
+    let filter = EnvFilter::try_from_env("VIPD_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Two are enough for everything that is not time-critical: heartbeats and Raft have their own.
