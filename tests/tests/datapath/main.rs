@@ -66,6 +66,7 @@ fn main() {
         ("pins: an interface comes back under its number", pins::an_interface_comes_back_under_its_number),
         ("pins: a stranger's program is left alone", pins::a_strangers_program_is_left_alone),
         ("pins: have one owner", pins::pins_have_one_owner),
+        ("pins: switching off frees the kernel", pins::switching_off_frees_the_kernel),
         ("pins: modes follow the configuration", pins::modes_follow_the_configuration),
         ("pins: a wrong pin-dir is explained", pins::a_wrong_pin_dir_is_explained),
     ];

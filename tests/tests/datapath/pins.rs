@@ -15,7 +15,7 @@ use vipd::{
 
 use crate::{
     bench,
-    live::{Pair, VIP4},
+    live::{Pair, VIP4, VIP6},
 };
 
 /// Program ids of the interface, as `ip` shows them.
@@ -206,6 +206,27 @@ pub fn modes_follow_the_configuration() -> Result<()> {
     expect(DatapathMode::Generic, false)?;
     let none = pair.host.enter(|| datapath::open(&with(DatapathMode::None)));
     ensure!(none.unguarded().is_some_and(|reason| reason.contains("switched off")));
+    Ok(())
+}
+
+/// Switched off, the daemon has only the kernel's addresses: what was pinned keeps the node silent until
+/// the daemon is first entitled to speak, and is then out of its way.
+pub fn switching_off_frees_the_kernel() -> Result<()> {
+    let pair = Pair::new("off")?;
+    pair.host.ip(&format!("addr add {VIP4}/32 dev left"))?;
+    pair.host.ip(&format!("addr add {VIP6}/128 dev left nodad"))?;
+    let kernel = pair.serving()?;
+    kernel.set_lease(1, vipd::core::time::BootTime::ZERO)?;
+    drop(kernel);
+    let config = DatapathConfig { mode: DatapathMode::None, ..pair.config() };
+    let datapath = pair.host.enter(|| datapath::open(&config));
+    pair.expect_all(false)?;
+    let vip: IpAddr = VIP4.parse()?;
+    datapath.program(vip, pair.index()?)?;
+    pair.expect_all(false)?;
+    datapath.open_gate(vip, 2, 2)?;
+    pair.expect_all(true)?;
+    ensure!(!pair.pins.exists(), "{} is still there", pair.pins.display());
     Ok(())
 }
 

@@ -4,12 +4,15 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
 
-use super::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed};
+use tracing::info;
+
+use super::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed, bpffs};
 use crate::{
     core::time::BootTime,
     model::{Epoch, LeaseEpoch},
@@ -23,6 +26,8 @@ pub struct MemoryDatapath {
 
 #[derive(Default)]
 struct Inner {
+    /// Pins that an earlier process may have left, whose programs would drop what this one answers.
+    stale: Option<PathBuf>,
     interfaces: Vec<u32>,
     vips: BTreeMap<IpAddr, Programmed>,
     lease: Lease,
@@ -32,6 +37,13 @@ impl MemoryDatapath {
     /// `reason`: why there is no BPF, for an operator to read.
     pub fn new(max_vips: u32, reason: String) -> Self {
         Self { reason, max_vips, inner: Mutex::default() }
+    }
+
+    /// What an earlier process has pinned there goes on keeping the node silent until this one is first
+    /// entitled to speak: leftover addresses must not answer before the daemon has looked at them.
+    pub fn replacing(self, pin_dir: PathBuf) -> Self {
+        self.inner().stale = Some(pin_dir);
+        self
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -87,6 +99,15 @@ impl Datapath for MemoryDatapath {
 
     fn open_gate(&self, address: IpAddr, lease_epoch: LeaseEpoch, epoch: Epoch) -> Result<(), DatapathError> {
         let mut inner = self.inner();
+        if !inner.vips.contains_key(&address) {
+            return Err(DatapathError::NotProgrammed(address));
+        }
+        if let Some(pins) = inner.stale.as_deref().filter(|pins| pins.exists()) {
+            let _lock = bpffs::lock(pins)?;
+            info!(pins = %pins.display(), "removing the programs of an earlier process");
+            bpffs::remove_all(pins)?;
+        }
+        inner.stale = None;
         let vip = inner.vips.get_mut(&address).ok_or(DatapathError::NotProgrammed(address))?;
         (vip.gate_active, vip.lease_epoch, vip.epoch) = (true, lease_epoch, epoch);
         Ok(())

@@ -42,11 +42,10 @@ pub fn object() -> Result<&'static [u8], DatapathError> {
 /// The kernel's datapath, or, where that is switched off or cannot be had, one that only remembers and
 /// says why ([`Datapath::unguarded`]).
 pub fn open(config: &DatapathConfig) -> Arc<dyn Datapath> {
+    let only_remember =
+        |reason| Arc::new(MemoryDatapath::new(config.max_vips, reason).replacing(config.pin_dir.clone()));
     if config.mode == DatapathMode::None {
-        return Arc::new(MemoryDatapath::new(
-            config.max_vips,
-            "the datapath is switched off (datapath.mode = \"none\" in node.toml)".into(),
-        ));
+        return only_remember("the datapath is switched off (datapath.mode = \"none\" in node.toml)".into());
     }
     match KernelDatapath::open(config) {
         Ok(datapath) => {
@@ -56,7 +55,7 @@ pub fn open(config: &DatapathConfig) -> Arc<dyn Datapath> {
         Err(error) => {
             let reason = error.to_string();
             warn!("no BPF datapath, the kernel will not enforce the lease: {reason}");
-            Arc::new(MemoryDatapath::new(config.max_vips, reason))
+            only_remember(reason)
         }
     }
 }
