@@ -147,6 +147,11 @@ impl Host {
         self.dir.join("state")
     }
 
+    /// Where its daemon pins BPF programs and maps.
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
     /// Replaces the tunables file; it is read at the next action.
     pub fn set_tunables(&self, lines: &str) -> Result<()> {
         self.write("defaults", lines)

@@ -15,6 +15,8 @@ pub const TESTS: &[(&str, Test)] = &[
     ("restarts::all_three_at_once_and_the_state_is_back", all_three),
     ("restarts::a_killed_daemon_in_service_is_back_within_its_lease", in_service_killed),
     ("restarts::a_daemon_in_service_is_restarted", in_service_terminated),
+    ("restarts::a_host_that_lost_its_state_stays_silent", state_lost),
+    ("restarts::a_host_that_lost_its_pins_stays_silent", pins_lost),
 ];
 
 fn all_three() -> Result<()> {
@@ -63,4 +65,45 @@ fn restart(stop: impl Fn(&Host) -> Result<Moment>) -> Result<()> {
         ensure!(silence <= scene.lease(), "{address} was not answered for {silence:?}");
     }
     scene.check_terms(&[1])
+}
+
+/// It is in no cluster when it returns, while its addresses are in service elsewhere.
+fn state_lost() -> Result<()> {
+    let scene = Scene::new(&options(), 1)?;
+    let lab = &scene.lab;
+    let killed = lab.host(1).sigkill()?;
+    scene.wait_answers(0, killed)?;
+    std::fs::remove_dir_all(lab.host(1).state_dir())?;
+    returns_silent(&scene)
+}
+
+/// Its addresses are still assigned, nothing guards them, and it finds no quorum to ask.
+fn pins_lost() -> Result<()> {
+    let scene = Scene::new(&options(), 1)?;
+    let lab = &scene.lab;
+    let killed = lab.host(1).sigkill()?;
+    scene.wait_answers(0, killed)?;
+    std::fs::remove_dir_all(lab.host(1).pins())?;
+    // Nobody asked this host since: the kernel itself answers from now on. What it says until the daemon
+    // is back is beyond the daemon; the terms are looked at from then on.
+    returns_silent(&scene)
+}
+
+fn returns_silent(scene: &Scene) -> Result<()> {
+    let lab = &scene.lab;
+    lab.host(1).start()?;
+    lab.host(1).wait_up()?;
+    let up = Moment::now();
+    lab.wait(PATIENCE, "the addresses are gone from the host that returned", || {
+        ensure!(!lab.host(1).has_address("10.77.0.50")?, "the IPv4 address is still there");
+        ensure!(!lab.host(1).has_address("fd77::50")?, "the IPv6 address is still there");
+        Ok(())
+    })?;
+    scene.wait_answers(0, Moment::now())?;
+    let mac = lab.host(1).mac();
+    for address in addresses() {
+        let last = scene.capture.look(|timeline| timeline.last_use(address, mac));
+        ensure!(last.is_none_or(|r| r.time < up), "{address} was used by the host that returned: {last:?}");
+    }
+    Ok(())
 }

@@ -241,6 +241,11 @@ impl Agent {
         self.locals.get(tag).is_some_and(|l| matches!(l.have, Have::Up { .. }))
     }
 
+    /// Something of the resource is, or may be, here.
+    pub fn has(&self, tag: &Tag) -> bool {
+        self.locals.get(tag).is_some_and(|l| l.have != Have::Down || l.running.is_some())
+    }
+
     /// When [`Agent::plan`] has something to do by the passing of time alone.
     pub fn next_deadline(&self) -> Option<BootTime> {
         let due = |l: &Local| match l.have {

@@ -7,5 +7,7 @@ pub mod lease;
 pub mod planner;
 pub mod quorum;
 pub mod sequence;
+#[cfg(test)]
+mod simulation;
 pub mod suspicion;
 pub mod time;

@@ -61,12 +61,16 @@ impl AgentDriver {
         let (done, mut finished) = mpsc::unbounded_channel::<Finished>();
         let (told, mut telling) = mpsc::unbounded_channel::<()>();
         let mut loop_state =
-            Loop { agent: Agent::new(self.me), cancels: BTreeMap::new(), in_flight: false, had_lease: false };
+            Loop { agent: Agent::new(self.me), known: BTreeMap::new(), in_flight: false, had_lease: false };
         if self.caught_up.wait_for(|c| *c).await.is_err() {
             return;
         }
         let state = view.borrow_and_update().state.clone();
-        self.adopt_what_is_here(&mut loop_state.agent, &state).await;
+        // What is not known to be here could stay here: nothing begins before that was looked at.
+        while let Err(error) = self.adopt_what_is_here(&mut loop_state, &state).await {
+            tracing::error!(%error, "cannot tell what an earlier life of vipd left here; looking again");
+            tokio::time::sleep(self.timing.heartbeat).await;
+        }
         loop {
             let state = view.borrow_and_update().state.clone();
             self.step(&mut loop_state, &state, &done, &told);
@@ -119,6 +123,8 @@ impl AgentDriver {
         for action in l.agent.plan(now, state, situation) {
             self.act(l, action, state, done);
         }
+        let agent = &l.agent;
+        l.known.retain(|tag, _| agent.has(tag));
         self.report(l, state, situation, told);
     }
 
@@ -168,19 +174,26 @@ impl AgentDriver {
     ) {
         match action {
             Action::Cancel { tag } => {
-                if let Some((cancel, _)) = l.cancels.get(&tag) {
+                if let Some(cancel) = l.known.get(&tag).and_then(|k| k.cancel.as_ref()) {
                     cancel.cancel();
                 }
             }
             Action::Start { tag, operation, epoch, lease_epoch } => {
-                let known = state.resources.get(&tag).cloned();
-                // A resource that was deleted while its address was still here is removed as it was.
-                let Some(resource) = known.or_else(|| l.cancels.get(&tag).map(|(_, r)| r.clone())) else {
+                let here = l.known.get(&tag).map(|k| k.resource.clone());
+                let wanted = state.resources.get(&tag).cloned();
+                // What is here is removed as it was brought here: the resource may have been deleted
+                // since, and its tag may stand for another address by now.
+                let resource = match operation {
+                    Operation::Remove => here.or(wanted),
+                    Operation::Restore | Operation::Quickcheck | Operation::Recover => wanted.or(here),
+                };
+                let Some(resource) = resource else {
                     tracing::error!(%tag, "nothing is known of this resource any more");
                     return;
                 };
                 let cancel = CancellationToken::new();
-                l.cancels.insert(tag.clone(), (cancel.clone(), resource.clone()));
+                let known = Known { resource: resource.clone(), cancel: Some(cancel.clone()) };
+                l.known.insert(tag.clone(), known);
                 let job = self.job(&resource, operation, epoch, lease_epoch, state);
                 let done = done.clone();
                 tokio::spawn(async move {
@@ -304,18 +317,10 @@ impl AgentDriver {
 
     /// At start: what an earlier life of this daemon left in the kernel. Served addresses go on being
     /// served; what belongs to no resource any more is removed.
-    async fn adopt_what_is_here(&self, agent: &mut Agent, state: &ClusterState) {
-        let programmed = self.datapath.programmed().unwrap_or_else(|error| {
-            tracing::error!(%error, "cannot read what is programmed in the kernel");
-            Vec::new()
-        });
-        let assigned: Vec<Assigned> = match self.network.addresses().await {
-            Ok(all) => all.into_iter().filter(|a| a.protocol == Some(address::PROTOCOL)).collect(),
-            Err(error) => {
-                tracing::error!(%error, "cannot read this host's addresses");
-                Vec::new()
-            }
-        };
+    async fn adopt_what_is_here(&self, l: &mut Loop, state: &ClusterState) -> anyhow::Result<()> {
+        let programmed = self.datapath.programmed()?;
+        let mut assigned = self.network.addresses().await?;
+        assigned.retain(|a| a.protocol == Some(address::PROTOCOL));
         let held = self.keeper.held();
         let now = clock::now();
         for (tag, resource) in &state.resources {
@@ -325,7 +330,8 @@ impl AgentDriver {
             let serving =
                 gate.filter(|g| present && g.gate_active && g.lease_epoch == held.epoch).map(|g| g.epoch);
             if gate.is_some() || present {
-                agent.found(tag.clone(), serving, now);
+                l.agent.found(tag.clone(), serving, now);
+                l.known.insert(tag.clone(), Known { resource: resource.clone(), cancel: None });
             }
         }
         let known = |address: IpAddr| state.resources.values().any(|r| r.address() == address);
@@ -337,6 +343,7 @@ impl AgentDriver {
                 tracing::error!(%error, %address, "cannot remove a leftover from the datapath");
             }
         }
+        Ok(())
     }
 
     async fn remove_leftover(&self, leftover: &Assigned) {
@@ -374,11 +381,18 @@ impl AgentDriver {
 
 struct Loop {
     agent: Agent,
-    /// Per resource: how to cancel what runs last, and the resource as it was then.
-    cancels: BTreeMap<Tag, (CancellationToken, Resource)>,
+    known: BTreeMap<Tag, Known>,
     /// A report is on its way.
     in_flight: bool,
     had_lease: bool,
+}
+
+/// A resource of which something is or was here.
+struct Known {
+    /// As it was when the last sequence began.
+    resource: Resource,
+    /// Stops that sequence.
+    cancel: Option<CancellationToken>,
 }
 
 /// One sequence with all it needs.

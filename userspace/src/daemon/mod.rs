@@ -4,6 +4,7 @@ pub mod agent;
 pub mod events;
 pub mod interfaces;
 pub mod leader;
+pub mod leftovers;
 pub mod member;
 pub mod run;
 pub mod runner;

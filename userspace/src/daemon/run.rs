@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     events::{About, EventLog},
     interfaces::Interfaces,
+    leftovers::{self, Which},
     member::{self, Host},
 };
 use crate::{
@@ -191,12 +192,19 @@ impl Control {
     }
 
     async fn resume(&self) -> anyhow::Result<()> {
+        self.remove_leftovers(Which::Unguarded).await?;
         if let Some(store) = crate::cluster::resume(&self.options()).await? {
             return self.begin(&mut *self.store.lock().await, store);
         }
-        // Not part of a cluster: whatever an earlier membership left in the kernel is void.
+        // Not part of a cluster: whatever an earlier membership left in the kernel is void. The addresses
+        // go first: out of the datapath, the kernel would answer for them.
+        self.remove_leftovers(Which::All).await?;
         self.host.keeper.reset()?;
         Ok(())
+    }
+
+    async fn remove_leftovers(&self, which: Which) -> anyhow::Result<()> {
+        leftovers::remove(which, &self.host.network, &self.host.datapath, &self.host.events).await
     }
 
     fn begin(&self, slot: &mut Option<Arc<RaftStore>>, store: Arc<RaftStore>) -> anyhow::Result<()> {
