@@ -146,7 +146,7 @@ fn links() -> Result<()> {
 }
 
 /// The kernel forgets routes and IPv6 addresses of an interface that is set down: a host that vipd had
-/// cut off from its gateway would be worse than one without a VIP.
+/// cut off from its gateway would be worse than one without a VIP. Virtual addresses stay forgotten.
 fn a_bounced_link_keeps_its_configuration() -> Result<()> {
     let pair = Pair::new()?;
     pair.us.ip_batch(
@@ -184,10 +184,10 @@ fn a_bounced_link_keeps_its_configuration() -> Result<()> {
         }
         pair.peer.ip("link set eth0 up")?;
         let read = Command::ReadAddress { address: net("2001:db8::50/64"), device: eth0() };
-        assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Present { ours: true }));
+        // It may have been taken out of service while the link was down: its own check decides.
+        assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Absent));
         Ok(())
     })?;
-    pair.us.ip("addr del 2001:db8::50/64 dev eth0")?;
     let mut after = Vec::new();
     let whole = until("the whole configuration", || {
         after = configuration()?;
