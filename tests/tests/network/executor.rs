@@ -183,11 +183,12 @@ fn a_bounced_link_keeps_its_configuration() -> Result<()> {
             }
         }
         pair.peer.ip("link set eth0 up")?;
+        // A virtual address stays away: it may have been taken out of service while the link was down,
+        // and one that is brought back outside the datapath is answered by the kernel, whoever owns it.
         let read = Command::ReadAddress { address: net("2001:db8::50/64"), device: eth0() };
-        assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Present { ours: true }));
+        assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Absent));
         Ok(())
     })?;
-    pair.us.ip("addr del 2001:db8::50/64 dev eth0")?;
     let mut after = Vec::new();
     let whole = until("the whole configuration", || {
         after = configuration()?;
