@@ -146,7 +146,7 @@ fn links() -> Result<()> {
 }
 
 /// The kernel forgets routes and IPv6 addresses of an interface that is set down: a host that vipd had
-/// cut off from its gateway would be worse than one without a VIP. Virtual addresses stay forgotten.
+/// cut off from its gateway would be worse than one without a VIP.
 fn a_bounced_link_keeps_its_configuration() -> Result<()> {
     let pair = Pair::new()?;
     pair.us.ip_batch(
@@ -183,8 +183,9 @@ fn a_bounced_link_keeps_its_configuration() -> Result<()> {
             }
         }
         pair.peer.ip("link set eth0 up")?;
+        // A virtual address stays away: it may have been taken out of service while the link was down,
+        // and one that is brought back outside the datapath is answered by the kernel, whoever owns it.
         let read = Command::ReadAddress { address: net("2001:db8::50/64"), device: eth0() };
-        // It may have been taken out of service while the link was down: its own check decides.
         assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Absent));
         Ok(())
     })?;
