@@ -80,6 +80,14 @@ struct Local {
     running: Option<Running>,
     /// The grant that failed here, until the cluster has taken note.
     failed: Option<(Epoch, String)>,
+    /// A grant of before this daemon started, and no longer in service here: not to be used.
+    stale: Option<Epoch>,
+}
+
+impl Local {
+    fn new(have: Have) -> Self {
+        Self { have, running: None, failed: None, stale: None }
+    }
 }
 
 /// What the cluster wants of this node about one resource.
@@ -114,7 +122,20 @@ impl Agent {
             Some(epoch) => Have::Up { epoch, check_at: now },
             None => Have::Unclear { retry_at: now },
         };
-        self.locals.insert(tag, Local { have, running: None, failed: None });
+        self.locals.insert(tag, Local::new(have));
+    }
+
+    /// After all that was [`Agent::found`]. Grants of before that are not in service here need a new
+    /// epoch: an earlier life may have reported their failure, and the report may take effect yet.
+    pub fn begin(&mut self, state: &ClusterState) {
+        for (tag, placement) in &state.placements {
+            if placement.grant.is_none_or(|g| g.owner != self.me) {
+                continue;
+            }
+            let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down));
+            let serving = matches!(local.have, Have::Up { epoch, .. } if epoch == placement.epoch);
+            local.stale = (!serving).then_some(placement.epoch);
+        }
     }
 
     /// What to do now. Call it again after every change of the state, the situation, a finished
@@ -127,8 +148,7 @@ impl Agent {
         let mut actions = Vec::new();
         for tag in tags {
             let want = self.want(state, situation, &tag);
-            let down = Local { have: Have::Down, running: None, failed: None };
-            let local = self.locals.entry(tag.clone()).or_insert(down);
+            let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down));
             actions.extend(next(local, &tag, want, now, situation));
         }
         self.locals.retain(|tag, l| {
@@ -219,6 +239,11 @@ impl Agent {
             let outcome = match (local.have, grant.phase) {
                 (Have::Up { epoch: e, .. }, Phase::Starting) if e == epoch => Outcome::Started,
                 (Have::Down, Phase::Stopping) if local.running.is_none() => Outcome::Released,
+                (Have::Down, Phase::Starting | Phase::InService) if local.stale == Some(epoch) => {
+                    let me = state.nodes.get(&self.me).filter(|n| n.standing == Standing::Member)?;
+                    (local.running.is_none() && me.lease_epoch == grant.lease_epoch)
+                        .then_some(Outcome::Restarted)?
+                }
                 (Have::Down, Phase::Starting | Phase::InService) if local.running.is_none() => {
                     let (_, reason) = local.failed.as_ref().filter(|(e, _)| *e == epoch)?;
                     Outcome::Failed { reason: reason.clone() }
@@ -282,7 +307,7 @@ fn next(local: &mut Local, tag: &Tag, want: Want, now: BootTime, situation: Situ
             (Operation::Quickcheck, epoch, lease_epoch)
         }
         (Have::Down, Want::Run { epoch, lease_epoch })
-            if local.failed.as_ref().is_none_or(|(e, _)| *e != epoch) =>
+            if local.stale != Some(epoch) && local.failed.as_ref().is_none_or(|(e, _)| *e != epoch) =>
         {
             (Operation::Restore, epoch, lease_epoch)
         }

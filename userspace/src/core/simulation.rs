@@ -475,6 +475,7 @@ impl World {
                 let serving = (active && lease_epoch == host.kernel.lease.0).then_some(epoch);
                 agent.found(tag(), serving, host.clock(self.now));
             }
+            agent.begin(&state);
             d.agent = Some(agent);
         }
     }

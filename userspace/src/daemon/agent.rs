@@ -71,6 +71,7 @@ impl AgentDriver {
             tracing::error!(%error, "cannot tell what an earlier life of vipd left here; looking again");
             tokio::time::sleep(self.timing.heartbeat).await;
         }
+        loop_state.agent.begin(&state);
         loop {
             let state = view.borrow_and_update().state.clone();
             self.step(&mut loop_state, &state, &done, &told);
@@ -101,10 +102,13 @@ impl AgentDriver {
 
     fn situation(&self, now: BootTime) -> Situation {
         let held = self.keeper.held();
+        let guarded = self.interfaces.all_guarded();
+        // Without the kernel's guard the addresses must be gone, not about to go, when the lease ends.
+        let notice = if guarded { Duration::ZERO } else { self.timing.lease / 2 };
         Situation {
             caught_up: *self.caught_up.borrow(),
-            lease_valid: held.deadline > now,
-            guarded: self.interfaces.all_guarded(),
+            lease_valid: held.deadline > now.after(notice),
+            guarded,
             lease_epoch: held.epoch,
         }
     }

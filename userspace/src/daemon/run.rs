@@ -118,8 +118,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         _ = terminated.recv() => {}
         _ = interrupted.recv() => {}
     }
-    events.record(About::default(), "daemon.stopped", "what is in service stays so until the lease runs out");
     control.shutdown().await;
+    // What nothing guards would outlive its lease.
+    control.remove_leftovers(Which::Unguarded).await?;
+    events.record(
+        About::default(),
+        "daemon.stopped",
+        "what is in service behind the kernel's guard stays so until the lease runs out",
+    );
     Ok(())
 }
 

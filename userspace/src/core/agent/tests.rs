@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::core::change;
 use crate::model::{Desired, Grant, IpResource, Kind, Node, NodeSettings, Placement, Resource, Switchback};
 
 const ME: NodeId = 2;
@@ -220,4 +221,33 @@ fn what_an_earlier_life_left_is_adopted_or_removed() {
     assert_eq!(unclear.plan(at(0), &s, SOUND), start(Operation::Remove, 0));
     unclear.finished(&tag(), Ok(()), at(1), CHECK, SOUND);
     assert_eq!(unclear.plan(at(1), &s, SOUND), start(Operation::Restore, 4));
+}
+
+#[test]
+fn a_grant_of_an_earlier_life_is_made_anew_before_it_is_used() {
+    let mut state = starting(4);
+    let mut agent = Agent::new(ME);
+    agent.begin(&state);
+    assert_eq!(agent.plan(at(0), &state, SOUND), [], "a report of its failure may be on its way");
+    let reports = agent.reports(&state);
+    assert_eq!(reports, [Report { tag: tag(), epoch: 4, outcome: Outcome::Restarted }]);
+    let answer = |state: &mut ClusterState, reports| {
+        change::apply(state, &change::Change::Report { node: ME, reports })
+    };
+    assert_eq!(answer(&mut state, reports), change::Applied::Done);
+    let late = Report { tag: tag(), epoch: 4, outcome: Outcome::Failed { reason: "earlier".into() } };
+    assert!(matches!(answer(&mut state, vec![late]), change::Applied::Refused(_)));
+    let start = Action::Start { tag: tag(), operation: Operation::Restore, epoch: 5, lease_epoch: 1 };
+    assert_eq!(agent.plan(at(1), &state, SOUND), [start]);
+}
+
+#[test]
+fn what_is_still_in_service_after_a_restart_goes_on_under_its_grant() {
+    let state = state(Some((ME, Phase::InService)), 4);
+    let mut agent = Agent::new(ME);
+    agent.found(tag(), Some(4), at(0));
+    agent.begin(&state);
+    assert!(agent.reports(&state).is_empty());
+    let check = Action::Start { tag: tag(), operation: Operation::Quickcheck, epoch: 4, lease_epoch: 1 };
+    assert_eq!(agent.plan(at(0), &state, SOUND), [check]);
 }

@@ -98,6 +98,16 @@ fn report_one(state: &mut ClusterState, node: NodeId, report: &Report) -> Result
             grant.phase = Phase::InService;
         }
         (Outcome::Started, Phase::InService | Phase::Stopping) => {}
+        (Outcome::Restarted, Phase::Starting | Phase::InService) => {
+            if lease_epoch != Some(grant.lease_epoch) {
+                return Err(Refusal(format!(
+                    "node '{name}' was deposed since '{tag}' was granted to it: it must rejoin"
+                )));
+            }
+            grant.phase = Phase::Starting;
+            placement.epoch += 1;
+        }
+        (Outcome::Restarted, Phase::Stopping) => {}
         (Outcome::Released, Phase::Stopping) => end(state, tag),
         (Outcome::Released, Phase::Starting | Phase::InService) => {
             return Err(Refusal(format!(

@@ -136,6 +136,9 @@ pub enum Outcome {
     Started,
     /// Stopped as asked: the gate is closed and the address gone.
     Released,
+    /// The daemon started anew, and nothing of this grant is here any more: it gets another epoch, so that
+    /// no report of the earlier life, which may still be on its way, can end it.
+    Restarted,
     /// Could not be started, or failed and could not be recovered; stopped again.
     Failed { reason: String },
 }
