@@ -201,6 +201,27 @@ impl Drop for Running {
     }
 }
 
+/// Linux answers ARP for an address of one interface on every other one. Where such an interface leads to
+/// the same network, a closed gate must hold there too.
+pub fn other_interfaces_keep_silent_too() -> Result<()> {
+    let pair = Pair::new("other")?;
+    veth(&pair.host, "other", &pair.client, "second")?;
+    pair.host.ip("addr add 10.8.0.1/24 dev other")?;
+    pair.client.ip("addr add 10.8.0.2/24 dev second")?;
+    let datapath = pair.serving()?;
+    pair.host.ip(&format!("addr add {VIP4}/24 dev left"))?;
+    datapath.close_gate(VIP4.parse()?)?;
+    let asked = format!("-c 2 -w 2 -I second {VIP4}");
+    pair.expect(true, "arping", &asked)?;
+    for _ in 0..2 {
+        pair.host.enter(|| datapath.guard_egress(&datapath::facts("other", 0)?))?;
+    }
+    pair.expect(false, "arping", &asked)?;
+    ensure!(counted(&datapath, Verdict::DroppedEgress)? > 0, "nothing was dropped");
+    datapath.open_gate(VIP4.parse()?, 1, 2)?;
+    pair.expect(true, "arping", &asked)
+}
+
 /// SIGKILL: the kernel goes on answering until the lease runs out, and is silent from then on although
 /// the addresses are assigned: inbound is dropped, and nothing leaves in their name. The next process
 /// adopts all of it.

@@ -55,6 +55,7 @@ fn main() {
             "live: a killed process goes silent at the deadline",
             live::a_killed_process_goes_silent_at_the_deadline,
         ),
+        ("live: other interfaces keep silent too", live::other_interfaces_keep_silent_too),
         ("live: many askers leave no neighbour entries", live::many_askers_leave_no_neighbour_entries),
         ("live: native mode answers", live::native_mode_answers),
         ("live: vipd-load comes and goes", live::vipd_load_comes_and_goes),

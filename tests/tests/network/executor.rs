@@ -70,6 +70,10 @@ impl Datapath for Recorder {
     fn attach(&self, _: &InterfaceFacts) -> Result<Attachment, DatapathError> {
         unreachable!("the executor does not attach")
     }
+    fn guard_egress(&self, _: &InterfaceFacts) -> Result<(), DatapathError> {
+        Ok(())
+    }
+
     fn detach(&self, _: u32) -> Result<(), DatapathError> {
         unreachable!("the executor does not detach")
     }

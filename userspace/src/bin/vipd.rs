@@ -31,6 +31,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("VIPD_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    abort_on_panic();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Two are enough for everything that is not time-critical: heartbeats and Raft have their own.
         .worker_threads(2)
@@ -42,4 +43,14 @@ fn main() -> anyhow::Result<()> {
         run_dir: arguments.run_dir,
         witness: arguments.witness,
     }))
+}
+
+/// A daemon that lost one of its tasks would go on renewing its lease and never be failed over. Ended as a
+/// whole, it is restarted, or its kernel goes silent and others take over.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }

@@ -42,20 +42,25 @@ pub async fn resume(options: &OpenOptions) -> Result<Option<Arc<RaftStore>>, Clu
         Stage::Founding { node } => found(&store, node).await?,
         Stage::Joining { via } => {
             tracing::info!("this node has yet to be admitted to the cluster: asking at {via}");
-            let weak = Arc::downgrade(&store);
-            tokio::spawn(async move {
-                while let Some(store) = weak.upgrade() {
-                    match admission(&store, via, Instant::now() + JOIN).await {
-                        Ok(()) => return tracing::info!("this node is a member of the cluster now"),
-                        Err(e) => tracing::warn!("this node is not admitted yet, trying on: {e}"),
-                    }
-                    drop(store);
-                    sleep(RETRY).await;
-                }
-            });
+            keep_asking(&store, via);
         }
     }
     Ok(Some(store))
+}
+
+/// Asks to be admitted until it is granted, as long as the store is in use.
+fn keep_asking(store: &Arc<RaftStore>, via: SocketAddr) {
+    let weak = Arc::downgrade(store);
+    tokio::spawn(async move {
+        while let Some(store) = weak.upgrade() {
+            match admission(&store, via, Instant::now() + JOIN).await {
+                Ok(()) => return tracing::info!("this node is a member of the cluster now"),
+                Err(e) => tracing::warn!("this node is not admitted yet, trying on: {e}"),
+            }
+            drop(store);
+            sleep(RETRY).await;
+        }
+    });
 }
 
 /// Founds a cluster of this node alone.
@@ -104,8 +109,10 @@ fn already(identity: Identity) -> ClusterError {
     ClusterError::AlreadyMember { node: identity.name, cluster: identity.cluster }
 }
 
-/// Joins the cluster of the token through the member that listens at `via`.
-pub async fn join(
+/// Gets a number in the cluster of the token, through the member that listens at `via`, and starts taking
+/// part; [`admitted`] makes it a voter. Between the two the caller starts what a voter needs, heartbeats
+/// above all: others count on a voter's promises from the moment it is one.
+pub async fn enroll(
     options: &OpenOptions,
     via: SocketAddr,
     token: &Token,
@@ -131,14 +138,17 @@ pub async fn join(
         },
     };
     identity.save(&options.state_dir)?;
-    let store = RaftStore::open(identity, options).await?;
-    match admission(&store, via, deadline).await {
-        Ok(()) => Ok(store),
-        Err(e) => {
-            store.shutdown().await;
-            Err(e)
-        }
+    RaftStore::open(identity, options).await
+}
+
+/// Waits until an enrolled node is a member. After an error it goes on asking by itself: it may be a voter
+/// already, which the others would miss.
+pub async fn admitted(store: &Arc<RaftStore>, via: SocketAddr) -> Result<(), ClusterError> {
+    let admission = admission(store, via, Instant::now() + JOIN).await;
+    if admission.is_err() {
+        keep_asking(store, via);
     }
+    admission
 }
 
 /// Asks for a number.

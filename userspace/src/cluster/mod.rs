@@ -13,7 +13,7 @@ pub mod transport;
 
 pub use durable::DiskError;
 pub use error::ClusterError;
-pub use member::{init, join, resume};
+pub use member::{admitted, enroll, init, resume};
 pub use promise::*;
 pub use store::*;
 pub use token::*;

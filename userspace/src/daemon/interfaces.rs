@@ -81,9 +81,26 @@ impl Interfaces {
         for link in links.iter().filter(|l| wanted.contains(&l.name)) {
             self.attach(&mut attached, link, &addresses, state);
         }
+        if self.holds_any(state, me) {
+            let others = links.iter().filter(|l| !wanted.contains(&l.name) && may_answer(l, &addresses));
+            for link in others {
+                self.guard_egress(link, &addresses, state);
+            }
+        }
         attached.retain(|name, _| wanted.contains(name) && links.iter().any(|l| l.name == *name));
         self.publish(&attached);
         Ok(())
+    }
+
+    fn holds_any(&self, state: &ClusterState, me: NodeId) -> bool {
+        state.resources.values().any(|r| r.nodes.contains_key(&me))
+    }
+
+    /// An interface that carries no virtual address, but on which the kernel may speak for one.
+    fn guard_egress(&self, link: &Link, addresses: &[Assigned], state: &ClusterState) {
+        if let Err(error) = self.datapath.guard_egress(&self.facts(link, addresses, state)) {
+            tracing::debug!(interface = %link.name, %error, "no egress guard");
+        }
     }
 
     /// Makes sure that the device is attached, before an address is put on it.
@@ -187,6 +204,11 @@ impl Interfaces {
             global_v6: v6(false),
         }
     }
+}
+
+/// An Ethernet interface that takes part in IP: only there does the kernel answer ARP or solicitations.
+fn may_answer(link: &Link, addresses: &[Assigned]) -> bool {
+    link.admin_up && !link.loopback && link.mac != [0; 6] && addresses.iter().any(|a| a.index == link.index)
 }
 
 /// The subnet's broadcast address where the kernel has none on record; /31 and /32 have none.

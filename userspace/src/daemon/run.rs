@@ -247,8 +247,12 @@ impl ClusterControl for Control {
         let token: Token = token.parse().map_err(|e| ApiError::usage(format!("{e}")))?;
         let mut slot = self.store.lock().await;
         let store =
-            crate::cluster::join(&self.options(), address, &token, self.node()).await.map_err(to_api)?;
-        self.begin(&mut slot, store).map_err(|e| ApiError::failed(format!("{e:#}")))?;
+            crate::cluster::enroll(&self.options(), address, &token, self.node()).await.map_err(to_api)?;
+        self.begin(&mut slot, store.clone()).map_err(|e| ApiError::failed(format!("{e:#}")))?;
+        crate::cluster::admitted(&store, address).await.map_err(|e| {
+            let api = to_api(e);
+            ApiError { message: format!("{}; this node goes on asking to be admitted", api.message), ..api }
+        })?;
         Ok(format!("node '{}' is a member of cluster '{}'", self.host.config.name, token.cluster))
     }
 

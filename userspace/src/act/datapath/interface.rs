@@ -63,6 +63,10 @@ pub trait Datapath: Send + Sync {
     /// Idempotent. An interface that cannot take XDP is `Attachment::None` with the reason, not an error.
     fn attach(&self, interface: &InterfaceFacts) -> Result<Attachment, DatapathError>;
 
+    /// Attaches only the egress guard, to an interface that carries no address of ours: the kernel would
+    /// answer ARP for an address of one interface on any other. Idempotent.
+    fn guard_egress(&self, interface: &InterfaceFacts) -> Result<(), DatapathError>;
+
     /// Forgets an interface; detaches what is ours.
     fn detach(&self, ifindex: u32) -> Result<(), DatapathError>;
 

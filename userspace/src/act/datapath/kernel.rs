@@ -197,6 +197,10 @@ impl Datapath for KernelDatapath {
         Ok(attachment)
     }
 
+    fn guard_egress(&self, interface: &InterfaceFacts) -> Result<(), DatapathError> {
+        self.inner().links.guard_egress(interface)
+    }
+
     fn detach(&self, ifindex: u32) -> Result<(), DatapathError> {
         let mut inner = self.inner();
         inner.links.detach(ifindex)?;

@@ -195,13 +195,18 @@ impl Links {
         interface: &InterfaceFacts,
         mode: DatapathMode,
     ) -> Result<Attachment, DatapathError> {
+        self.guard_egress(interface)?;
+        Ok(self.attach_xdp(interface, mode))
+    }
+
+    /// The egress program alone.
+    pub(super) fn guard_egress(&mut self, interface: &InterfaceFacts) -> Result<(), DatapathError> {
         for path in bpffs::entries(&self.dir) {
             if Pin::parse(&path).is_some_and(|pin| pin.ifindex() == interface.index) {
                 self.readopt(&path)?;
             }
         }
-        self.attach_egress(interface)?;
-        Ok(self.attach_xdp(interface, mode))
+        self.attach_egress(interface)
     }
 
     fn attach_xdp(&mut self, interface: &InterfaceFacts, mode: DatapathMode) -> Attachment {

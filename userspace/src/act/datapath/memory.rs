@@ -69,6 +69,10 @@ impl Datapath for MemoryDatapath {
         Ok(self.attachment())
     }
 
+    fn guard_egress(&self, _: &InterfaceFacts) -> Result<(), DatapathError> {
+        Ok(())
+    }
+
     fn detach(&self, ifindex: u32) -> Result<(), DatapathError> {
         self.inner().interfaces.retain(|index| *index != ifindex);
         Ok(())

@@ -195,6 +195,9 @@ impl Datapath for NoDatapath {
     fn attach(&self, _: &InterfaceFacts) -> std::result::Result<Attachment, DatapathError> {
         Ok(Attachment::Native)
     }
+    fn guard_egress(&self, _: &InterfaceFacts) -> std::result::Result<(), DatapathError> {
+        Ok(())
+    }
     fn detach(&self, _: u32) -> std::result::Result<(), DatapathError> {
         Ok(())
     }

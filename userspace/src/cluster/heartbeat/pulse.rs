@@ -26,7 +26,7 @@ use crate::{
         quorum::Quorum,
         time::BootTime,
     },
-    model::{LeaseEpoch, NodeId, Standing},
+    model::{LeaseEpoch, NodeId},
     observe::clock,
 };
 
@@ -164,7 +164,8 @@ impl Heart {
         self.renew(&quorum);
         let peers: Vec<(NodeId, Vec<SocketAddr>)> = {
             let view = self.view.borrow();
-            let others = view.state.nodes.values().filter(|n| n.id != me && n.standing != Standing::Joining);
+            // A joining node too: it is a voter a moment before the state calls it a member.
+            let others = view.state.nodes.values().filter(|n| n.id != me);
             others.map(|n| (n.id, n.paths.clone())).collect()
         };
         let grace = self.config.timing.startup_grace;

@@ -6,7 +6,7 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 async fn error(node: &mut TestNode, via: SocketAddr, token: &Token) -> String {
-    match join(&node.options, via, token, node.new.clone()).await {
+    match node.join_at(via, token).await {
         Ok(_) => panic!("it joined"),
         Err(e) => e.to_string(),
     }

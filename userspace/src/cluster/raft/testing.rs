@@ -13,7 +13,8 @@ use tokio::time::sleep;
 use super::{OpenOptions, RaftStore};
 use crate::{
     cluster::{
-        ClusterError, PromiseAnswer, PromiseBook, PromiseQuery, Store, StoreError, View, init, join, resume,
+        ClusterError, PromiseAnswer, PromiseBook, PromiseQuery, Store, StoreError, Token, View, admitted,
+        enroll, init, resume,
     },
     config::Timing,
     core::change::{Applied, Change, NewNode},
@@ -81,8 +82,24 @@ impl TestNode {
 
     pub(crate) async fn join(&mut self, via: &TestNode) -> Result<(), ClusterError> {
         let token = via.store().token().to_string().parse().unwrap();
-        self.store = Some(join(&self.options, via.options.rpc, &token, self.new.clone()).await?);
+        self.store = Some(self.join_at(via.options.rpc, &token).await?);
         Ok(())
+    }
+
+    /// After an error nothing of it runs on.
+    pub(crate) async fn join_at(
+        &self,
+        via: SocketAddr,
+        token: &Token,
+    ) -> Result<Arc<RaftStore>, ClusterError> {
+        let store = enroll(&self.options, via, token, self.new.clone()).await?;
+        match admitted(&store, via).await {
+            Ok(()) => Ok(store),
+            Err(e) => {
+                store.shutdown().await;
+                Err(e)
+            }
+        }
     }
 
     /// As a crash would.
