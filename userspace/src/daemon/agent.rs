@@ -66,6 +66,7 @@ impl AgentDriver {
             return;
         }
         let state = view.borrow_and_update().state.clone();
+        self.forget_another_cluster(&state);
         // What is not known to be here could stay here: nothing begins before that was looked at.
         while let Err(error) = self.adopt_what_is_here(&mut loop_state, &state).await {
             tracing::error!(%error, "cannot tell what an earlier life of vipd left here; looking again");
@@ -97,6 +98,20 @@ impl AgentDriver {
                 // The lease runs out by the passing of time alone.
                 () = tokio::time::sleep(due.min(self.timing.heartbeat)) => {}
             }
+        }
+    }
+
+    /// The kernel's lease epoch comes from the state, so a higher one than the state's, all decisions being
+    /// known, belongs to another cluster whose pins were left here: nothing of it may count.
+    fn forget_another_cluster(&self, state: &ClusterState) {
+        let held = self.keeper.held().epoch;
+        if state.nodes.get(&self.me).is_none_or(|n| held <= n.lease_epoch) {
+            return;
+        }
+        let message = format!("the kernel holds lease epoch {held} of another cluster: all of it is dropped");
+        self.events.warn(About::default(), "lease.foreign", message);
+        if let Err(error) = self.keeper.reset() {
+            tracing::error!(%error, "cannot drop what another cluster left in the kernel");
         }
     }
 
