@@ -38,7 +38,7 @@ struct Ip {
     /// Prefix length or dotted netmask, instead of /LEN
     #[arg(long, value_name = "M")]
     netmask: Option<String>,
-    /// Interface; several are tried in this order [default: the first of 'vipctl interfaces ADDRESS']
+    /// Interface; of several the first carries the address [default: the first of 'vipctl interfaces ADDRESS']
     #[arg(long = "dev", value_name = "IF")]
     devices: Vec<String>,
     /// Name of the resource [default: ip-ADDRESS]
