@@ -111,6 +111,10 @@ impl Executor {
             }
             Command::ProbeDuplicate { address, device } => self.probe(*address, device).await,
             Command::Program { address, device } => match self.network.link(device).await {
+                // Its whole subnet would become local to this host.
+                Ok(link) if link.loopback => {
+                    Effect::Failed(format!("{device} is a loopback: no network hears {address} there"))
+                }
                 Ok(link) => done(self.datapath.program(*address, link.index)),
                 Err(error) => failed(&error),
             },

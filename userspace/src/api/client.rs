@@ -4,9 +4,13 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     os::unix::net::UnixStream,
     path::Path,
+    time::Duration,
 };
 
 use super::{Answer, ApiError, ErrorKind, Request};
+
+/// How long a question that needs nothing but the daemon itself may remain without an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One connection to the daemon.
 pub struct Client {
@@ -26,6 +30,11 @@ impl Client {
         let mut line =
             serde_json::to_vec(request).map_err(|e| ApiError::failed(format!("cannot encode: {e}")))?;
         line.push(b'\n');
+        let patience = request.is_quick().then_some(PATIENCE);
+        self.stream
+            .get_ref()
+            .set_read_timeout(patience)
+            .map_err(|e| ApiError::failed(format!("cannot set a time-out: {e}")))?;
         // A daemon that refuses the caller has answered already and closed: its reason is to be read.
         let sent = self.stream.get_mut().write_all(&line);
         loop {
@@ -54,6 +63,13 @@ impl Client {
                 ))
             }),
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Err(ApiError::new(
+                ErrorKind::NoPermission,
+                format!(
+                    "vipd does not answer within {PATIENCE:?}: is it stopped (SIGSTOP) or overloaded? See \
+                     'journalctl -u vipd'"
+                ),
+            )),
             Err(e) => Err(ApiError::failed(format!("cannot read vipd's answer: {e}"))),
         }
     }

@@ -83,6 +83,30 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Answered from what the daemon knows, without waiting for the network or for other nodes.
+    pub fn is_quick(&self) -> bool {
+        match self {
+            Self::Status
+            | Self::Show { .. }
+            | Self::PingListShow { .. }
+            | Self::Interfaces { .. }
+            | Self::ClusterToken => true,
+            Self::CreateIp(_)
+            | Self::Extend { .. }
+            | Self::Delete { .. }
+            | Self::InService { .. }
+            | Self::OutOfService { .. }
+            | Self::Set { .. }
+            | Self::PingListAdd { .. }
+            | Self::PingListRemove { .. }
+            | Self::ClusterInit { .. }
+            | Self::ClusterJoin { .. }
+            | Self::Events { .. } => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateIp {
     /// An address or a name; with `/LEN` it carries its own prefix length.

@@ -12,7 +12,8 @@ use crate::{
 ///
 /// Settings: switchback=intelligent|automatic (of the resource as a whole), priority=1..999,
 /// devices=IF[,IF]..., restore-and-recover=enable|disable. Without --node devices and restore-and-recover
-/// hold on every node. All take effect at the next bring-up, switchback at once.
+/// hold on every node. Switchback takes effect at once, devices at the
+/// next check (the address is moved), the others at the next bring-up.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -81,6 +81,7 @@ pub async fn init(
             stage: Stage::Founding { node: node.clone() },
         },
     };
+    check_listen(options)?;
     identity.save(&options.state_dir)?;
     let store = RaftStore::open(identity, options).await?;
     match found(&store, node).await {
@@ -89,6 +90,16 @@ pub async fn init(
             store.shutdown().await;
             Err(e)
         }
+    }
+}
+
+/// Peers can reach this node at its address: looked at before anything is written, so that a wrong `rpc`
+/// can be corrected and the command repeated.
+fn check_listen(options: &OpenOptions) -> Result<(), ClusterError> {
+    let address = options.rpc;
+    match std::net::TcpListener::bind(address) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(ClusterError::Listen { address, source }),
     }
 }
 
@@ -118,6 +129,7 @@ pub async fn enroll(
     token: &Token,
     node: NewNode,
 ) -> Result<Arc<RaftStore>, ClusterError> {
+    check_listen(options)?;
     let deadline = Instant::now() + JOIN;
     let identity = match Identity::load(&options.state_dir)? {
         Some(before) => {

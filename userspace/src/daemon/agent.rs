@@ -261,6 +261,7 @@ impl AgentDriver {
             executor: self.executor.with_gates(gates),
             interfaces: self.interfaces.clone(),
             state: state.clone(),
+            me: self.me,
             events: self.events.clone(),
         }
     }
@@ -423,6 +424,7 @@ struct Job {
     executor: Executor,
     interfaces: Arc<Interfaces>,
     state: Arc<ClusterState>,
+    me: NodeId,
     events: EventLog,
 }
 
@@ -431,7 +433,10 @@ impl Job {
         match self.operation {
             // The kernel must guard the interface before an address is put on it.
             Operation::Restore | Operation::Recover => {
-                self.interfaces.ensure(&self.device, &self.state).await.map_err(|e| e.to_string())?;
+                self.interfaces
+                    .ensure(&self.device, &self.state, self.me)
+                    .await
+                    .map_err(|e| e.to_string())?;
             }
             Operation::Remove | Operation::Quickcheck => {}
         }

@@ -16,7 +16,7 @@ use crate::{
     },
     cluster::View,
     config::NodeConfig,
-    model::{ClusterState, NodeId},
+    model::{ClusterState, NodeId, Resource},
     observe::network::{Assigned, Link, Network, NetworkError, NetworkEvent},
 };
 
@@ -79,12 +79,12 @@ impl Interfaces {
         let wanted = self.wanted(state, me, &links, &addresses);
         let mut attached = self.attached.lock().await;
         for link in links.iter().filter(|l| wanted.contains(&l.name)) {
-            self.attach(&mut attached, link, &addresses, state);
+            self.attach(&mut attached, link, &addresses, state, me);
         }
         if self.holds_any(state, me) {
             let others = links.iter().filter(|l| !wanted.contains(&l.name) && may_answer(l, &addresses));
             for link in others {
-                self.guard_egress(link, &addresses, state);
+                self.guard_egress(link, &addresses, state, me);
             }
         }
         attached.retain(|name, _| wanted.contains(name) && links.iter().any(|l| l.name == *name));
@@ -97,8 +97,8 @@ impl Interfaces {
     }
 
     /// An interface that carries no virtual address, but on which the kernel may speak for one.
-    fn guard_egress(&self, link: &Link, addresses: &[Assigned], state: &ClusterState) {
-        if let Err(error) = self.datapath.guard_egress(&self.facts(link, addresses, state)) {
+    fn guard_egress(&self, link: &Link, addresses: &[Assigned], state: &ClusterState, me: NodeId) {
+        if let Err(error) = self.datapath.guard_egress(&self.facts(link, addresses, state, me)) {
             tracing::debug!(interface = %link.name, %error, "no egress guard");
         }
     }
@@ -107,14 +107,14 @@ impl Interfaces {
     ///
     /// # Errors
     /// When there is no such device or the host's interfaces can't be read.
-    pub async fn ensure(&self, device: &str, state: &ClusterState) -> Result<(), NetworkError> {
+    pub async fn ensure(&self, device: &str, state: &ClusterState, me: NodeId) -> Result<(), NetworkError> {
         let mut attached = self.attached.lock().await;
         let link = self.network.link(device).await?;
         if attached.get(device).is_some_and(|(index, _)| *index == link.index) {
             return Ok(());
         }
         let addresses = self.network.addresses().await?;
-        self.attach(&mut attached, &link, &addresses, state);
+        self.attach(&mut attached, &link, &addresses, state, me);
         self.publish(&attached);
         Ok(())
     }
@@ -131,8 +131,9 @@ impl Interfaces {
         link: &Link,
         addresses: &[Assigned],
         state: &ClusterState,
+        me: NodeId,
     ) {
-        let facts = self.facts(link, addresses, state);
+        let facts = self.facts(link, addresses, state, me);
         let result =
             self.datapath.attach(&facts).unwrap_or_else(|e| Attachment::None { reason: e.to_string() });
         let known = attached.insert(link.name.clone(), (link.index, result.clone()));
@@ -169,9 +170,11 @@ impl Interfaces {
         wanted
     }
 
-    fn facts(&self, link: &Link, addresses: &[Assigned], state: &ClusterState) -> InterfaceFacts {
+    fn facts(&self, link: &Link, addresses: &[Assigned], state: &ClusterState, me: NodeId) -> InterfaceFacts {
+        // A protected physical address is still this node's own.
+        let moves = |r: &&Resource| r.nodes.get(&me).is_none_or(|s| !s.physical);
         let protected: BTreeSet<IpAddr> =
-            state.resources.values().map(crate::model::Resource::address).collect();
+            state.resources.values().filter(moves).map(Resource::address).collect();
         let stationary: Vec<&Assigned> = addresses
             .iter()
             .filter(|a| a.index == link.index && a.protocol != Some(address::PROTOCOL))

@@ -2,7 +2,10 @@
 
 use std::{
     fs::{self, File},
-    net::SocketAddr,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener},
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -61,6 +64,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     make_dir(&options.state_dir)?;
     make_dir(&options.run_dir)?;
     let _only = lock(&options.run_dir)?;
+    let _alone = if config.witness { None } else { Some(lock_network()?) };
     let events = EventLog::open(Some(options.state_dir.clone()));
     let network = Network::open().context("cannot reach this host's network through netlink")?;
     let datapath = open_datapath(&config);
@@ -148,6 +152,18 @@ fn lock(run_dir: &Path) -> anyhow::Result<Flock<File>> {
     }
 }
 
+/// One daemon a network namespace: another would take the first one's addresses for its own leftovers. An
+/// abstract socket belongs to the namespace and ends with its process, however that ends.
+fn lock_network() -> anyhow::Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name("vipd")?;
+    match UnixListener::bind_addr(&name) {
+        Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
+            bail!("another vipd holds the addresses of this host (network namespace): stop it first")
+        }
+        bound => bound.context("cannot tell whether another vipd runs on this host"),
+    }
+}
+
 fn open_datapath(config: &config::NodeConfig) -> Arc<dyn Datapath> {
     if config.witness && config.datapath.mode == DatapathMode::Auto {
         return Arc::new(MemoryDatapath::new(
@@ -209,7 +225,11 @@ impl Control {
         Ok(())
     }
 
+    /// A witness never had any, and may share a host with a daemon that has.
     async fn remove_leftovers(&self, which: Which) -> anyhow::Result<()> {
+        if self.host.config.witness {
+            return Ok(());
+        }
         leftovers::remove(which, &self.host.network, &self.host.datapath, &self.host.events).await
     }
 
@@ -243,7 +263,7 @@ impl ClusterControl for Control {
         ))
     }
 
-    async fn join(&self, address: SocketAddr, token: &str) -> Result<String, ApiError> {
+    async fn join(&self, address: std::net::SocketAddr, token: &str) -> Result<String, ApiError> {
         let token: Token = token.parse().map_err(|e| ApiError::usage(format!("{e}")))?;
         let mut slot = self.store.lock().await;
         let store =

@@ -40,7 +40,11 @@ fn head(s: &Status) -> String {
     match &s.cluster {
         None => line("cluster", "none".to_owned()),
         Some(c) => {
-            let quorum = if c.quorum { "quorum" } else { "NO QUORUM" };
+            let quorum = match (c.quorum, &c.leader) {
+                (false, _) => "NO QUORUM",
+                (true, None) => "NO LEADER",
+                (true, Some(_)) => "quorum",
+            };
             let leader = c.leader.as_deref().unwrap_or("none");
             let voters = plural(c.voters, "voter");
             line(
@@ -89,6 +93,7 @@ fn nodes(s: &Status) -> String {
         let here = if n.name == s.node { " (here)" } else { "" };
         let lease = match n.lease_valid {
             _ if n.witness => "",
+            _ if !n.alive => "unknown",
             true => "valid",
             false => "not valid",
         };

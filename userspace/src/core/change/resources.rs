@@ -278,6 +278,14 @@ fn check_settings(tag: &Tag, node: &Node, settings: &NodeSettings) -> Result<()>
         )));
     }
     let mut seen = BTreeSet::new();
+    // The whole subnet of an address on the loopback becomes local to the host.
+    if settings.devices.iter().any(|d| d == "lo") {
+        return Err(Refusal(
+            "'lo' is the loopback, which no network hears: 'vipctl interfaces' lists those that may carry an \
+             address"
+                .to_owned(),
+        ));
+    }
     for device in &settings.devices {
         let bad = |c: char| c.is_whitespace() || c == '/';
         if device.is_empty() || device.len() > DEVICE_NAME_MAX || device.contains(bad) {
