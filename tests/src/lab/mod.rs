@@ -21,7 +21,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 pub use cluster::NewIp;
-pub use host::{Answer, Host};
+pub use host::{Answer, Host, binary};
 pub use segment::{CLIENT_V4, CLIENT_V6, Segment};
 pub use sweep::sweep;
 pub use wait::wait_until;

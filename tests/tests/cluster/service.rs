@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use vipd_tests::{
-    lab::{Lab, NewIp, Options, PATIENCE},
+    lab::{self, Lab, NewIp, Options, PATIENCE},
     netns,
     timeline::Moment,
 };
@@ -195,6 +195,24 @@ fn wrong_requests_are_refused() -> Result<()> {
     code(&["create", "ip", "10.77.0.55/24", "--dev", "lo"], 4)?;
     code(&["create", "ip", "not an address"], 2).or_else(|_| code(&["create", "ip", "not an address"], 4))?;
     code(&["create", "ip", "10.77.0.55/24", "--dev", "eth7"], 4)?;
+    // Alone on its network.
+    host.set_tunables("NOBCASTPING=1\n")?;
+    code(&["create", "ip", "10.77.0.55/24"], 0)?;
+    code(&["set", "ip-10.77.0.55", "devices=lo"], 4)?;
+    // A second daemon on the host would take the first one's addresses for its own leftovers.
+    let elsewhere = host.state_dir().with_file_name("second");
+    let config = host.state_dir().with_file_name("node.toml");
+    let second = host
+        .command("timeout")?
+        .arg("20")
+        .arg(lab::binary("vipd")?)
+        .arg("--config")
+        .arg(config)
+        .args(["--state-dir", "--run-dir"].iter().flat_map(|o| [o.as_ref(), elsewhere.as_os_str()]))
+        .output()?;
+    let said = String::from_utf8_lossy(&second.stderr);
+    ensure!(!second.status.success() && said.contains("another vipd"), "it ran: {said}");
+    ensure!(host.has_address("10.77.0.55")?, "the second daemon took the address away");
     code(&["interfaces", "10.77.0.55/24"], 0)?;
     code(&["ping", "10.77.0.100", "-c", "1", "-w", "5"], 0)?;
     code(&["ping", "10.77.0.222", "-c", "1", "-w", "1"], 1)

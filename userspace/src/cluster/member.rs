@@ -72,16 +72,18 @@ pub async fn init(
     let identity = match Identity::load(&options.state_dir)? {
         Some(i) if i.cluster == cluster && matches!(&i.stage, Stage::Founding { node: n } if *n == node) => i,
         Some(other) => return Err(already(other)),
-        None => Identity {
-            cluster: cluster.to_owned(),
-            id: ClusterId(random()?),
-            key: ClusterKey(random()?),
-            node: FOUNDER,
-            name: node.name.clone(),
-            stage: Stage::Founding { node: node.clone() },
-        },
+        None => {
+            check_listen(options)?;
+            Identity {
+                cluster: cluster.to_owned(),
+                id: ClusterId(random()?),
+                key: ClusterKey(random()?),
+                node: FOUNDER,
+                name: node.name.clone(),
+                stage: Stage::Founding { node: node.clone() },
+            }
+        }
     };
-    check_listen(options)?;
     identity.save(&options.state_dir)?;
     let store = RaftStore::open(identity, options).await?;
     match found(&store, node).await {
@@ -129,7 +131,6 @@ pub async fn enroll(
     token: &Token,
     node: NewNode,
 ) -> Result<Arc<RaftStore>, ClusterError> {
-    check_listen(options)?;
     let deadline = Instant::now() + JOIN;
     let identity = match Identity::load(&options.state_dir)? {
         Some(before) => {
@@ -140,14 +141,17 @@ pub async fn enroll(
             // It has its number, and may even be admitted by now.
             Identity { stage: Stage::Joining { via }, ..before }
         }
-        None => Identity {
-            cluster: token.cluster.clone(),
-            id: token.id,
-            key: token.key.clone(),
-            node: reserve(options, via, token, &node, deadline).await?,
-            name: node.name,
-            stage: Stage::Joining { via },
-        },
+        None => {
+            check_listen(options)?;
+            Identity {
+                cluster: token.cluster.clone(),
+                id: token.id,
+                key: token.key.clone(),
+                node: reserve(options, via, token, &node, deadline).await?,
+                name: node.name,
+                stage: Stage::Joining { via },
+            }
+        }
     };
     identity.save(&options.state_dir)?;
     RaftStore::open(identity, options).await

@@ -69,8 +69,8 @@ frames   answered-arp 12
 
 warning: node b is silent
 
-NODE  STATE           LEASE      IN SERVICE  PATHS      RPC
-b     member, SILENT  not valid           3  0 of 1 up  10.0.0.2:7411
+NODE  STATE           LEASE    IN SERVICE  PATHS      RPC
+b     member, SILENT  unknown           3  0 of 1 up  10.0.0.2:7411
 
 2 resources: 2 ISP
 RESOURCE     ADDRESS      STATE  OWNER  DEVICE  PACKETS  NODES

@@ -64,7 +64,7 @@ fn where_a_resource_may_be() {
 #[test]
 fn settings_are_checked_wherever_they_come_from() {
     let state = with_vip();
-    let table: [(NodeSettings, &str); 7] = [
+    let table: [(NodeSettings, &str); 8] = [
         (NodeSettings { priority: 0, ..settings(1) }, "out of range"),
         (NodeSettings { priority: 1000, ..settings(1) }, "out of range"),
         (NodeSettings { devices: vec![], ..settings(1) }, "--dev"),
@@ -75,6 +75,7 @@ fn settings_are_checked_wherever_they_come_from() {
             "no name of an interface",
         ),
         (NodeSettings { devices: vec!["e0".to_owned(), "e0".to_owned()], ..settings(1) }, "listed twice"),
+        (NodeSettings { devices: vec!["e0".to_owned(), "lo".to_owned()], ..settings(1) }, "loopback"),
     ];
     for (bad, says) in table {
         let mut created = resource("x", "10.0.0.9/24", &[(1, 1)]);
