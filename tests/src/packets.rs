@@ -241,7 +241,7 @@ pub fn advertisement(
     icmp6(source, destination, 136, 0, [flags, 0, 0, 0], &body)
 }
 
-/// ff02::1:ffXX:XXXX (RFC 4291 section 2.7.1).
+/// ff02::1:ff00:0/104 with the address's last 24 bits (RFC 4291 section 2.7.1).
 pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))

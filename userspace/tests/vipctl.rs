@@ -2,7 +2,7 @@
 //! output are a contract with scripts.
 
 // A panic is how a test fails; clippy knows only functions marked as tests, not their helpers.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a panic is a failed test here")]
 
 use std::{
     path::{Path, PathBuf},

@@ -118,3 +118,29 @@ fn a_node_that_cannot_be_reached_never_becomes_a_voter() {
         assert!(a.store().admit(7).await.unwrap_err().to_string().contains("not reserved"));
     });
 }
+
+/// A wrong `rpc` in the configuration is corrected and the command repeated: nothing may stand in the way.
+#[test]
+fn an_address_that_cannot_be_listened_on_leaves_nothing_behind() {
+    run(async {
+        let (mut a, mut b) = (TestNode::new("a"), TestNode::new("b"));
+        let right = (a.options.rpc, b.options.rpc);
+        // TEST-NET-1 (RFC 5737): no address of this host.
+        let wrong: SocketAddr = "192.0.2.1:7411".parse().unwrap();
+        a.options.rpc = wrong;
+        let e = init(&a.options, "lab", a.new.clone()).await.err().unwrap().to_string();
+        assert!(e.contains("cannot listen for peers on 192.0.2.1:7411"), "{e}");
+        assert!(Identity::load(&a.options.state_dir).unwrap().is_none());
+        a.options.rpc = right.0;
+        a.init().await;
+
+        b.options.rpc = wrong;
+        let token = a.store().token();
+        let e = error(&mut b, right.0, &token).await;
+        assert!(e.contains("cannot listen for peers on 192.0.2.1:7411"), "{e}");
+        assert!(Identity::load(&b.options.state_dir).unwrap().is_none());
+        b.options.rpc = right.1;
+        b.join(&a).await.unwrap();
+        assert_eq!(b.store().identity().node, 2, "no number was used up");
+    });
+}
