@@ -161,11 +161,14 @@ fn duplicates_are_refused() -> Result<()> {
 }
 
 fn a_stationary_address_is_never_touched() -> Result<()> {
-    let lab = Lab::new(&Options { hosts: 1, ..options() })?;
+    let lab = Lab::new(&Options { hosts: 2, ..options() })?;
     lab.form_cluster()?;
     let host = lab.host(0);
     host.vipctl(&["create", "ip", "10.77.0.1", "--tag", "own"])?.done()?;
     lab.wait_in_service("own", 0)?;
+    // It still answers its peers' broadcast pings, from that very address.
+    let answers = lab.host(1).vipctl(&["ping", "10.77.0.255", "-b", "-c", "1", "-w", "5"])?.done()?;
+    ensure!(answers.stdout.contains("10.77.0.1 "), "it no longer answers broadcast pings: {answers:?}");
     host.vipctl(&["out-of-service", "own"])?.done()?;
     ensure!(host.has_address("10.77.0.1")?, "the stationary address is gone");
     host.vipctl(&["delete", "own"])?.done()?;
