@@ -16,7 +16,7 @@ mod remove;
 mod restore;
 mod survey;
 mod switch;
-#[cfg(any())]
+#[cfg(test)]
 mod tests;
 mod undo;
 
