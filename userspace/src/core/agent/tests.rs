@@ -40,8 +40,8 @@ fn state(grant: Option<(NodeId, Phase)>, epoch: Epoch) -> ClusterState {
     };
     ClusterState {
         nodes: (1..=3).map(|id| (id, node(id))).collect(),
-        resources: BTreeMap::from([(tag(), resource)]),
-        placements: BTreeMap::from([(tag(), placement)]),
+        resources: [(tag(), resource)].into(),
+        placements: [(tag(), placement)].into(),
         ..ClusterState::default()
     }
 }
