@@ -30,6 +30,7 @@ mod devices;
 mod local;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
@@ -222,9 +223,9 @@ impl Agent {
             let want = self.want(state, situation, &tag);
             let resource = state.resources.get_shared(&tag);
             let terms =
-                Terms { me: self.me, now, situation, devices: &self.devices, resource: resource.as_ref() };
+                Terms { me: self.me, now, situation, devices: Cow::Borrowed(&self.devices), resource: resource.as_ref() };
             let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down, None));
-            actions.extend(local.next(&tag, want, &terms));
+            actions.extend(local.next(&tag, want, terms));
             // What is remembered of a grant is worth nothing once somebody else has the next one.
             let mine = state.placements.get(&tag).and_then(|p| p.grant).is_some_and(|g| g.owner == self.me);
             let due = local.due(now);
@@ -279,8 +280,8 @@ impl Agent {
         let Some(local) = self.locals.get_mut(tag) else { return };
         let resource = self.seen.as_ref().and_then(|seen| seen.resources.get_shared(tag));
         let terms =
-            Terms { me: self.me, now, situation, devices: &self.devices, resource: resource.as_ref() };
-        local.finished(tag, result, interval, &terms);
+            Terms { me: self.me, now, situation, devices: Cow::Borrowed(&self.devices), resource: resource.as_ref() };
+        local.finished(tag, result, interval, terms);
         self.mark(tag);
     }
 

@@ -21,7 +21,7 @@ use super::{
     lease::{Granter, Holder, Proof, Refused},
     planner::{NodeHealth, Observed, plan},
     quorum::Quorum,
-    sequence::Failure,
+    sequence::{Cause, Failure},
     suspicion::{Hearing, Testimony, is_suspected},
     time::BootTime,
 };
@@ -191,7 +191,7 @@ struct World {
 const DEVICES: [&str; 2] = ["eth0", "eth1"];
 
 fn failure(reason: &str, silent: bool) -> Failure {
-    Failure { reason: reason.into(), silent }
+    Failure { reason: reason.into(), silent, cause: Cause::Other, in_service: Addresses::default() }
 }
 
 fn tag() -> Tag {

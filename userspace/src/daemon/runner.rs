@@ -14,9 +14,9 @@ use crate::{
     },
     core::{
         command::{Command, Effect},
-        sequence::{Failure, Input, Sequence, Step, StepNote},
+        sequence::{Cause, Failure, Input, Sequence, Step, StepNote},
     },
-    model::{Epoch, LeaseEpoch, ResourceId},
+    model::{Addresses, Epoch, LeaseEpoch, ResourceId},
 };
 
 /// The gates as one grant may use them: its lease epoch is fixed when the sequence begins, so that one
@@ -41,7 +41,7 @@ pub const OVERTAKEN: &str = "overtaken by another decision";
 
 /// Nothing is known of what the host answers for.
 pub fn failure(reason: impl Into<String>) -> Failure {
-    Failure { reason: reason.into(), silent: false }
+    Failure { reason: reason.into(), silent: false, cause: Cause::Other, in_service: Addresses::default() }
 }
 
 /// Runs the sequence to its end, its limit, or until cancelled; the reason when it did not succeed.

@@ -1,12 +1,15 @@
 //! One resource on this node: what is here, what runs, and what comes next.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
     Action, Operation, Situation, Start,
     devices::{self, DeviceHealth, Devices},
 };
-use crate::core::{sequence::Failure, time::BootTime};
+use crate::core::{
+    sequence::{Cause, Failure},
+    time::BootTime,
+};
 use crate::model::{Addresses, Epoch, LeaseEpoch, NodeId, NodeSettings, Resource, Switchback, Tag};
 
 /// Between two attempts to remove what may still answer.
@@ -18,6 +21,9 @@ const PATIENT_RETRY: Duration = Duration::from_secs(2);
 
 /// How often it is doubled.
 const DOUBLINGS: u32 = 5;
+
+/// How long a resource leaves an interface alone on which it could not be brought up.
+const AVOIDANCE: Duration = Duration::from_secs(60);
 
 /// What of a resource is on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,8 +90,8 @@ pub(super) struct Local {
     /// Failed changes of the addresses, or removals, without a success since; and when to try again.
     failures: u32,
     amend_at: BootTime,
-    /// Bring-ups that failed together with their interface, while another worked.
-    escapes: usize,
+    /// Interfaces on which it failed, until when they are left alone while another works.
+    avoid: BTreeMap<String, BootTime>,
 }
 
 /// What a decision about a resource depends on, beside what is here.
@@ -93,7 +99,7 @@ pub(super) struct Terms<'a> {
     pub me: NodeId,
     pub now: BootTime,
     pub situation: Situation,
-    pub devices: &'a Devices,
+    pub devices: Cow<'a, Devices>,
     /// As the cluster has it now.
     pub resource: Option<&'a Arc<Resource>>,
 }
@@ -111,7 +117,7 @@ impl Terms<'_> {
     fn target(&self) -> Option<Here> {
         let resource = self.resource?.clone();
         let addresses = Arc::new(resource.addresses().clone());
-        let device = devices::choose(self.listed(), self.devices).to_owned();
+        let device = devices::choose(self.listed(), &self.devices).to_owned();
         Some(Here { resource, addresses, device })
     }
 }
@@ -128,7 +134,7 @@ impl Local {
             stale: None,
             failures: 0,
             amend_at: BootTime::ZERO,
-            escapes: 0,
+            avoid: BTreeMap::new(),
         }
     }
 
@@ -160,7 +166,9 @@ impl Local {
     }
 
     /// Cancels or begins something, if that is called for.
-    pub fn next(&mut self, tag: &Tag, want: Want, terms: &Terms) -> Option<Action> {
+    pub fn next(&mut self, tag: &Tag, want: Want, mut terms: Terms) -> Option<Action> {
+        self.shun(&mut terms);
+        let terms = &terms;
         if self.running.is_some() {
             return self.is_overtaken(want, terms).then(|| {
                 if let Some(running) = &mut self.running {
@@ -255,7 +263,7 @@ impl Local {
     /// The other interface to which it has to go at once.
     fn refuge<'a>(&self, terms: &'a Terms) -> Option<&'a str> {
         self.moves(terms).then_some(())?;
-        devices::refuge(terms.listed(), &self.here.as_ref()?.device, terms.devices)
+        devices::refuge(terms.listed(), &self.here.as_ref()?.device, &terms.devices)
     }
 
     /// The better interface to which it may return.
@@ -264,7 +272,7 @@ impl Local {
         let automatic = terms.resource?.switchback == Switchback::Automatic;
         let settled = self.sure == here.addresses && !self.is_to_change(terms);
         (automatic && settled && self.moves(terms)).then_some(())?;
-        devices::home(terms.listed(), &here.device, terms.devices)
+        devices::home(terms.listed(), &here.device, &terms.devices)
     }
 
     /// It is on the network through an interface that may be changed.
@@ -331,8 +339,22 @@ impl Local {
     }
 
     /// The running sequence has ended. `interval` is the time between two checks.
-    pub fn finished(&mut self, tag: &Tag, result: Result<(), Failure>, interval: Duration, terms: &Terms) {
+    pub fn finished(&mut self, tag: &Tag, result: Result<(), Failure>, interval: Duration, mut terms: Terms) {
         let Some(ran) = self.running.take() else { return };
+        let device = &ran.target.device;
+        let brings_up = matches!(ran.operation, Operation::Restore | Operation::Recover | Operation::Switch);
+        let failed_there = |f: &Failure| {
+            f.cause == Cause::Interface || devices::health(&terms.devices, device) == DeviceHealth::Failed
+        };
+        match &result {
+            Ok(()) if brings_up => drop(self.avoid.remove(device)),
+            Err(f) if brings_up && !ran.cancelled && failed_there(f) => {
+                self.avoid.insert(device.clone(), terms.now.after(AVOIDANCE));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        self.shun(&mut terms);
+        let terms = &terms;
         let now = terms.now;
         let up = |check_at, broken| Have::Up { epoch: ran.epoch, check_at, broken };
         let next_check = now.after(interval);
@@ -347,7 +369,7 @@ impl Local {
                 self.have = Have::Unclear { retry_at: now.after(pause), silent };
             }
             (Operation::Restore | Operation::Recover | Operation::Switch, Ok(())) => {
-                (self.failed, self.failures, self.escapes) = (None, 0, 0);
+                (self.failed, self.failures) = (None, 0);
                 self.have = up(now.after(interval.mul_f64(phase(tag))), false);
             }
             (Operation::Quickcheck, Ok(())) => {
@@ -364,28 +386,33 @@ impl Local {
                 self.failures = 0;
             }
             (Operation::Amend, Err(_)) if ran.cancelled => {}
-            (Operation::Amend, Err(_)) => self.amend_at = now.after(self.pause()),
+            (Operation::Amend, Err(failure)) => {
+                self.amend_at = now.after(self.pause());
+                // Otherwise it was broken off, and nobody knows.
+                if !failure.in_service.is_empty() {
+                    self.sure = Arc::new(failure.in_service.within(&ran.target.addresses.hosts()));
+                    self.here = Some(Here { addresses: Arc::new(failure.in_service), ..ran.target });
+                }
+            }
             // Half moved: only a recovery, or a removal, makes it whole.
             (Operation::Switch, Err(_)) => self.have = up(next_check, true),
             (Operation::Restore | Operation::Recover, Err(failure)) => {
-                if !ran.cancelled && valid {
-                    if self.escapes(&ran.target.device, terms) {
-                        self.escapes += 1;
-                    } else {
-                        self.failed = Some((ran.epoch, failure.reason));
-                    }
+                // It is tried on another interface before the grant is given up.
+                if !ran.cancelled && valid && self.refuge(terms).is_none() {
+                    self.failed = Some((ran.epoch, failure.reason));
                 }
                 self.have = Have::Unclear { retry_at: now, silent: None };
             }
         }
     }
 
-    /// The interface failed, not the resource: another is tried before the grant is given up.
-    fn escapes(&self, device: &str, terms: &Terms) -> bool {
-        self.escapes < terms.listed().len()
-            && self.moves(terms)
-            && devices::health(terms.devices, device) == DeviceHealth::Failed
-            && devices::refuge(terms.listed(), device, terms.devices).is_some()
+    /// Interfaces on which it failed lately count as failed.
+    fn shun(&self, terms: &mut Terms) {
+        for (name, until) in &self.avoid {
+            if terms.now < *until && terms.devices.contains_key(name) {
+                terms.devices.to_mut().insert(name.clone(), DeviceHealth::Failed);
+            }
+        }
     }
 
     fn pause(&mut self) -> Duration {

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::core::change;
+use crate::core::{change, sequence::Cause};
 use crate::model::{Addresses, Desired, Grant, Node, NodeSettings, Placement, Resource};
 
 const ME: NodeId = 2;
@@ -19,13 +19,17 @@ fn addresses(last: &[u8]) -> Addresses {
     last.iter().map(|n| format!("10.0.0.{n}/24").parse::<ipnet::IpNet>().expect("an address")).collect()
 }
 
+fn failure(reason: &str) -> Failure {
+    Failure { reason: reason.into(), silent: false, cause: Cause::Other, in_service: Addresses::default() }
+}
+
 fn failed(reason: &str) -> Result<(), Failure> {
-    Err(Failure { reason: reason.into(), silent: false })
+    Err(failure(reason))
 }
 
 /// It failed, and is known not to answer.
 fn silent(reason: &str) -> Result<(), Failure> {
-    Err(Failure { reason: reason.into(), silent: true })
+    Err(Failure { silent: true, ..failure(reason) })
 }
 
 const SOUND: Situation = Situation { caught_up: true, lease_valid: true, guarded: true, lease_epoch: 1 };
