@@ -45,9 +45,7 @@ use super::{
     sequence::Failure,
     time::BootTime,
 };
-use crate::model::{
-    ClusterState, Epoch, LeaseEpoch, Map, NodeId, Phase, Placement, Resource, Standing, Tag,
-};
+use crate::model::{ClusterState, Epoch, LeaseEpoch, Map, NodeId, Phase, Placement, Resource, Standing, Tag};
 
 /// Which sequence of a resource runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -222,8 +220,13 @@ impl Agent {
         for tag in std::mem::take(&mut self.dirty) {
             let want = self.want(state, situation, &tag);
             let resource = state.resources.get_shared(&tag);
-            let terms =
-                Terms { me: self.me, now, situation, devices: Cow::Borrowed(&self.devices), resource: resource.as_ref() };
+            let terms = Terms {
+                me: self.me,
+                now,
+                situation,
+                devices: Cow::Borrowed(&self.devices),
+                resource: resource.as_ref(),
+            };
             let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down, None));
             actions.extend(local.next(&tag, want, terms));
             // What is remembered of a grant is worth nothing once somebody else has the next one.
@@ -279,9 +282,16 @@ impl Agent {
     ) {
         let Some(local) = self.locals.get_mut(tag) else { return };
         let resource = self.seen.as_ref().and_then(|seen| seen.resources.get_shared(tag));
-        let terms =
-            Terms { me: self.me, now, situation, devices: Cow::Borrowed(&self.devices), resource: resource.as_ref() };
+        let terms = Terms {
+            me: self.me,
+            now,
+            situation,
+            devices: Cow::Borrowed(&self.devices),
+            resource: resource.as_ref(),
+        };
         local.finished(tag, result, interval, terms);
+        let due = local.due(now);
+        self.set_due(tag, due);
         self.mark(tag);
     }
 
@@ -306,6 +316,12 @@ impl Agent {
         let mut untold = std::mem::take(&mut self.untold);
         untold.retain(|tag| {
             let report = self.report(state, situation, tag);
+            // What is said once holds: the grant is not used again, whatever becomes of it here meanwhile.
+            if let Some(Report { epoch, outcome: Outcome::Failed { reason }, .. }) = &report
+                && let Some(local) = self.locals.get_mut(tag)
+            {
+                local.failed = Some((*epoch, reason.clone()));
+            }
             let is_untold = report.is_some();
             reports.extend(report);
             is_untold

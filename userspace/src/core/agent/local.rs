@@ -20,7 +20,7 @@ const REMOVE_RETRY: Duration = Duration::from_secs(2);
 const PATIENT_RETRY: Duration = Duration::from_secs(2);
 
 /// How often it is doubled.
-const DOUBLINGS: u32 = 5;
+const DOUBLINGS: u32 = 3;
 
 /// How long a resource leaves an interface alone on which it could not be brought up.
 const AVOIDANCE: Duration = Duration::from_secs(60);
@@ -181,7 +181,8 @@ impl Local {
         let target = self.target(operation, terms)?;
         let was = self.here.clone();
         self.enter(operation, &target);
-        self.running = Some(Running { operation, epoch, lease_epoch, cancelled: false, target: target.clone() });
+        self.running =
+            Some(Running { operation, epoch, lease_epoch, cancelled: false, target: target.clone() });
         Some(Action::Start(Box::new(Start { tag: tag.clone(), operation, epoch, lease_epoch, target, was })))
     }
 
@@ -285,12 +286,9 @@ impl Local {
     /// Its addresses are to be others than they are.
     fn is_to_change(&self, terms: &Terms) -> bool {
         let (Some(here), Some(resource)) = (&self.here, terms.resource) else { return false };
-        let unsettled = self.sure != here.addresses;
-        let same = Arc::ptr_eq(&here.resource, resource) && !unsettled;
         matches!(self.have, Have::Up { .. })
-            && !same
             && here.resource.id == resource.id
-            && (unsettled || *here.addresses != *resource.addresses())
+            && (self.sure != here.addresses || *here.addresses != *resource.addresses())
     }
 
     fn target(&self, operation: Operation, terms: &Terms) -> Option<Here> {

@@ -66,11 +66,7 @@ impl AgentDriver {
 
     /// Takes what is programmed for no resource out of the datapath, unless it is still on this host: behind
     /// a closed gate it is at least silent.
-    async fn let_go(
-        &self,
-        l: &mut Loop,
-        nobodys: impl Iterator<Item = &Programmed>,
-    ) -> anyhow::Result<()> {
+    async fn let_go(&self, l: &mut Loop, nobodys: impl Iterator<Item = &Programmed>) -> anyhow::Result<()> {
         let still = self.network.addresses().await?;
         let still: Ranges = still.iter().map(|a| a.address.addr()).collect();
         for Programmed { group, addresses, .. } in nobodys {

@@ -35,7 +35,12 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn new(driver: &AgentDriver, start: &Start, state: &Arc<ClusterState>, tunables: Tunables) -> Self {
+    pub(super) fn new(
+        driver: &AgentDriver,
+        start: &Start,
+        state: &Arc<ClusterState>,
+        tunables: Tunables,
+    ) -> Self {
         let Start { operation, epoch, lease_epoch, target, was, .. } = start;
         let (operation, me) = (*operation, driver.me);
         let Here { resource, addresses, device } = target;
