@@ -2,7 +2,9 @@
 
 pub mod address;
 pub mod announce;
+mod bounce;
 pub mod datapath;
 pub mod executor;
 pub mod gatekeeper;
 pub mod link;
+pub mod network_manager;
