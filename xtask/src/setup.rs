@@ -41,6 +41,8 @@ const PEERS: &[(&str, &str)] = &[
     ("keepalived", "keepalived"),
     ("tcpdump", "tcpdump"),
     ("nft", "nftables"),
+    ("NetworkManager", "network-manager"),
+    ("dbus-daemon", "dbus"),
 ];
 
 pub fn run() -> Result<()> {
