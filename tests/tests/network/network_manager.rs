@@ -7,17 +7,22 @@ use nix::sys::signal::Signal;
 use tokio::sync::Barrier;
 use vipd::{
     act::{
+        bounce::Bouncer,
         executor::Executor,
         network_manager::{NetworkManager, Profile, Unmanaged},
     },
     core::command::{Command, Effect, LinkState, Presence},
     observe::network::Network,
 };
-use vipd_tests::{lab::PATIENCE, lab::wait_until, netns::NetNs};
+use vipd_tests::{
+    lab::PATIENCE,
+    lab::wait_until,
+    netns::{NetNs, run},
+};
 
 use crate::{
     Tests, executor,
-    lab::{net, on},
+    lab::{net, on, output},
     managed::{Managed, PROFILE, STUCK},
 };
 
@@ -32,6 +37,8 @@ pub const TESTS: Tests = &[
     ("without_network_manager_it_is_netlink", without_network_manager),
     ("a_network_manager_that_dies_meanwhile", dies_meanwhile),
     ("a_network_manager_that_hangs", hangs),
+    ("the_next_life_starts_what_was_stopped", next_life),
+    ("a_daemon_that_ends_leaves_nothing_stopped", settles),
 ];
 
 const VIP: &str = "192.0.2.50/24";
@@ -58,7 +65,7 @@ fn with<T: Send>(
     let manager = host.network_manager();
     on(&host.us, async |network| {
         let (executor, _) = executor::executor(network.clone());
-        closure(executor.with_network_manager(manager), network).await
+        closure(executor.with_bouncer(Bouncer::new(network.clone(), manager)), network).await
     })
 }
 
@@ -94,6 +101,8 @@ fn a_managed_device() -> Result<()> {
     assert!(before.iter().any(|line| line.contains("2001:db8::1/64")), "{before:#?}");
     with(&host, async |executor, network| {
         network.add_address(&network.link("eth0").await?, net(VIP)).await?;
+        // Where programs of the traffic control hang on older kernels.
+        run(host.us.command("tc").args(["qdisc", "add", "dev", "eth0", "clsact"]))?;
         host.us.ip("link set eth0 down")?;
         assert_eq!(link(&executor, "eth0").await, Effect::Link(LinkState::Down));
         assert_eq!(executor.perform(&set("eth0", false)).await, Effect::Done);
@@ -103,6 +112,8 @@ fn a_managed_device() -> Result<()> {
         assert_eq!(host.device("eth0")?, ("connected".to_owned(), PROFILE.to_owned()));
         wait_for_configuration(&host, "eth0", &before)?;
         assert_eq!(link(&executor, "eth0").await, Effect::Link(LinkState::Up));
+        let kept = output(host.us.command("tc").args(["qdisc", "show", "dev", "eth0"]))?;
+        assert!(kept.contains("clsact"), "NetworkManager took the guard's place away: {kept}");
         // It went with the connection. Where it is to be in service, its check finds that out.
         let read = Command::ReadAddress { address: net(VIP), device: "eth0".to_owned() };
         assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Absent));
@@ -236,8 +247,8 @@ fn elsewhere() -> Result<()> {
         let link_there = network.link("eth0").await?;
         let unmanaged = manager.managed(&link_there).await.expect_err("it is another host's");
         assert!(matches!(unmanaged, Unmanaged::Stranger { .. }), "{unmanaged}");
-        let (executor, _) = executor::executor(network);
-        let executor = executor.with_network_manager(manager);
+        let (executor, _) = executor::executor(network.clone());
+        let executor = executor.with_bouncer(Bouncer::new(network, manager));
         assert_eq!(executor.perform(&set("eth0", false)).await, Effect::Done);
         assert_eq!(link(&executor, "eth0").await, Effect::Link(LinkState::Down));
         assert_eq!(executor.perform(&set("eth0", true)).await, Effect::Done);
@@ -258,8 +269,8 @@ fn without_network_manager() -> Result<()> {
                 Err(Unmanaged::NotRunning) => assert!(!no_bus),
                 other => panic!("{other:?}"),
             }
-            let (executor, _) = executor::executor(network);
-            let executor = executor.with_network_manager(manager);
+            let (executor, _) = executor::executor(network.clone());
+            let executor = executor.with_bouncer(Bouncer::new(network, manager));
             assert_eq!(executor.perform(&set("eth0", false)).await, Effect::Done);
             assert_eq!(link(&executor, "eth0").await, Effect::Link(LinkState::Down));
             assert_eq!(executor.perform(&set("eth0", true)).await, Effect::Done);
@@ -301,6 +312,69 @@ fn hangs() -> Result<()> {
         host.signal(Signal::SIGCONT)?;
         result.context("it waited for a NetworkManager that hangs")?;
         host.wait_for_state("eth0", "connected")?;
+        wait_for_configuration(&host, "eth0", &before)
+    })
+}
+
+/// A daemon that is killed between the stop and the start.
+fn next_life() -> Result<()> {
+    let host = Managed::new()?;
+    host.us.ip_batch(
+        "addr add 198.51.100.1/24 dev eth1\n\
+         addr add 2001:db8:5::1/64 dev eth1 nodad\n\
+         route add 203.0.113.0/24 via 198.51.100.254 dev eth1\n",
+    )?;
+    let devices = ["eth0", "eth1"];
+    let before = devices.map(|device| configuration(&host.us, device));
+    let [before0, before1] = before.map(Result::unwrap);
+    let dir = tempfile::tempdir()?;
+    let life = async |network: Network| {
+        let bouncer = Bouncer::new(network.clone(), host.network_manager());
+        let bouncer = bouncer.with_book(dir.path().join("stopped"));
+        let (executor, _) = executor::executor(network);
+        (bouncer.clone(), executor.with_bouncer(bouncer))
+    };
+    on(&host.us, async |network| {
+        let (_, executor) = life(network).await;
+        for device in devices {
+            assert_eq!(executor.perform(&set(device, false)).await, Effect::Done);
+        }
+        Ok(())
+    })?;
+    assert!(configuration(&host.us, "eth0")?.is_disjoint(&before0));
+    assert_ne!(configuration(&host.us, "eth1")?, before1);
+    on(&host.us, async |network| {
+        let (bouncer, executor) = life(network).await;
+        bouncer.resume().await?;
+        // Who wants it stopped now waits until it is started, and has had it stopped.
+        for device in devices {
+            assert_eq!(executor.perform(&set(device, false)).await, Effect::Done);
+            assert_eq!(link(&executor, device).await, Effect::Link(LinkState::Up), "{device}");
+        }
+        Ok(())
+    })?;
+    wait_for_configuration(&host, "eth0", &before0)?;
+    wait_for_configuration(&host, "eth1", &before1)?;
+    assert_eq!(std::fs::read_dir(dir.path().join("stopped"))?.count(), 0);
+    Ok(())
+}
+
+fn settles() -> Result<()> {
+    let host = Managed::new()?;
+    let before = configuration(&host.us, "eth0")?;
+    on(&host.us, async |network| {
+        let bouncer = Bouncer::new(network.clone(), host.network_manager());
+        let (executor, _) = executor::executor(network);
+        let executor = executor.with_bouncer(bouncer.clone());
+        let activations = host.activations()?;
+        bouncer.settle().await;
+        assert_eq!(host.activations()?, activations);
+        for device in ["eth0", "eth1"] {
+            assert_eq!(executor.perform(&set(device, false)).await, Effect::Done);
+        }
+        bouncer.settle().await;
+        assert_eq!(host.device("eth0")?.0, "connected");
+        assert_ne!(link(&executor, "eth1").await, Effect::Link(LinkState::Down));
         wait_for_configuration(&host, "eth0", &before)
     })
 }

@@ -88,9 +88,9 @@ impl Executor {
         }
     }
 
-    /// The same executor with another NetworkManager than the one on the system bus.
-    pub fn with_network_manager(self, network_manager: NetworkManager) -> Self {
-        Self { bouncer: Bouncer::new(self.network.clone(), network_manager), ..self }
+    /// The same executor with another way to stop and start interfaces, which others may use as well.
+    pub fn with_bouncer(self, bouncer: Bouncer) -> Self {
+        Self { bouncer, ..self }
     }
 
     /// The same executor, sharing the same work, with the gates of one grant.

@@ -24,6 +24,28 @@ pub(crate) struct Forgotten {
     routes: Vec<RouteMessage>,
 }
 
+impl Forgotten {
+    /// As the kernel writes them.
+    pub(crate) fn messages(self) -> impl Iterator<Item = RouteNetlinkMessage> {
+        let addresses = self.addresses.into_iter().map(RouteNetlinkMessage::NewAddress);
+        addresses.chain(self.routes.into_iter().map(RouteNetlinkMessage::NewRoute))
+    }
+}
+
+impl FromIterator<RouteNetlinkMessage> for Forgotten {
+    fn from_iter<T: IntoIterator<Item = RouteNetlinkMessage>>(messages: T) -> Self {
+        let mut forgotten = Self::default();
+        for message in messages {
+            match message {
+                RouteNetlinkMessage::NewAddress(address) => forgotten.addresses.push(address),
+                RouteNetlinkMessage::NewRoute(route) => forgotten.routes.push(route),
+                _ => {}
+            }
+        }
+        forgotten
+    }
+}
+
 impl Network {
     /// Sets the interface administratively up or down.
     pub async fn set_link(&self, link: &Link, up: bool) -> Result<(), NetworkError> {

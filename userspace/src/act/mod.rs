@@ -2,7 +2,7 @@
 
 pub mod address;
 pub mod announce;
-mod bounce;
+pub mod bounce;
 pub mod datapath;
 pub mod executor;
 pub mod gatekeeper;

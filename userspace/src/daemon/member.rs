@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     act::{
+        bounce::Bouncer,
         datapath::Datapath,
         executor::{Executor, Gates},
         gatekeeper::Gatekeeper,
@@ -45,6 +46,7 @@ pub struct Host {
     pub datapath: Arc<dyn Datapath>,
     pub keeper: Arc<Gatekeeper>,
     pub interfaces: Arc<Interfaces>,
+    pub bouncer: Bouncer,
     pub facts: watch::Sender<Facts>,
 }
 
@@ -150,7 +152,8 @@ pub fn start(
             host.datapath.clone(),
             no_gates,
             host.timing.duplicate_wait,
-        ),
+        )
+        .with_bouncer(host.bouncer.clone()),
         tunables: host.tunables.clone(),
         timing: host.timing,
         events: host.events.clone(),

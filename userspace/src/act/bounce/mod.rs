@@ -1,8 +1,11 @@
 //! Stopping and starting an interface: by NetworkManager where it manages the interface, through netlink
 //! otherwise. Sequences that want it at the same time share one stop and start.
 
+mod book;
+
 use std::{
     collections::HashMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -12,6 +15,7 @@ use tokio::{
     time::Instant,
 };
 
+use self::book::Book;
 use super::{
     link::Forgotten,
     network_manager::{NetworkManager, Profile, Unmanaged},
@@ -28,7 +32,7 @@ const TURN: Duration = Duration::from_secs(45);
 
 /// Why an interface could not be stopped or started.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BounceError {
+pub enum BounceError {
     #[error(transparent)]
     Network(#[from] NetworkError),
     #[error("another sequence stopped {device} and did not start it again within {TURN:?}")]
@@ -37,9 +41,10 @@ pub(crate) enum BounceError {
 
 /// Stops and starts interfaces; cheap to clone, the clones know of each other's.
 #[derive(Clone)]
-pub(crate) struct Bouncer {
+pub struct Bouncer {
     network: Network,
     network_manager: NetworkManager,
+    book: Book,
     /// By number.
     devices: Arc<Mutex<HashMap<u32, Arc<Device>>>>,
 }
@@ -58,7 +63,7 @@ enum Phase {
 }
 
 /// What a start has to bring back.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Owed {
     /// It was set down through netlink.
     forgotten: Option<Forgotten>,
@@ -68,13 +73,51 @@ struct Owed {
 }
 
 impl Bouncer {
-    pub(crate) fn new(network: Network, network_manager: NetworkManager) -> Self {
-        Self { network, network_manager, devices: Arc::default() }
+    pub fn new(network: Network, network_manager: NetworkManager) -> Self {
+        Self { network, network_manager, book: Book::default(), devices: Arc::default() }
+    }
+
+    /// The same, keeping in this directory what is stopped at the moment.
+    pub fn with_book(self, dir: PathBuf) -> Self {
+        Self { book: Book { dir: Some(dir) }, ..self }
+    }
+
+    /// Starts in the background what an earlier life of this daemon stopped and did not start again.
+    /// Once this returns, nothing stops those interfaces before.
+    ///
+    /// # Errors
+    /// When the interfaces of this host cannot be listed.
+    pub async fn resume(&self) -> Result<(), NetworkError> {
+        for (link, left) in self.book.read(self.network.links().await?) {
+            let device = self.device(link.index);
+            *device.owed.lock().await = left;
+            device.phase.send_replace(Phase::Stopped);
+            let this = self.clone();
+            tokio::spawn(async move {
+                tracing::warn!(device = link.name, "an earlier vipd stopped it: it is started again");
+                if let Err(error) = this.start(&link).await {
+                    tracing::warn!(device = link.name, %error, "it could not be started again");
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Starts what is stopped at the moment: for a daemon that ends.
+    pub async fn settle(&self) {
+        let all = self.network.links().await.unwrap_or_default();
+        let stopped =
+            all.into_iter().filter(|link| *self.device(link.index).phase.borrow() == Phase::Stopped);
+        for link in stopped {
+            if let Err(error) = self.start(&link).await {
+                tracing::warn!(device = link.name, %error, "it was stopped and could not be started again");
+            }
+        }
     }
 
     /// Stops the interface. Where another sequence has stopped it already, waits until it is started
     /// again, and that was it: the caller finds out by looking at the link, as it would otherwise.
-    pub(crate) async fn stop(&self, link: &Link) -> Result<(), BounceError> {
+    pub async fn stop(&self, link: &Link) -> Result<(), BounceError> {
         let device = self.device(link.index);
         let mut owed = device.owed.lock().await;
         let phase = *device.phase.borrow();
@@ -99,7 +142,7 @@ impl Bouncer {
     }
 
     /// Starts the interface, also when nobody stopped it.
-    pub(crate) async fn start(&self, link: &Link) -> Result<(), BounceError> {
+    pub async fn start(&self, link: &Link) -> Result<(), BounceError> {
         let device = self.device(link.index);
         let mut owed = device.owed.lock().await;
         if *device.phase.borrow() != Phase::Stopped {
@@ -107,6 +150,11 @@ impl Bouncer {
             return Ok(self.network.set_link(link, true).await?);
         }
         let result = self.bring_up(link, &mut owed).await;
+        if owed.profile.is_some() {
+            self.book.write(link, &owed);
+        } else {
+            self.book.strike(link.index);
+        }
         device.phase.send_replace(Phase::Started(Instant::now()));
         result
     }
@@ -118,6 +166,7 @@ impl Bouncer {
         match self.network_manager.managed(link).await {
             Ok(managed) => {
                 owed.profile = Some(managed.profile().clone());
+                self.book.write(link, owed);
                 tracing::info!(device = link.name, profile = %managed.profile(), "NetworkManager stops it");
                 match managed.down().await {
                     Ok(()) => return Ok(()),
@@ -134,6 +183,7 @@ impl Bouncer {
         let forgettable = self.network.forgettable(link).await?;
         // What was found when it was still up counts: there may be an older stop without its start.
         owed.forgotten.get_or_insert(forgettable);
+        self.book.write(link, owed);
         Ok(self.network.set_link(link, false).await?)
     }
 
