@@ -21,7 +21,7 @@ use nix::{
 use tempfile::TempDir;
 use vipd::act::network_manager::NetworkManager;
 use vipd_tests::{
-    lab::{PATIENCE, wait_until},
+    lab::{PATIENCE, binary, wait_until},
     netns::{NetNs, run, veth},
 };
 
@@ -159,6 +159,17 @@ impl Managed {
         wait_until(PATIENCE, "NetworkManager", || self.nmcli("general status").map(drop))
     }
 
+    /// The real daemon beside this NetworkManager, without a cluster, until the answer is dropped.
+    pub fn vipd(&self, run_dir: &Path) -> Result<Daemon> {
+        let (config, state) = (self.dir.path().join("node.toml"), self.dir.path().join("vipd"));
+        let lines = "name = \"n\"\nrpc = \"192.0.2.1:7690\"\npaths = [\"192.0.2.1:7691\"]\n";
+        fs::write(&config, format!("{lines}\n[datapath]\nmode = \"none\"\n"))?;
+        let mut command = self.us.command(binary("vipd")?);
+        command.arg("--config").arg(config).arg("--state-dir").arg(state).arg("--run-dir").arg(run_dir);
+        command.env("DBUS_SYSTEM_BUS_ADDRESS", self.address()).env("NO_COLOR", "1");
+        Ok(Daemon(spawn(command, &self.dir.path().join("vipd.log"))?))
+    }
+
     /// As in $DBUS_SYSTEM_BUS_ADDRESS.
     pub fn address(&self) -> String {
         format!("unix:path={}", self.dir.path().join("bus").display())
@@ -227,7 +238,8 @@ impl Managed {
             let lines: Vec<_> = log.lines().collect();
             lines[lines.len().saturating_sub(30)..].join("\n")
         };
-        format!("---- bus ----\n{}\n---- NetworkManager ----\n{}", tail("bus.log"), tail("log"))
+        let [bus, daemon, vipd] = ["bus.log", "log", "vipd.log"].map(tail);
+        format!("---- bus ----\n{bus}\n---- NetworkManager ----\n{daemon}\n---- vipd ----\n{vipd}")
     }
 }
 
@@ -237,6 +249,17 @@ impl Drop for Managed {
         let _ = self.kill();
         let _ = self.bus.kill();
         let _ = self.bus.wait();
+    }
+}
+
+/// Killed when it is dropped.
+pub struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Best effort, as above.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

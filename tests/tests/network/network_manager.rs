@@ -38,6 +38,7 @@ pub const TESTS: Tests = &[
     ("a_network_manager_that_dies_meanwhile", dies_meanwhile),
     ("a_network_manager_that_hangs", hangs),
     ("the_next_life_starts_what_was_stopped", next_life),
+    ("the_daemon_starts_what_an_earlier_one_stopped", daemon_resumes),
     ("a_daemon_that_ends_leaves_nothing_stopped", settles),
 ];
 
@@ -357,6 +358,22 @@ fn next_life() -> Result<()> {
     wait_for_configuration(&host, "eth1", &before1)?;
     assert_eq!(std::fs::read_dir(dir.path().join("stopped"))?.count(), 0);
     Ok(())
+}
+
+/// The same with the real daemon, which knows the bus from its environment.
+fn daemon_resumes() -> Result<()> {
+    let host = Managed::new()?;
+    let before = configuration(&host.us, "eth0")?;
+    let run_dir = tempfile::tempdir()?;
+    on(&host.us, async |network| {
+        let bouncer = Bouncer::new(network.clone(), host.network_manager());
+        let bouncer = bouncer.with_book(run_dir.path().join("stopped"));
+        Ok(bouncer.stop(&network.link("eth0").await?).await?)
+    })?;
+    assert_ne!(host.device("eth0")?.0, "connected");
+    let _daemon = host.vipd(run_dir.path())?;
+    host.wait_for_state("eth0", "connected")?;
+    wait_for_configuration(&host, "eth0", &before)
 }
 
 fn settles() -> Result<()> {
