@@ -87,7 +87,7 @@ impl Bus {
         }
     }
 
-    /// `action` completes "NetworkManager cannot ...".
+    /// `action` completes "cannot ...".
     pub(super) async fn call<B, R>(
         &self,
         object: Object<'_>,
@@ -106,7 +106,7 @@ impl Bus {
     where
         R: TryFrom<OwnedValue, Error = zbus::zvariant::Error>,
     {
-        let action = format!("tell {property} of {}", object.path());
+        let action = format!("read {property} of {}", object.path());
         let body = (object.interface(), property);
         let interface = "org.freedesktop.DBus.Properties";
         let value: OwnedValue = self.invoke(object.path(), interface, "Get", &body, &action).await?;
@@ -115,7 +115,7 @@ impl Bus {
 
     /// NetworkManager's signals that tell of a device or an active profile in another state.
     pub(super) async fn state_changes(&self) -> Result<MessageStream, Error> {
-        let action = "tell of changes";
+        let action = "subscribe to its changes";
         let rule = MatchRule::builder()
             .msg_type(MessageType::Signal)
             .sender(BusName::from(self.owner.as_ref()))

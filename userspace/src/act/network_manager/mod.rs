@@ -5,6 +5,7 @@
 //! and every wait is bounded.
 
 mod bus;
+mod error;
 mod watch;
 mod words;
 
@@ -13,6 +14,7 @@ use std::{fmt, time::Duration};
 use serde::{Deserialize, Serialize};
 use zbus::zvariant::{ObjectPath, OwnedObjectPath};
 
+pub use self::error::{Error, Unmanaged};
 use self::{
     bus::{Bus, Object, some},
     watch::Watch,
@@ -29,9 +31,9 @@ const UP_LIMIT: Duration = Duration::from_secs(20);
 /// NM_ACTIVATION_STATE_FLAG_EXTERNAL: made up by NetworkManager to show what others configured.
 const EXTERNAL: u32 = 0x80;
 
-/// The profiles for whose devices the kernel has drivers. For all others NetworkManager makes the
-/// device itself.
-const REAL_DEVICES: [&str; 3] = ["802-3-ethernet", "802-11-wireless", "infiniband"];
+/// The one kind of profile for whose device there is a driver, also where it is a virtual one (veth). For
+/// all other virtual devices NetworkManager makes the device itself, and deletes it.
+const ETHERNET: &str = "802-3-ethernet";
 
 /// NMActiveConnectionState.
 const ACTIVATING: u32 = 1;
@@ -41,95 +43,12 @@ const DEACTIVATED: u32 = 4;
 /// Names of D-Bus errors.
 const UNKNOWN_DEVICE: &str = "org.freedesktop.NetworkManager.UnknownDevice";
 const NOT_ACTIVE: &str = "org.freedesktop.NetworkManager.ConnectionNotActive";
-const GONE: [&str; 3] = [
-    "org.freedesktop.DBus.Error.UnknownObject",
-    "org.freedesktop.DBus.Error.UnknownMethod",
-    "org.freedesktop.DBus.Error.UnknownInterface",
-];
 
 /// Where NetworkManager is looked for. Costs nothing until it is asked.
 #[derive(Clone, Debug, Default)]
 pub struct NetworkManager {
     /// None: $DBUS_SYSTEM_BUS_ADDRESS, or the usual system bus.
     address: Option<String>,
-}
-
-/// Why a device is not stopped and started by NetworkManager.
-#[derive(Debug, thiserror::Error)]
-pub enum Unmanaged {
-    #[error("there is no system bus: {0}")]
-    NoBus(String),
-    #[error("NetworkManager is not running")]
-    NotRunning,
-    #[error("NetworkManager does not know {0}")]
-    Unknown(String),
-    /// Not this host's device, but one of the same name in another network namespace.
-    #[error("NetworkManager's {device} has the link-layer address '{theirs}', not '{ours}': another device")]
-    Stranger { device: String, theirs: String, ours: String },
-    #[error("NetworkManager does not manage {0}")]
-    ByConfiguration(String),
-    #[error("no connection of NetworkManager is active on {0}")]
-    Inactive(String),
-    #[error("{0} was configured by somebody else, NetworkManager only shows it")]
-    External(String),
-    #[error("{device} would be deleted with its connection: NetworkManager made it for '{profile}' ({kind})")]
-    Deleted { device: String, profile: String, kind: String },
-    /// It may well manage the device.
-    #[error(transparent)]
-    Failed(Error),
-}
-
-/// Why NetworkManager did not do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("there is no system bus: {0}")]
-    NoBus(String),
-    #[error("NetworkManager is not running")]
-    NotRunning,
-    #[error("NetworkManager cannot {action}: {source}")]
-    Call { action: String, source: zbus::Error },
-    #[error("NetworkManager did not {action} within {limit:?}")]
-    Silent { action: String, limit: Duration },
-    #[error("the connection {profile} is still up on {device} after {limit:?}")]
-    StillUp { profile: Profile, device: String, limit: Duration },
-    #[error(
-        "the connection {profile} did not come up on {device}: {reason}; try 'nmcli connection up uuid {}'",
-        profile.uuid
-    )]
-    NotUp { profile: Profile, device: String, reason: String },
-}
-
-impl From<Error> for Unmanaged {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::NoBus(reason) => Self::NoBus(reason),
-            Error::NotRunning => Self::NotRunning,
-            error => Self::Failed(error),
-        }
-    }
-}
-
-impl Error {
-    fn call(action: &str, source: zbus::Error) -> Self {
-        Self::Call { action: action.to_owned(), source }
-    }
-
-    fn no_bus(self) -> Self {
-        match self {
-            Self::Call { source, .. } => Self::NoBus(source.to_string()),
-            other => other,
-        }
-    }
-
-    /// Whether the answer was this D-Bus error.
-    fn is(&self, name: &str) -> bool {
-        matches!(self, Self::Call { source: zbus::Error::MethodError(n, ..), .. } if n.as_str() == name)
-    }
-
-    /// Whether the answer was that there is no such object (any more).
-    fn is_gone(&self) -> bool {
-        GONE.iter().any(|name| self.is(name))
-    }
 }
 
 /// A connection profile of NetworkManager.
@@ -189,7 +108,7 @@ impl NetworkManager {
         let profile = Profile { uuid: bus.get(object, "Uuid").await?, id: bus.get(object, "Id").await? };
         let kind: String = bus.get(object, "Type").await?;
         // With the device would go its number, the BPF programs on it and its place in a bridge.
-        if link.kind.is_some() && !REAL_DEVICES.contains(&kind.as_str()) {
+        if link.kind.is_some() && kind != ETHERNET {
             return Err(Unmanaged::Deleted { device: name, profile: profile.id, kind });
         }
         Ok(Managed { bus, device: name, path, active, profile })
