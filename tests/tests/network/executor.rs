@@ -23,7 +23,7 @@ use vipd::{
 
 use crate::{
     Tests,
-    lab::{PEER_V4, Pair, addr, is_echo_request, is_from, net, output, until},
+    lab::{PEER_V4, Pair, addr, carrier_changes, is_echo_request, is_from, net, until},
 };
 
 pub const TESTS: Tests = &[
@@ -149,14 +149,6 @@ fn links() -> Result<()> {
     })
 }
 
-/// How often our end's carrier came or went so far.
-fn carrier_changes(pair: &Pair) -> Result<u32> {
-    let (host, file) = (pair.us.name(), "/sys/class/net/eth0/carrier_changes");
-    // Which namespace's interfaces are shown is decided by who mounts /sys, which this does anew.
-    let mut read = std::process::Command::new("ip");
-    Ok(output(read.args(["netns", "exec", host, "cat", file]))?.trim().parse()?)
-}
-
 /// The kernel forgets routes and IPv6 addresses of an interface that is set down: a host that vipd had
 /// cut off from its gateway would be worse than one without a VIP.
 fn a_bounced_link_keeps_its_configuration() -> Result<()> {
@@ -197,12 +189,12 @@ fn a_bounced_link_keeps_its_configuration() -> Result<()> {
                 set(false).await;
                 set(true).await;
             };
-            let before = carrier_changes(&pair)?;
+            let before = carrier_changes(&pair.us)?;
             // Two sequences that want it at the same time, and one that comes a little late.
             tokio::join!(bounce(), bounce());
             bounce().await;
             let once = if with_carrier { 2 } else { 0 };
-            assert_eq!(carrier_changes(&pair)? - before, once);
+            assert_eq!(carrier_changes(&pair.us)? - before, once);
         }
         pair.peer.ip("link set eth0 up")?;
         // A virtual address stays away: it may have been taken out of service while the link was down,

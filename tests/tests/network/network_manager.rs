@@ -22,7 +22,7 @@ use vipd_tests::{
 
 use crate::{
     Tests, executor,
-    lab::{net, on, output},
+    lab::{carrier_changes, net, on, output},
     managed::{Managed, PROFILE, STUCK},
 };
 
@@ -38,6 +38,7 @@ pub const TESTS: Tests = &[
     ("a_network_manager_that_dies_meanwhile", dies_meanwhile),
     ("a_network_manager_that_hangs", hangs),
     ("the_next_life_starts_what_was_stopped", next_life),
+    ("what_could_not_be_brought_up_stays_owed", stays_owed),
     ("the_daemon_starts_what_an_earlier_one_stopped", daemon_resumes),
     ("a_daemon_that_ends_leaves_nothing_stopped", settles),
 ];
@@ -109,6 +110,7 @@ fn a_managed_device() -> Result<()> {
         assert_eq!(executor.perform(&set("eth0", false)).await, Effect::Done);
         let (state, connection) = host.device("eth0")?;
         assert!(connection.is_empty() && state != "connected", "{state} {connection}");
+        assert!(configuration(&host.us, "eth0")?.is_disjoint(&before));
         assert_eq!(executor.perform(&set("eth0", true)).await, Effect::Done);
         assert_eq!(host.device("eth0")?, ("connected".to_owned(), PROFILE.to_owned()));
         wait_for_configuration(&host, "eth0", &before)?;
@@ -166,7 +168,7 @@ fn sequences_share_one_stop_and_start() -> Result<()> {
     let host = Managed::new()?;
     let before = configuration(&host.us, "eth0")?;
     with(&host, async |executor, _| {
-        let activations = host.activations()?;
+        let (activations, carrier) = (host.activations()?, carrier_changes(&host.us)?);
         let barrier = Arc::new(Barrier::new(SEQUENCES));
         let mut sequences = tokio::task::JoinSet::new();
         for _ in 0..SEQUENCES {
@@ -185,6 +187,7 @@ fn sequences_share_one_stop_and_start() -> Result<()> {
         // One that comes late, when the others look at the link, does not take it from them.
         bounce(&executor, "eth0").await;
         assert_eq!(host.activations()?, activations + 1);
+        assert_eq!(carrier_changes(&host.us)?, carrier, "it was set down through netlink too");
         wait_for_configuration(&host, "eth0", &before)
     })
 }
@@ -358,6 +361,32 @@ fn next_life() -> Result<()> {
     wait_for_configuration(&host, "eth1", &before1)?;
     assert_eq!(std::fs::read_dir(dir.path().join("stopped"))?.count(), 0);
     Ok(())
+}
+
+/// What NetworkManager could not bring up, and does not by itself, stays owed.
+fn stays_owed() -> Result<()> {
+    let host = Managed::new()?;
+    host.nmcli("connection modify wired connection.autoconnect no")?;
+    let before = configuration(&host.us, "eth0")?;
+    let dir = tempfile::tempdir()?;
+    on(&host.us, async |network| {
+        let bouncer = Bouncer::new(network.clone(), host.network_manager());
+        let bouncer = bouncer.with_book(dir.path().to_owned());
+        let link = network.link("eth0").await?;
+        bouncer.stop(&link).await?;
+        host.kill()?;
+        Ok(bouncer.start(&link).await?)
+    })?;
+    host.start()?;
+    host.wait_for_state("eth0", "disconnected")?;
+    on(&host.us, async |network| {
+        let bouncer = Bouncer::new(network.clone(), host.network_manager());
+        let bouncer = bouncer.with_book(dir.path().to_owned());
+        bouncer.resume().await?;
+        Ok(bouncer.stop(&network.link("eth0").await?).await?)
+    })?;
+    assert_eq!(host.device("eth0")?.0, "connected");
+    wait_for_configuration(&host, "eth0", &before)
 }
 
 /// The same with the real daemon, which knows the bus from its environment.
