@@ -3,7 +3,9 @@
 mod accept;
 pub mod address;
 pub mod announce;
+pub mod bounce;
 pub mod datapath;
 pub mod executor;
 pub mod gatekeeper;
 pub mod link;
+pub mod network_manager;
