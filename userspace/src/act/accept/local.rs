@@ -6,17 +6,19 @@
 //! By itself the kernel answers ARP for local routes, on every interface, unless `arp_ignore` is 1 or more; it
 //! never answers neighbour solicitations for them.
 
+use std::{collections::HashSet, net::IpAddr};
+
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    route::{RouteAttribute, RouteMessage, RouteScope, RouteType},
+    route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 use nix::libc;
 
 use crate::{
     act::address::PROTOCOL,
-    model::{Addresses, Range, Ranges},
+    model::{Accept, Addresses, Range, Ranges},
     observe::network::{
         Link, LocalRoute, Network, NetworkError,
         routes::{self, Of},
@@ -68,64 +70,85 @@ impl Network {
         Ok(there)
     }
 
-    /// Afterwards no route of ours on the interface covers any of the addresses, whatever its prefix; the
-    /// other addresses of a prefix that reaches beyond them are still accepted, without an interruption.
-    pub(super) async fn delete_local(&self, link: &Link, hosts: &Ranges) -> Result<(), NetworkError> {
-        if hosts.count() <= DELETED_SINGLY {
-            self.delete_local_routes(link, hosts.iter().map(IpNet::from).collect()).await?;
-            if !self.is_any_ours(link, hosts).await? {
+    /// Takes the local routes away by which the hosts are accepted in this way, `of` whom they may be. A
+    /// prefix is taken away only if it is ours; the addresses of it that are not among the hosts go on
+    /// being accepted, without an interruption.
+    pub(super) async fn delete_local(
+        &self,
+        link: &Link,
+        hosts: &Ranges,
+        accept: Accept,
+        of: Of,
+    ) -> Result<(), NetworkError> {
+        if accept == Accept::Route && hosts.count() <= DELETED_SINGLY {
+            let routes =
+                hosts.iter().map(|ip| LocalRoute { net: ip.into(), index: link.index, protocol: PROTOCOL });
+            self.delete_local_routes(link, routes.collect()).await?;
+            if !self.is_any_routed(link, hosts, of).await? {
                 return Ok(());
             }
         }
-        let mut covering = self.our_local_routes(link.index).await?;
-        covering.retain(|route| overlaps(hosts, route.net.into()));
-        let covered: Ranges = covering.iter().map(|r| Range::from(r.net)).collect();
+        let mut there = routes::local(&self.netlink, of).await?;
+        there.retain(|route| route.index == link.index && overlaps(hosts, route.net.into()));
+        let (single, mut wide): (Vec<_>, Vec<_>) = there.into_iter().partition(|r| is_host(r.net));
+        if accept == Accept::Route {
+            return self.delete_local_routes(link, single).await;
+        }
+        wide.retain(|route| route.protocol == PROTOCOL);
+        let covered: Ranges = wide.iter().map(|r| Range::from(r.net)).collect();
         let rest = covered.difference(hosts);
         if !rest.is_empty() {
             self.add_local_routes(link, &rest.prefixes()).await?;
         }
         // A part of the rest may be what was there as well.
-        let keep: std::collections::HashSet<IpNet> = rest.prefixes().into_iter().collect();
-        let nets = covering.iter().map(|r| r.net).filter(|net| !keep.contains(net)).collect();
-        self.delete_local_routes(link, nets).await
+        let kept: HashSet<IpNet> = rest.prefixes().into_iter().collect();
+        wide.retain(|route| !kept.contains(&route.net));
+        // Single addresses among the prefixes; one that a prefix covers has its own route for another reason.
+        let alone: HashSet<IpNet> = hosts.prefixes().into_iter().filter(|net| is_host(*net)).collect();
+        let alone = single.into_iter().filter(|r| alone.contains(&r.net) && !covered.contains(r.net.addr()));
+        wide.extend(alone);
+        self.delete_local_routes(link, wide).await
     }
 
-    async fn delete_local_routes(&self, link: &Link, nets: Vec<IpNet>) -> Result<(), NetworkError> {
-        let index = link.index;
-        let message = move |net| RouteNetlinkMessage::DelRoute(local_route(index, net));
-        let messages = nets.clone().into_iter().map(message);
+    async fn delete_local_routes(&self, link: &Link, routes: Vec<LocalRoute>) -> Result<(), NetworkError> {
+        let message = |route: LocalRoute| {
+            let mut message = local_route(route.index, route.net);
+            message.header.protocol = route.protocol.into();
+            RouteNetlinkMessage::DelRoute(message)
+        };
         let failed =
             |what: &str| NetworkError::trying(format!("delete the local route of {what} on {}", link.name));
+        let messages = routes.clone().into_iter().map(message);
         let refused = self.netlink.change_all(messages, 0).await.map_err(failed("addresses"))?;
         let gone = |errno| matches!(errno, Some(libc::ESRCH | libc::ENODEV));
         match refused.into_iter().find(|r| !gone(r.error.raw_os_error())) {
-            Some(refusal) => Err(failed(&nets[refusal.at].to_string())(refusal.error)),
+            Some(refusal) => Err(failed(&routes[refusal.at].net.to_string())(refusal.error)),
             None => Ok(()),
         }
     }
 
-    /// Removes the host routes in the local table that removed addresses may leave behind, whoever made
-    /// them. It is no error when there are none.
+    /// Removes the host routes in the local table that removed addresses may leave behind: ours and those
+    /// that the kernel made. It is no error when there are none.
     ///
     /// # Errors
     /// The first route that could not be deleted.
     pub async fn delete_host_routes(&self, link: &Link, addresses: &Addresses) -> Result<(), NetworkError> {
-        let index = link.index;
-        let all: Vec<IpNet> = addresses.hosts().iter().map(IpNet::from).collect();
-        let failed =
-            |what: String| NetworkError::trying(format!("delete the host route of {what} on {}", link.name));
-        let message = move |net| {
-            let mut route = local_route(index, net);
-            route.header.protocol = 0.into();
-            RouteNetlinkMessage::DelRoute(route)
-        };
-        let refused = self.netlink.change_all(all.clone().into_iter().map(message), 0).await;
-        let gone = |errno| matches!(errno, Some(libc::ESRCH | libc::ENODEV));
-        let refused = refused.map_err(failed(addresses.to_string()))?;
-        match refused.into_iter().find(|r| !gone(r.error.raw_os_error())) {
-            Some(refusal) => Err(failed(all[refusal.at].addr().to_string())(refusal.error)),
-            None => Ok(()),
+        let hosts = addresses.hosts();
+        let protocols = [PROTOCOL, RouteProtocol::Kernel.into()];
+        let mut routes = Vec::new();
+        if hosts.count() <= DELETED_SINGLY {
+            for protocol in protocols {
+                let route = |ip: IpAddr| LocalRoute { net: ip.into(), index: link.index, protocol };
+                routes.extend(hosts.iter().map(route));
+            }
+        } else {
+            for protocol in protocols {
+                let mut there = routes::local(&self.netlink, Of::Protocol(protocol)).await?;
+                there.retain(|r| r.index == link.index && is_host(r.net) && hosts.contains(r.net.addr()));
+                routes.extend(there);
+            }
         }
+        self.delete_local_routes(link, routes).await
     }
 
     /// Our local routes on the interface.
@@ -135,11 +158,11 @@ impl Network {
         Ok(routes)
     }
 
-    async fn is_any_ours(&self, link: &Link, hosts: &Ranges) -> Result<bool, NetworkError> {
+    async fn is_any_routed(&self, link: &Link, hosts: &Ranges, of: Of) -> Result<bool, NetworkError> {
         for address in hosts.iter() {
             let route = routes::matching(&self.netlink, address).await?.filter(routes::is_local);
             let route = route.as_ref().and_then(routes::local_route);
-            if route.is_some_and(|r| r.protocol == PROTOCOL && r.index == link.index) {
+            if route.is_some_and(|r| r.index == link.index && is_host(r.net) && of.includes(r.protocol)) {
                 return Ok(true);
             }
         }
@@ -166,4 +189,8 @@ fn overlaps(hosts: &Ranges, range: Range) -> bool {
     let ranges = hosts.ranges();
     let at = ranges.partition_point(|r| r.last() < range.first());
     ranges.get(at).is_some_and(|r| r.first() <= range.last())
+}
+
+pub(super) fn is_host(net: IpNet) -> bool {
+    net.prefix_len() == net.max_prefix_len()
 }

@@ -10,7 +10,7 @@ mod source;
 pub use self::ours::Placed;
 use crate::{
     model::{Accept, Addresses},
-    observe::network::{Link, Network, NetworkError},
+    observe::network::{Link, Network, NetworkError, routes::Of},
 };
 
 impl Network {
@@ -34,7 +34,7 @@ impl Network {
         }
     }
 
-    /// It is no error when they are not there. All are tried.
+    /// In this way only, whoever put them there. It is no error when they are not there. All are tried.
     ///
     /// # Errors
     /// The first address that could not be deleted.
@@ -47,7 +47,7 @@ impl Network {
         match accept {
             Accept::Assign => self.unassign(link, addresses).await,
             Accept::Route | Accept::Anyip => {
-                let result = self.delete_local(link, &addresses.hosts()).await;
+                let result = self.delete_local(link, &addresses.hosts(), accept, Of::Anybody).await;
                 // What other resources share is looked at in any case.
                 let tidied = self.tidy().await;
                 result.and(tidied)

@@ -62,7 +62,9 @@ impl Network {
         // A route whose source is deleted would go with it.
         let released = self.release_source(link, hosts).await;
         let unassigned = if assigned.is_empty() { Ok(()) } else { self.unassign(link, &assigned).await };
-        let unrouted = self.delete_local(link, hosts).await;
+        let ours = Of::Protocol(PROTOCOL);
+        let unrouted = self.delete_local(link, hosts, Accept::Anyip, ours).await;
+        let unrouted = unrouted.and(self.delete_local(link, hosts, Accept::Route, ours).await);
         let tidied = self.tidy().await;
         released.and(unassigned).and(unrouted).and(tidied)
     }

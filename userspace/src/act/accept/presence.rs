@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::connected::reaches;
+use super::{connected::reaches, local::is_host};
 use crate::{
     act::address::PROTOCOL,
     core::command::{Misplaced, Place, Presence},
@@ -147,12 +147,14 @@ impl Wanted {
         }
     }
 
-    /// Those of the addresses that are routed in the way asked for, and the others.
+    /// Those of the addresses that are routed in the way asked for, and the others. Somebody else's prefix
+    /// may reach beyond the addresses: it is never what was asked for.
     fn split(&self, class: Class, routed: Ranges) -> (Ranges, Ranges) {
         match (self.accept, class.host) {
-            (Accept::Route, true) | (Accept::Anyip, false) => (routed, Ranges::default()),
+            (Accept::Route, true) => (routed, Ranges::default()),
+            (Accept::Anyip, false) if class.protocol == PROTOCOL => (routed, Ranges::default()),
             (Accept::Anyip, true) => (routed.intersection(&self.alone), routed.difference(&self.alone)),
-            (Accept::Assign, _) | (Accept::Route, false) => (Ranges::default(), routed),
+            (Accept::Assign, _) | (Accept::Route | Accept::Anyip, false) => (Ranges::default(), routed),
         }
     }
 }
@@ -198,10 +200,7 @@ impl Found {
                 (false, _) => elsewhere.push((index, Accept::Assign, is_ours, addresses)),
             }
         }
-        let right = found.ours.union(&found.foreign).hosts();
         for (index, accept, is_ours, addresses) in elsewhere {
-            // Ours must go from there also when it is in its place; what others do is not for vipd to mend.
-            let addresses = if is_ours { addresses } else { addresses.without(&right) };
             found.misplaced(index, accept, is_ours, addresses);
         }
         found
@@ -223,7 +222,7 @@ impl Found {
     }
 }
 
-/// Where the hosts are assigned: for each address its right place, or else any other.
+/// Where the hosts are assigned, and whether that is the right place.
 fn assigned_among<'a>(
     there: &'a Snapshot,
     hosts: &Ranges,
@@ -239,16 +238,10 @@ fn assigned_among<'a>(
                 .any(|(net, hosts)| net == a.address.trunc() && hosts.contains(a.address.addr()))
     };
     let all = there.assigned();
-    let mut found: Vec<_> = if hosts.count() < all.len() as u64 {
+    let found: Vec<_> = if hosts.count() < all.len() as u64 {
         hosts.iter().flat_map(|ip| there.find(ip)).collect()
     } else {
         all.iter().filter(|a| hosts.contains(a.address.addr())).collect()
     };
-    found.sort_by_cached_key(|a| (a.address.addr(), !is_right(a)));
-    found.dedup_by_key(|a| a.address.addr());
     found.into_iter().map(|a| (a, is_right(a))).collect()
-}
-
-fn is_host(net: IpNet) -> bool {
-    net.prefix_len() == net.max_prefix_len()
 }

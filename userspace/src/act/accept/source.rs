@@ -82,6 +82,19 @@ impl Network {
         result
     }
 
+    /// Sets again what was asked for, after the interface was set down and up.
+    pub(crate) async fn renew_sources(&self, link: &Link) -> Result<(), NetworkError> {
+        let kept = self.kept.lock().await;
+        let mut result = Ok(());
+        for route in routes::on_link(&self.netlink, link.index, false).await? {
+            let Some(IpNet::V4(subnet)) = routes::destination(&route) else { continue };
+            if let Some(newest) = self.newest(&kept, link, subnet, &Ranges::default()).await? {
+                result = result.and(self.change_source(link, subnet, route, Some(newest)).await);
+            }
+        }
+        result
+    }
+
     async fn replace_sources(&self, link: &Link, hosts: &Ranges, kept: &Kept) -> Result<(), NetworkError> {
         let mut result = Ok(());
         for route in routes::on_link(&self.netlink, link.index, false).await? {

@@ -20,6 +20,15 @@ pub(crate) enum Of {
     Protocol(u8),
 }
 
+impl Of {
+    pub(crate) fn includes(self, protocol: u8) -> bool {
+        match self {
+            Self::Anybody => protocol != u8::from(RouteProtocol::Kernel),
+            Self::Protocol(one) => protocol == one,
+        }
+    }
+}
+
 const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// The local routes in the table `local`.
@@ -34,10 +43,8 @@ pub(crate) async fn local(netlink: &Netlink, of: Of) -> Result<Vec<LocalRoute>, 
             filter.header.protocol = protocol.into();
         }
         let found = dump(netlink, filter).await.map_err(NetworkError::trying("list the local routes"))?;
-        all.extend(found.iter().filter(|r| is_local(r)).filter_map(local_route).filter(|r| match of {
-            Of::Anybody => r.protocol != u8::from(RouteProtocol::Kernel),
-            Of::Protocol(protocol) => r.protocol == protocol,
-        }));
+        let found = found.iter().filter(|r| is_local(r)).filter_map(local_route);
+        all.extend(found.filter(|r| of.includes(r.protocol)));
     }
     Ok(all)
 }
