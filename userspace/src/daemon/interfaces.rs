@@ -12,7 +12,7 @@ use super::events::{About, EventLog};
 use crate::{
     act::{
         address,
-        datapath::{Attachment, Datapath, InterfaceFacts},
+        datapath::{self, Attachment, Datapath, InterfaceFacts},
     },
     cluster::View,
     config::NodeConfig,
@@ -205,6 +205,7 @@ impl Interfaces {
             stationary_v4: stationary.iter().filter_map(v4).collect(),
             link_local: v6(true),
             global_v6: v6(false),
+            router: datapath::router(&link.name),
         }
     }
 }

@@ -91,7 +91,12 @@ impl Records {
 
     /// To a slot that no address has. What is counted meanwhile is lost.
     pub(super) fn copy(&self, from: u32, to: u32) {
-        for (from, to) in self.of(from).zip(self.of(to)) {
+        self.copy_from(self, from, to);
+    }
+
+    /// The same, from other records.
+    pub(super) fn copy_from(&self, other: &Self, from: u32, to: u32) {
+        for (from, to) in other.of(from).zip(self.of(to)) {
             for (from, to) in from.iter().zip(to) {
                 to.store(from.load(Relaxed), Relaxed);
             }

@@ -1,16 +1,17 @@
 //! Numbers that are handed out: gates one by one; activity slots one by one or 256 neighbours at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use datapath_common::PAGE_SIZE;
 
 use super::layout::Members;
 
-/// Numbers from 0 on that nobody has; the lowest is handed out first.
+/// Numbers from 0 on that nobody has. One that was given back comes last: a program that is held up between
+/// reading the number of a gate and looking at that gate must not find another resource's there.
 #[derive(Debug)]
 pub(super) struct Numbers {
     next: u32,
-    returned: BTreeSet<u32>,
+    returned: VecDeque<u32>,
     capacity: u32,
 }
 
@@ -22,19 +23,21 @@ impl Numbers {
     }
 
     pub(super) fn peek(&self) -> Option<u32> {
-        self.returned.first().copied().or_else(|| (self.next < self.capacity).then_some(self.next))
+        if self.next < self.capacity { Some(self.next) } else { self.returned.front().copied() }
     }
 
     pub(super) fn take(&mut self) -> Option<u32> {
         let number = self.peek()?;
-        if !self.returned.remove(&number) {
+        if self.next < self.capacity {
             self.next += 1;
+        } else {
+            self.returned.pop_front();
         }
         Some(number)
     }
 
     pub(super) fn give_back(&mut self, number: u32) {
-        self.returned.insert(number);
+        self.returned.push_back(number);
     }
 }
 
@@ -115,11 +118,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lowest_number_is_next() {
+    fn what_was_given_back_comes_last() {
         let mut numbers = Numbers::new(4, &[0, 2].into());
-        assert_eq!((numbers.take(), numbers.take(), numbers.take()), (Some(1), Some(3), None));
-        numbers.give_back(2);
-        assert_eq!((numbers.peek(), numbers.take(), numbers.peek()), (Some(2), Some(2), None));
+        assert_eq!((numbers.take(), numbers.peek()), (Some(3), Some(1)));
+        numbers.give_back(0);
+        assert_eq!((numbers.take(), numbers.take(), numbers.take()), (Some(1), Some(0), None));
     }
 
     #[test]
