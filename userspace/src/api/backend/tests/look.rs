@@ -171,12 +171,13 @@ async fn interfaces_are_judged_for_an_address_with_and_without_length() {
 async fn events_are_told_and_followed() {
     let bench = bench();
     bench.context.events.record(About::default(), "k", "one");
-    let (told, last) = bench.ask(Request::Events { follow: false }).await;
+    let (told, last) = bench.ask(Request::Events { follow: false, filter: EventFilter::default() }).await;
     assert!(matches!(&told[..], [Answer::Event(e)] if e.message == "one"), "{told:?}");
     assert!(last.is_final());
     let (out, mut coming) = tokio::sync::mpsc::channel(8);
     let context = bench.context.clone();
-    let work = tokio::spawn(async move { context.handle(Request::Events { follow: true }, &out).await });
+    let follow = Request::Events { follow: true, filter: EventFilter::default() };
+    let work = tokio::spawn(async move { context.handle(follow, &out).await });
     assert!(matches!(coming.recv().await, Some(Answer::Event(e)) if e.message == "one"));
     bench.context.events.record(About::default(), "k", "two");
     assert!(matches!(coming.recv().await, Some(Answer::Event(e)) if e.message == "two"));
