@@ -4,6 +4,7 @@
 
 mod connectivity;
 mod crashes;
+mod create;
 mod membership;
 mod operator;
 mod partitions;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
         restarts::TESTS,
         membership::TESTS,
         operator::TESTS,
+        create::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {
