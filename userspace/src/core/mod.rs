@@ -4,10 +4,12 @@ pub mod agent;
 pub mod change;
 pub mod command;
 pub mod lease;
+pub mod links;
 pub mod planner;
 pub mod quorum;
 pub mod sequence;
 #[cfg(test)]
 mod simulation;
+pub mod subnets;
 pub mod suspicion;
 pub mod time;
