@@ -1,6 +1,10 @@
 //! A node that belongs to a cluster: opens its store and starts everything that needs it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU8},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -10,6 +14,7 @@ use super::{
     events::{About, EventLog},
     interfaces::Interfaces,
     leader::{Leader, Voters},
+    links::{LinkMonitor, Unreachable},
     watcher::Watcher,
 };
 use crate::{
@@ -27,7 +32,7 @@ use crate::{
         transport::Peers,
     },
     config::{NodeConfig, Timing, TunablesFile},
-    core::{lease::Held, time::BootTime},
+    core::{lease::Held, links::LinkTable, time::BootTime},
     daemon::runner::GrantGates,
     model::{LeaseEpoch, NodeId},
     observe::network::Network,
@@ -46,6 +51,7 @@ pub struct Host {
     pub keeper: Arc<Gatekeeper>,
     pub interfaces: Arc<Interfaces>,
     pub facts: watch::Sender<Facts>,
+    pub links: watch::Sender<LinkTable>,
 }
 
 impl LeaseSlot for Gatekeeper {
@@ -104,6 +110,7 @@ pub fn start(
     promises: Promises,
 ) -> anyhow::Result<()> {
     let me = identity.node;
+    let transmits = Arc::new(AtomicU8::new(0));
     let pulse = Pulse::start(
         PulseConfig {
             me,
@@ -112,6 +119,7 @@ pub fn start(
             timing: host.timing,
             incarnation: identity::next_incarnation(&host.state_dir)?,
             promises: promises.clone(),
+            transmits: transmits.clone(),
         },
         store.view(),
         store.leadership(),
@@ -126,6 +134,20 @@ pub fn start(
         timing: host.timing,
         events: host.events.clone(),
         facts: host.facts.clone(),
+    };
+    let unreachable = watch::Sender::new(Unreachable::new());
+    let links = LinkMonitor {
+        me,
+        config: host.config.clone(),
+        view: store.view(),
+        network: host.network.clone(),
+        datapath: host.datapath.clone(),
+        ears: pulse.ears.clone(),
+        timing: host.timing,
+        events: host.events.clone(),
+        unreachable: unreachable.subscribe(),
+        transmits,
+        table: host.links.clone(),
     };
     let leader = Leader {
         me,
@@ -159,6 +181,7 @@ pub fn start(
     if !host.config.witness {
         tokio::spawn(host.interfaces.clone().run(me, store.view()));
     }
+    tokio::spawn(links.run());
     tokio::spawn(watcher.run());
     tokio::spawn(leader.run());
     tokio::spawn(agent.run());

@@ -5,6 +5,7 @@ pub mod events;
 pub mod interfaces;
 pub mod leader;
 pub mod leftovers;
+pub mod links;
 pub mod member;
 pub mod run;
 pub mod runner;

@@ -37,6 +37,7 @@ use crate::{
     act::datapath::Datapath,
     cluster::Store,
     config::{NodeConfig, TunablesFile},
+    core::links::LinkTable,
     daemon::events::EventLog,
     model::NodeId,
 };
@@ -57,6 +58,7 @@ pub struct Context {
     pub host: Arc<dyn Host>,
     pub datapath: Arc<dyn Datapath>,
     pub facts: watch::Receiver<Facts>,
+    pub links: watch::Receiver<LinkTable>,
     /// None before `cluster init` or `cluster join`.
     pub member: watch::Receiver<Option<Member>>,
     pub control: Arc<dyn ClusterControl>,

@@ -18,6 +18,8 @@ pub struct Peer {
     pub paths: Vec<Option<BootTime>>,
     /// Its lease was valid when it was heard last.
     pub lease_valid: bool,
+    /// A bit for each path on which it said it transmits, when it was heard last.
+    pub transmits: u8,
     /// Since when it has been saying that its lease is not valid.
     lease_lost: Option<BootTime>,
     /// It has said at least once, in its present life, that its lease was valid.
@@ -74,6 +76,11 @@ impl Ears {
         nodes.map(|n| (n, self.hearing.silence(n, now, grace))).collect()
     }
 
+    /// All that were ever heard.
+    pub fn peers(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.peers.iter().map(|(id, peer)| (*id, peer))
+    }
+
     /// Heard within `limit`.
     pub fn is_alive(&self, node: NodeId, now: BootTime, limit: Duration) -> bool {
         node == self.me || self.hearing.last_heard(node).is_some_and(|t| now.since(t) < limit)
@@ -103,8 +110,15 @@ impl Ears {
 }
 
 impl Peer {
-    pub(super) fn says(&mut self, lease_valid: bool, silences: Vec<(NodeId, Duration)>, now: BootTime) {
+    pub(super) fn says(
+        &mut self,
+        lease_valid: bool,
+        transmits: u8,
+        silences: Vec<(NodeId, Duration)>,
+        now: BootTime,
+    ) {
         self.lease_valid = lease_valid;
+        self.transmits = transmits;
         self.had_lease |= lease_valid;
         self.lease_lost = if lease_valid { None } else { self.lease_lost.or(Some(now)) };
         self.silences =
