@@ -24,8 +24,15 @@ fn find(address: &Address) -> Option<&'static Vip> {
 #[inline(always)]
 pub fn held(frame: &Frame, vlans: Vlans, address: &Address) -> Option<&'static Vip> {
     let vip = find(address)?;
-    (vip.ifindex == frame.ifindex && vip.vlan_outer == vlans.outer && vip.vlan_inner == vlans.inner)
-        .then_some(vip)
+    let gate: *const Gate = GATES.get_ptr(vip.gate)?;
+    // SAFETY: points into a map that outlives the program; user space changes these words only while the
+    // gate is shut.
+    let here = unsafe {
+        read_volatile(&raw const (*gate).ifindex) == frame.ifindex
+            && read_volatile(&raw const (*gate).vlan_outer) == vlans.outer
+            && read_volatile(&raw const (*gate).vlan_inner) == vlans.inner
+    };
+    here.then_some(vip)
 }
 
 /// Open iff active, opened under the present lease, and that lease has not run out.
