@@ -202,6 +202,9 @@ impl Leader {
             | Change::Delete { .. }
             | Change::Set { .. }
             | Change::SetPingList { .. }
+            | Change::MonitorSubnet { .. }
+            | Change::UnmonitorSubnet { .. }
+            | Change::ReportSubnets { .. }
             | Change::InService { .. }
             | Change::OutOfService { .. }
             | Change::Rejoin { .. }

@@ -308,7 +308,7 @@ impl Host {
         // A protected physical address is this node's own, too.
         let moves = |r: &&Resource| r.nodes.get(&me).is_none_or(|s| !s.physical);
         let is_virtual =
-            |address: IpAddr| state.resources.values().filter(moves).any(|r| r.address() == address);
+            |address: IpAddr| state.resources.values().filter(moves).any(|r| r.addresses().contains(address));
         let mut stationary: BTreeMap<u32, Vec<IpNet>> = BTreeMap::new();
         for a in self.addresses.iter().filter(|a| !a.tentative && !is_virtual(a.address.addr())) {
             stationary.entry(a.index).or_default().push(a.address);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Node, NodeId, Placement, Ranges, Resource, ResourceId, Tag};
+use super::{MonitoredSubnet, Node, NodeId, Placement, Ranges, Resource, ResourceId, Tag};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterState {
@@ -22,6 +22,12 @@ pub struct ClusterState {
     /// Per node and subnet (host bits zero): addresses to ping.
     #[serde(with = "ping_lists")]
     pub ping_lists: BTreeMap<(NodeId, IpNet), Vec<IpAddr>>,
+    /// Watched by every node that may hold addresses (host bits zero).
+    #[serde(default)]
+    pub subnets: BTreeMap<IpNet, MonitoredSubnet>,
+    /// Monitored subnets that a node says are down there, with the reason. All others are up.
+    #[serde(default)]
+    pub subnets_down: BTreeMap<NodeId, BTreeMap<IpNet, String>>,
 }
 
 impl ClusterState {
@@ -32,6 +38,16 @@ impl ClusterState {
     /// The resource, if any, that has one of these addresses.
     pub fn resource_with(&self, hosts: &Ranges) -> Option<&Resource> {
         self.resources.values().find(|r| !r.addresses().hosts().intersection(hosts).is_empty())
+    }
+
+    /// Why a monitored subnet is down on a node; None where it is up.
+    pub fn subnet_down(&self, node: NodeId, subnet: &IpNet) -> Option<&str> {
+        self.subnets_down.get(&node)?.get(subnet).map(String::as_str)
+    }
+
+    /// The first of the subnets that the resource needs which is down on the node, and why.
+    pub fn lacks_subnet<'a>(&'a self, resource: &'a Resource, node: NodeId) -> Option<(&'a IpNet, &'a str)> {
+        resource.monitored.iter().find_map(|subnet| Some((subnet, self.subnet_down(node, subnet)?)))
     }
 
     /// The node's name, or its number when it is unknown.

@@ -37,7 +37,9 @@ pub(super) fn monitor(
     }
     for (name, count) in [("fall", settings.fall), ("rise", settings.rise)] {
         if !(1..=MOST_POLLS).contains(&count) {
-            return Err(Refusal(format!("{name} {count} of {subnet} is out of range: use 1 to {MOST_POLLS}")));
+            return Err(Refusal(format!(
+                "{name} {count} of {subnet} is out of range: use 1 to {MOST_POLLS}"
+            )));
         }
     }
     if settings.targets.len() > MOST_TARGETS {

@@ -4,6 +4,7 @@ mod grants;
 mod members;
 mod properties;
 mod resources;
+mod subnets;
 
 use std::collections::BTreeMap;
 
@@ -123,6 +124,23 @@ fn every_change_survives_json() {
             node: 1,
             subnet: "10.0.0.0/24".parse().unwrap(),
             addresses: vec!["10.0.0.1".parse().unwrap()],
+        },
+        Change::MonitorSubnet {
+            subnet: "10.1.0.0/24".parse().unwrap(),
+            settings: MonitoredSubnet {
+                targets: vec!["10.1.0.9".parse().unwrap()],
+                ..MonitoredSubnet::default()
+            },
+        },
+        Change::UnmonitorSubnet { subnet: "fd00::/64".parse().unwrap() },
+        Change::ReportSubnets {
+            node: 1,
+            down: [("10.1.0.0/24".parse().unwrap(), "no answer".to_owned())].into(),
+        },
+        Change::Set {
+            tag: tag("vip"),
+            node: None,
+            setting: Setting::Subnets(vec!["10.1.0.0/24".parse().unwrap()]),
         },
         Change::InService { tag: tag("vip"), on: Some(2) },
         Change::InService { tag: tag("vip"), on: None },

@@ -1,6 +1,7 @@
 //! Rule by rule; [`properties`] runs whole clusters.
 
 mod properties;
+mod subnets;
 
 use super::*;
 use crate::{
