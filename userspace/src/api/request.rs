@@ -1,11 +1,14 @@
 //! What vipctl asks of vipd. Names are resolved by the daemon; nodes are named, not numbered.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Event, InterfaceChoice, Progress, ResourceStatus, Status};
+use super::{Event, InterfaceChoice, Progress, ResourceStatus, Status, SubnetStatus};
 use crate::model::{Placement, Resource, Switchback, Tag};
 
 /// Longest request line, in bytes, with its end.
@@ -70,6 +73,11 @@ pub enum Request {
     Interfaces {
         address: Option<IpNet>,
     },
+    SubnetList,
+    SubnetMonitor(MonitorSubnet),
+    SubnetUnmonitor {
+        subnet: IpNet,
+    },
     ClusterInit {
         name: String,
     },
@@ -91,6 +99,7 @@ impl Request {
             | Self::Show { .. }
             | Self::PingListShow { .. }
             | Self::Interfaces { .. }
+            | Self::SubnetList
             | Self::ClusterToken => true,
             Self::CreateIp(_)
             | Self::Extend { .. }
@@ -100,6 +109,8 @@ impl Request {
             | Self::Set { .. }
             | Self::PingListAdd { .. }
             | Self::PingListRemove { .. }
+            | Self::SubnetMonitor(_)
+            | Self::SubnetUnmonitor { .. }
             | Self::ClusterInit { .. }
             | Self::ClusterJoin { .. }
             | Self::Events { .. } => false,
@@ -124,6 +135,30 @@ pub struct CreateIp {
     pub wait: bool,
 }
 
+/// What is not given stays as it is, or is the default where the subnet is new.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitorSubnet {
+    pub subnet: IpNet,
+    /// Empty: the other nodes of the cluster.
+    pub targets: Option<Vec<IpAddr>>,
+    pub interval: Option<Duration>,
+    pub fall: Option<u16>,
+    pub rise: Option<u16>,
+}
+
+/// A monitored subnet, and its state on each node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetOf {
+    pub subnet: IpNet,
+    /// Empty: the other nodes of the cluster.
+    pub targets: Vec<IpAddr>,
+    pub interval_ms: u64,
+    pub fall: u16,
+    pub rise: u16,
+    pub needed_by: Vec<Tag>,
+    pub nodes: Vec<SubnetStatus>,
+}
+
 /// Zero or more `Progress` and `Event` lines, then exactly one of the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "answer", content = "value")]
@@ -135,6 +170,7 @@ pub enum Answer {
     Shown(Box<Shown>),
     PingLists(Vec<PingListOf>),
     Interfaces(Vec<InterfaceChoice>),
+    Subnets(Vec<SubnetOf>),
     Token(String),
     Error(ApiError),
 }

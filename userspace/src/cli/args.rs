@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::{
     Session, cluster, create, delete, events, extend, in_service, interfaces, out_of_service, ping,
-    ping_list, set, show, status,
+    ping_list, set, show, status, subnet,
 };
 use crate::api::ApiError;
 
@@ -54,6 +54,7 @@ pub enum Verb {
     Set(set::Set),
     PingList(ping_list::PingList),
     Interfaces(interfaces::Interfaces),
+    Subnet(subnet::Subnet),
     Cluster(cluster::Cluster),
     Events(events::Events),
     Ping(ping::Ping),
@@ -72,6 +73,7 @@ impl Verb {
             Self::Set(v) => v.run(session),
             Self::PingList(v) => v.run(session),
             Self::Interfaces(v) => v.run(session),
+            Self::Subnet(v) => v.run(session),
             Self::Cluster(v) => v.run(session),
             Self::Events(v) => v.run(session),
             Self::Ping(v) => v.run(session),

@@ -19,6 +19,7 @@ mod session;
 mod set;
 mod show;
 mod status;
+mod subnet;
 mod table;
 
 use std::process::ExitCode;

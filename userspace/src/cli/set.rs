@@ -11,7 +11,8 @@ use crate::{
 /// Change settings of a resource
 ///
 /// Settings: switchback=intelligent|automatic (of the resource as a whole), priority=1..999,
-/// devices=IF[,IF]..., restore-and-recover=enable|disable. Without --node devices and restore-and-recover
+/// devices=IF[,IF]..., restore-and-recover=enable|disable, subnets=SUBNET/LEN[,SUBNET/LEN]... (monitored
+/// subnets that must be up on a node for the resource to be there; of the resource as a whole). Without --node devices and restore-and-recover
 /// hold on every node. Switchback takes effect at once, devices at the
 /// next check (the address is moved), the others at the next bring-up.
 #[derive(Debug, Args)]
@@ -19,7 +20,8 @@ use crate::{
 Examples:
   vipctl set ip-192.0.2.10 switchback=automatic
   vipctl set ip-192.0.2.10 priority=5 devices=eth1 --node node-b
-  vipctl set ip-192.0.2.10 restore-and-recover=disable --node node-c")]
+  vipctl set ip-192.0.2.10 restore-and-recover=disable --node node-c
+  vipctl set ip-192.0.2.10 subnets=198.51.100.0/24")]
 pub struct Set {
     tag: Tag,
     #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse::setting)]

@@ -41,11 +41,18 @@ pub struct Polls {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Up,
-    Down {
-        reason: String,
-        /// The link is lost, so polls have nothing to do with it.
-        lost: bool,
-    },
+    Down { reason: String, cause: Cause },
+}
+
+/// Why a subnet is down through an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The interface is lost: polls have nothing to do with it.
+    Lost,
+    /// The interface is back; polls have not yet been answered often enough.
+    Returned,
+    /// Polls were not answered.
+    Silent,
 }
 
 impl Polls {
@@ -58,21 +65,38 @@ impl Polls {
         self.verdict == Some(Verdict::Up)
     }
 
+    /// The interface is lost.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.verdict, Some(Verdict::Down { cause: Cause::Lost, .. }))
+    }
+
+    /// The interface is there. True when it was lost until now: then it is time for a poll.
+    pub fn found(&mut self) -> bool {
+        match &mut self.verdict {
+            Some(Verdict::Down { reason, cause: cause @ Cause::Lost }) => {
+                *cause = Cause::Returned;
+                *reason = "its link is back, and not yet enough polls were answered".to_owned();
+                true
+            }
+            Some(Verdict::Down { .. } | Verdict::Up) | None => false,
+        }
+    }
+
     /// Takes a poll into account.
     pub fn take(&mut self, poll: Poll, fall: u16, rise: u16) {
         match (poll, &mut self.verdict) {
             (Poll::Lost { reason }, verdict) => {
-                *verdict = Some(Verdict::Down { reason, lost: true });
+                *verdict = Some(Verdict::Down { reason, cause: Cause::Lost });
                 self.against = 0;
             }
-            (Poll::Silent { reason }, Some(Verdict::Down { reason: known, lost })) => {
-                (*known, *lost) = (reason, false);
+            (Poll::Silent { reason }, Some(Verdict::Down { reason: known, cause })) => {
+                (*known, *cause) = (reason, Cause::Silent);
                 self.against = 0;
             }
             (Poll::Silent { reason }, Some(Verdict::Up) | None) => {
                 self.against += 1;
                 if self.against >= fall {
-                    self.turn(Verdict::Down { reason, lost: false });
+                    self.turn(Verdict::Down { reason, cause: Cause::Silent });
                 }
             }
             (Poll::Answered | Poll::NobodyToAsk, Some(Verdict::Down { .. })) => {
@@ -196,17 +220,30 @@ mod tests {
     #[test]
     fn the_newest_reason_is_given() {
         let reason = |p: &Polls| match p.verdict() {
-            Some(Verdict::Down { reason, lost }) => (reason.clone(), *lost),
+            Some(Verdict::Down { reason, cause }) => (reason.clone(), *cause),
             other => panic!("{other:?}"),
         };
-        assert_eq!(reason(&after([lost()])), ("it has no carrier".into(), true));
-        assert_eq!(reason(&after([lost(), silent()])), ("nobody answers".into(), false));
+        assert_eq!(reason(&after([lost()])), ("it has no carrier".into(), Cause::Lost));
+        assert_eq!(reason(&after([lost(), silent()])), ("nobody answers".into(), Cause::Silent));
+    }
+
+    #[test]
+    fn an_interface_that_returns_is_polled_once_at_once() {
+        let mut polls = after([Poll::Answered, lost()]);
+        assert!(polls.is_lost() && polls.found());
+        assert!(!polls.is_lost() && !polls.found() && !polls.is_up());
+        polls.take(lost(), 3, 2);
+        assert!(polls.found());
+        polls.take(Poll::Answered, 3, 2);
+        polls.take(Poll::Answered, 3, 2);
+        assert!(polls.is_up() && !polls.found());
+        assert!(!after([]).found() && !after([silent(), silent(), silent()]).found());
     }
 
     #[test]
     fn any_interface_will_do() {
         let subnet: IpNet = "10.1.0.0/24".parse().unwrap();
-        let (up, down) = (Verdict::Up, Verdict::Down { reason: "silent".into(), lost: false });
+        let (up, down) = (Verdict::Up, Verdict::Down { reason: "silent".into(), cause: Cause::Silent });
         let judged = |through: &[(&'static str, Option<&Verdict>)]| judge(subnet, through.iter().copied());
         assert_eq!(judged(&[("a", Some(&down)), ("b", Some(&up))]), Some(Ok(())));
         assert_eq!(judged(&[("a", None), ("b", Some(&up))]), Some(Ok(())));

@@ -15,6 +15,7 @@ use super::{
     interfaces::Interfaces,
     leader::{Leader, Voters},
     links::{LinkMonitor, Unreachable},
+    subnets::SubnetMonitor,
     watcher::Watcher,
 };
 use crate::{
@@ -149,6 +150,17 @@ pub fn start(
         transmits,
         table: host.links.clone(),
     };
+    let subnets = SubnetMonitor {
+        me,
+        store: store.clone(),
+        network: host.network.clone(),
+        links: host.links.subscribe(),
+        facts: host.facts.subscribe(),
+        timing: host.timing,
+        events: host.events.clone(),
+        caught_up: caught_up.clone(),
+        unreachable,
+    };
     let leader = Leader {
         me,
         voters: Arc::new(PeerVoters { me, own: promises.clone(), peers: store.peers().clone() }),
@@ -182,6 +194,9 @@ pub fn start(
         tokio::spawn(host.interfaces.clone().run(me, store.view()));
     }
     tokio::spawn(links.run());
+    if !host.config.witness {
+        tokio::spawn(subnets.run());
+    }
     tokio::spawn(watcher.run());
     tokio::spawn(leader.run());
     tokio::spawn(agent.run());

@@ -7,6 +7,8 @@ pub mod leader;
 pub mod leftovers;
 pub mod links;
 pub mod member;
+mod poll;
 pub mod run;
 pub mod runner;
+pub mod subnets;
 pub mod watcher;

@@ -15,6 +15,7 @@ mod placement;
 mod set;
 mod show;
 mod status;
+mod subnet;
 mod wait;
 mod warnings;
 
@@ -106,6 +107,9 @@ impl Context {
                 self.ping_list_remove(subnet, &addresses, node.as_deref()).await
             }
             Request::Interfaces { address } => self.interfaces(address).await,
+            Request::SubnetList => self.subnet_list(),
+            Request::SubnetMonitor(wanted) => self.subnet_monitor(wanted).await,
+            Request::SubnetUnmonitor { subnet } => self.subnet_unmonitor(subnet).await,
             Request::ClusterInit { name } => self.cluster_init(&name).await,
             Request::ClusterJoin { address, token } => self.cluster_join(address, &token, out).await,
             Request::ClusterToken => self.cluster_token(),

@@ -1,5 +1,7 @@
 //! `set`: settings of a resource, as a whole or on one node.
 
+use ipnet::IpNet;
+
 use super::{Context, Result, lookup};
 use crate::{
     api::{Answer, ApiError},
@@ -35,8 +37,8 @@ impl Context {
             self.check_devices(setting, tag, id, member.id).await?;
         }
         let changes = settings.into_iter().map(|setting| {
-            // Switchback belongs to the resource, also where it is set together with a node's settings.
-            let node = id.filter(|_| !matches!(setting, Setting::Switchback(_)));
+            // These belong to the resource, also where they are set together with a node's settings.
+            let node = id.filter(|_| !matches!(setting, Setting::Switchback(_) | Setting::Subnets(_)));
             Change::Set { tag: tag.clone(), node, setting }
         });
         member.propose(changes.collect()).await?;
@@ -70,8 +72,8 @@ impl Context {
     }
 }
 
-const KNOWN: &str = "known are switchback=intelligent|automatic, priority=1..999, devices=IF[,IF]... and \
-                     restore-and-recover=enable|disable";
+const KNOWN: &str = "known are switchback=intelligent|automatic, priority=1..999, devices=IF[,IF]..., \
+                     restore-and-recover=enable|disable and subnets=SUBNET/LEN[,SUBNET/LEN]...";
 
 fn parse(key: &str, value: &str) -> Result<Setting> {
     let wrong = |wanted: &str| Err(ApiError::usage(format!("{key}={value} is not valid: use {wanted}")));
@@ -98,6 +100,16 @@ fn parse(key: &str, value: &str) -> Result<Setting> {
             "disable" => Ok(Setting::RestoreAndRecover(false)),
             _ => wrong("enable or disable"),
         },
+        "subnets" => {
+            let subnet = |s: &str| s.trim().parse::<IpNet>().map(|n| n.trunc()).ok();
+            let named = value.split(',').filter(|s| !s.trim().is_empty()).map(subnet);
+            match named.collect::<Option<Vec<_>>>() {
+                Some(subnets) => Ok(Setting::Subnets(subnets)),
+                None => wrong(
+                    "monitored subnets with commas between, as 10.1.0.0/24,fd00::/64, or nothing for none",
+                ),
+            }
+        }
         _ => Err(ApiError::usage(format!("there is no setting '{key}': {KNOWN}"))),
     }
 }
@@ -112,6 +124,9 @@ mod tests {
         assert_eq!(parse("devices", "eth0, eth1"), Ok(Setting::Devices(vec!["eth0".into(), "eth1".into()])));
         assert_eq!(parse("restore-and-recover", "disable"), Ok(Setting::RestoreAndRecover(false)));
         assert_eq!(parse("switchback", "automatic"), Ok(Setting::Switchback(Switchback::Automatic)));
+        let both = vec!["10.1.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()];
+        assert_eq!(parse("subnets", "10.1.0.9/24, fd00::/64"), Ok(Setting::Subnets(both)));
+        assert_eq!(parse("subnets", ""), Ok(Setting::Subnets(vec![])));
         for (key, value) in [
             ("priority", "0"),
             ("priority", "1000"),
@@ -119,6 +134,8 @@ mod tests {
             ("devices", "a,,b"),
             ("devices", "a,a"),
             ("switchback", "auto"),
+            ("subnets", "10.1.0.0"),
+            ("subnets", "10.1.0.0/33"),
             ("restore-and-recover", "1"),
             ("colour", "red"),
         ] {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    api::{NodeStatus, ResourceStatus, Status},
+    api::{LinkHealth, NodeStatus, ResourceStatus, Status},
     cli::{
         group::groups,
+        subnet,
         table::{Table, plural},
     },
     model::Standing,
@@ -17,6 +18,9 @@ pub fn status(s: &Status, join: bool) -> String {
     if s.cluster.is_some() {
         parts.push(nodes(s));
         parts.push(resources(&s.resources, join));
+    }
+    if !s.subnets.is_empty() {
+        parts.push(subnet::by_node(&s.subnets));
     }
     parts.push(interfaces(s));
     parts.join("\n")
@@ -186,21 +190,23 @@ fn interfaces(s: &Status) -> String {
         "ADDRESSES",
     ])
     .right([3, 4, 5, 6]);
-    let virtual_ones: std::collections::BTreeSet<_> = s.resources.iter().map(|r| r.address.addr()).collect();
     for i in &s.interfaces {
-        let link = match (i.up, i.carrier) {
-            (true, true) => "up",
-            (true, false) => "NO CARRIER",
-            (false, _) => "down",
+        let link = match i.health {
+            LinkHealth::Up if i.recovering => "recovering",
+            LinkHealth::Up => "up",
+            LinkHealth::NoCarrier => "NO CARRIER",
+            LinkHealth::AdminDown => "down",
+            LinkHealth::Missing => "MISSING",
+            LinkHealth::Deaf => "DEAF",
+            LinkHealth::Unreachable => "UNREACHABLE",
         };
-        let own = i.addresses.iter().filter(|a| !virtual_ones.contains(&a.addr()));
-        let mut shown: Vec<String> = own.map(ToString::to_string).collect();
+        let mut shown: Vec<String> = i.stationary.iter().map(ToString::to_string).collect();
         let more = shown.len().saturating_sub(ADDRESSES_SHOWN);
         shown.truncate(ADDRESSES_SHOWN);
         if more > 0 {
             shown.push(format!("and {more} more"));
         }
-        let vips = i.addresses.iter().filter(|a| virtual_ones.contains(&a.addr())).count();
+        let vips = i.addresses.len().saturating_sub(i.stationary.len());
         if vips > 0 {
             shown.push(format!("+ {vips} virtual"));
         }

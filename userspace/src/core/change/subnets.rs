@@ -51,6 +51,12 @@ pub(super) fn monitor(
     let mut targets: Vec<IpAddr> = Vec::new();
     for target in &settings.targets {
         check_target(subnet, *target)?;
+        if let Some(resource) = state.resources.values().find(|r| r.addresses().contains(*target)) {
+            return Err(Refusal(format!(
+                "{target} is a virtual address (of '{}'), which this cluster itself answers for: name hosts outside",
+                resource.tag
+            )));
+        }
         if !targets.contains(target) {
             targets.push(*target);
         }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    api::{ClusterStatus, DatapathStatus, InterfaceStatus, LeaseStatus, PathStatus},
+    api::{ClusterStatus, DatapathStatus, InterfaceStatus, LeaseStatus, PathStatus, SubnetStatus},
     cli::group::tests::resource,
 };
 
@@ -45,6 +45,11 @@ fn example(vips: u8) -> Status {
             carrier: true,
             xdp: "generic (it is a veth)".into(),
             addresses: vec!["10.0.0.250/24".parse().unwrap(), "10.0.0.1/24".parse().unwrap()],
+            stationary: vec!["10.0.0.250/24".parse().unwrap()],
+            health: LinkHealth::Up,
+            health_reason: None,
+            health_ms: Some(5000),
+            recovering: false,
             frames: 9,
             bytes: 99,
             arp: 3,
@@ -53,6 +58,7 @@ fn example(vips: u8) -> Status {
             echo_replies: 0,
             last_receive_ms: Some(30),
         }],
+        subnets: vec![],
         warnings: vec!["node b is silent".into()],
     }
 }
@@ -92,6 +98,32 @@ fn two_hundred_fit_on_a_screen_and_all_are_there_when_asked_for() {
     assert!(joined.contains("ip-10.0.0.1 .. ip-10.0.0.200 (200)  10.0.0.1 .. 10.0.0.200/24"), "{joined}");
     assert!(joined.contains("200 resources: 200 ISP"));
     assert!(status(&s, false).lines().count() > 200);
+}
+
+#[test]
+fn bad_interfaces_and_subnets_stand_out() {
+    let mut s = example(1);
+    s.subnets = vec![SubnetStatus {
+        subnet: "10.1.0.0/24".parse().unwrap(),
+        node: "b".into(),
+        state: "down".into(),
+        reason: Some("eth1: no peer answers".into()),
+        targets: vec![],
+    }];
+    let shown = |health, recovering| {
+        let interfaces = vec![InterfaceStatus { health, recovering, ..s.interfaces[0].clone() }];
+        status(&Status { interfaces, ..s.clone() }, false)
+    };
+    for (health, recovering, word) in [
+        (LinkHealth::Up, true, "eth0       recovering  generic"),
+        (LinkHealth::Deaf, false, "eth0       DEAF  generic"),
+        (LinkHealth::Missing, false, "eth0       MISSING  generic"),
+    ] {
+        let text = shown(health, recovering);
+        assert!(text.contains(word), "{word:?} is missing in\n{text}");
+    }
+    let text = shown(LinkHealth::Up, false);
+    assert!(text.contains("10.1.0.0/24  b     DOWN   peers    eth1: no peer answers"), "{text}");
 }
 
 #[test]

@@ -52,6 +52,7 @@ fn settings_that_make_no_sense_are_refused() {
     ] {
         refused(&state, monitor(subnet, targets), &[says]);
     }
+    refused(&with_vip(), monitor("10.0.0.0/24", &["10.0.0.7"]), &["virtual address", "'vip'"]);
     let with = |change: &dyn Fn(&mut MonitoredSubnet)| {
         let mut settings = MonitoredSubnet::default();
         change(&mut settings);
