@@ -4,12 +4,14 @@
 
 mod connectivity;
 mod crashes;
+mod links;
 mod membership;
 mod operator;
 mod partitions;
 mod restarts;
 mod scene;
 mod service;
+mod subnets;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vipd_tests::lab;
@@ -32,6 +34,8 @@ fn main() -> std::process::ExitCode {
         restarts::TESTS,
         membership::TESTS,
         operator::TESTS,
+        links::TESTS,
+        subnets::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {
