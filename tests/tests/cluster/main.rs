@@ -4,8 +4,10 @@
 
 mod connectivity;
 mod crashes;
+mod density;
 mod links;
 mod membership;
+mod neighbours;
 mod operator;
 mod partitions;
 mod restarts;
@@ -36,6 +38,8 @@ fn main() -> std::process::ExitCode {
         operator::TESTS,
         links::TESTS,
         subnets::TESTS,
+        density::TESTS,
+        neighbours::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {
