@@ -34,6 +34,8 @@ pub struct Segment {
 enum Blocked {
     /// From one host to another, on every path.
     Between(usize, usize),
+    /// From one host to another, on one path.
+    On { from: usize, to: usize, path: usize },
     /// All to a host, from anybody, on one path.
     To { host: usize, path: usize },
 }
@@ -119,6 +121,13 @@ impl Segment {
         })
     }
 
+    /// As [`Segment::block`], on one path alone.
+    pub fn block_on(&self, path: usize, from: usize, to: usize) -> Result<()> {
+        self.change_blocked(|blocked| {
+            blocked.insert(Blocked::On { from, to, path });
+        })
+    }
+
     /// From now on nothing gets from either to the other.
     pub fn partition(&self, a: usize, b: usize) -> Result<()> {
         self.change_blocked(|blocked| {
@@ -161,6 +170,10 @@ impl Segment {
                         let (from, to) = (port(from, path), port(to, path));
                         rules.push_str(&format!("iifname \"{from}\" oifname \"{to}\" drop\n"));
                     }
+                }
+                Blocked::On { from, to, path } => {
+                    let (from, to) = (port(from, path), port(to, path));
+                    rules.push_str(&format!("iifname \"{from}\" oifname \"{to}\" drop\n"));
                 }
                 Blocked::To { host, path } => {
                     rules.push_str(&format!("oifname \"{}\" drop\n", port(host, path)));

@@ -8,11 +8,11 @@
 //!             `rise` polls answered
 //! ```
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::model::MonitoredSubnet;
+use crate::model::{MonitoredSubnet, SubnetDown, SubnetLoss};
 
 /// What one poll, or the link, says of a subnet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,22 +123,46 @@ impl Polls {
 pub fn judge<'a>(
     subnet: IpNet,
     through: impl Iterator<Item = (&'a str, Option<&'a Verdict>)>,
-) -> Option<Result<(), String>> {
+) -> Option<Result<(), SubnetDown>> {
     let mut reasons = Vec::new();
     let mut unknown = false;
+    let mut loss = SubnetLoss::Link;
     for (device, verdict) in through {
         match verdict {
             Some(Verdict::Up) => return Some(Ok(())),
-            Some(Verdict::Down { reason, .. }) => reasons.push(format!("{device}: {reason}")),
+            Some(Verdict::Down { reason, cause }) => {
+                reasons.push(format!("{device}: {reason}"));
+                match cause {
+                    Cause::Lost | Cause::Returned => {}
+                    Cause::Silent => loss = SubnetLoss::Silence,
+                }
+            }
             None => unknown = true,
         }
     }
-    match &reasons[..] {
-        _ if unknown => None,
-        [] => Some(Err(format!("no interface has an address of {subnet}"))),
-        _ => Some(Err(reasons.join("; "))),
+    if unknown {
+        return None;
+    }
+    let reason = match &reasons[..] {
+        [] => format!("no interface has an address of {subnet}"),
+        _ => reasons.join("; "),
+    };
+    Some(Err(SubnetDown { reason, cause: loss }))
+}
+
+/// How long after a node has lost a subnet it is known whether the others have lost it as well: a dead
+/// switch or target is noticed by all, and by each at its own time. `soon`: how far apart they tell of the
+/// loss of their links.
+pub fn settles_after(down: &SubnetDown, settings: &MonitoredSubnet, soon: Duration) -> Duration {
+    match down.cause {
+        SubnetLoss::Link => soon,
+        // One may have polled just before the target died, the other just after.
+        SubnetLoss::Silence => soon + settings.interval * 2 + POLL_WAIT,
     }
 }
+
+/// How long the answer to a poll is waited for, at most.
+pub const POLL_WAIT: Duration = Duration::from_secs(1);
 
 /// Whom to ask about a subnet, and what it means when they are silent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,11 +272,12 @@ mod tests {
         assert_eq!(judged(&[("a", Some(&down)), ("b", Some(&up))]), Some(Ok(())));
         assert_eq!(judged(&[("a", None), ("b", Some(&up))]), Some(Ok(())));
         assert_eq!(judged(&[("a", Some(&down)), ("b", None)]), None);
-        assert_eq!(
-            judged(&[("a", Some(&down)), ("b", Some(&down))]),
-            Some(Err("a: silent; b: silent".into()))
-        );
-        assert_eq!(judged(&[]), Some(Err("no interface has an address of 10.1.0.0/24".into())));
+        let lost = Verdict::Down { reason: "no carrier".into(), cause: Cause::Lost };
+        let is_down = |reason: &str, cause| Some(Err(SubnetDown { reason: reason.into(), cause }));
+        let both = [("a", Some(&lost)), ("b", Some(&down))];
+        assert_eq!(judged(&both), is_down("a: no carrier; b: silent", SubnetLoss::Silence));
+        assert_eq!(judged(&both[..1]), is_down("a: no carrier", SubnetLoss::Link));
+        assert_eq!(judged(&[]), is_down("no interface has an address of 10.1.0.0/24", SubnetLoss::Link));
     }
 
     #[test]

@@ -28,10 +28,10 @@ use crate::{
     core::{
         change::{Applied, Change},
         links::{LinkHealth, LinkTable},
-        subnets::{Answerer, Cause, Poll, Polls, Question, Verdict, judge, question},
+        subnets::{Answerer, Cause, POLL_WAIT, Poll, Polls, Question, Verdict, judge, question},
         time::BootTime,
     },
-    model::{ClusterState, MonitoredSubnet, NodeId},
+    model::{ClusterState, MonitoredSubnet, NodeId, SubnetDown},
     observe::{clock, network::Network},
 };
 
@@ -54,7 +54,7 @@ struct Watched {
     /// By interface.
     through: BTreeMap<String, Line>,
     /// What was last said of it: none, up, or why it is down.
-    said: Option<Result<(), String>>,
+    said: Option<Result<(), SubnetDown>>,
 }
 
 /// A subnet through one interface.
@@ -175,7 +175,7 @@ impl SubnetMonitor {
                     device: device.clone(),
                     through: line.through.clone(),
                     question,
-                    wait: interval.min(LONGEST_WAIT),
+                    wait: interval.min(POLL_WAIT),
                 };
                 (line.running, line.due) = (true, now + interval);
                 let (subnet, device, through) = (*subnet, device.clone(), line.through.clone());
@@ -206,8 +206,8 @@ impl SubnetMonitor {
             let Some(is) = w.verdict(*subnet) else { continue };
             let was = w.said.replace(is.clone());
             match (was, is) {
-                (None | Some(Ok(())), Err(reason)) => {
-                    let message = format!("subnet {subnet} is down here: {reason}");
+                (None | Some(Ok(())), Err(down)) => {
+                    let message = format!("subnet {subnet} is down here: {}", down.reason);
                     self.events.warn(About::default(), "subnet.down", message);
                 }
                 (Some(Err(_)), Ok(())) => {
@@ -258,11 +258,11 @@ impl SubnetMonitor {
         let known = state.subnets_down.get(&self.me).cloned().unwrap_or_default();
         let is = |(subnet, w): (&IpNet, &Watched)| match w.verdict(*subnet) {
             Some(Ok(())) => None,
-            Some(Err(reason)) => Some((*subnet, reason)),
+            Some(Err(down)) => Some((*subnet, down)),
             // What an earlier life said stands until more is known.
             None => Some((*subnet, known.get(subnet)?.clone())),
         };
-        let down: BTreeMap<IpNet, String> = watched.iter().filter_map(is).collect();
+        let down: BTreeMap<IpNet, SubnetDown> = watched.iter().filter_map(is).collect();
         if down == known {
             return false;
         }
@@ -286,11 +286,8 @@ impl SubnetMonitor {
     }
 }
 
-/// How long an answer is waited for.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
 impl Watched {
-    fn verdict(&self, subnet: IpNet) -> Option<Result<(), String>> {
+    fn verdict(&self, subnet: IpNet) -> Option<Result<(), SubnetDown>> {
         judge(subnet, self.through.iter().map(|(device, line)| (device.as_str(), line.polls.verdict())))
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{MonitoredSubnet, Node, NodeId, Placement, Ranges, Resource, ResourceId, Tag};
+use super::{MonitoredSubnet, Node, NodeId, Placement, Ranges, Resource, ResourceId, SubnetDown, Tag};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterState {
@@ -27,7 +27,7 @@ pub struct ClusterState {
     pub subnets: BTreeMap<IpNet, MonitoredSubnet>,
     /// Monitored subnets that a node says are down there, with the reason. All others are up.
     #[serde(default)]
-    pub subnets_down: BTreeMap<NodeId, BTreeMap<IpNet, String>>,
+    pub subnets_down: BTreeMap<NodeId, BTreeMap<IpNet, SubnetDown>>,
 }
 
 impl ClusterState {
@@ -41,13 +41,17 @@ impl ClusterState {
     }
 
     /// Why a monitored subnet is down on a node; None where it is up.
-    pub fn subnet_down(&self, node: NodeId, subnet: &IpNet) -> Option<&str> {
-        self.subnets_down.get(&node)?.get(subnet).map(String::as_str)
+    pub fn subnet_down(&self, node: NodeId, subnet: &IpNet) -> Option<&SubnetDown> {
+        self.subnets_down.get(&node)?.get(subnet)
     }
 
-    /// The first of the subnets that the resource needs which is down on the node, and why.
-    pub fn lacks_subnet<'a>(&'a self, resource: &'a Resource, node: NodeId) -> Option<(&'a IpNet, &'a str)> {
-        resource.monitored.iter().find_map(|subnet| Some((subnet, self.subnet_down(node, subnet)?)))
+    /// The subnets that the resource needs and that are down on the node, and why.
+    pub fn lacking_subnets<'a>(
+        &'a self,
+        resource: &'a Resource,
+        node: NodeId,
+    ) -> impl Iterator<Item = (&'a IpNet, &'a SubnetDown)> {
+        resource.monitored.iter().filter_map(move |subnet| Some((subnet, self.subnet_down(node, subnet)?)))
     }
 
     /// The node's name, or its number when it is unknown.

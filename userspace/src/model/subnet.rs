@@ -23,3 +23,19 @@ impl Default for MonitoredSubnet {
         Self { targets: Vec::new(), interval: Duration::from_secs(2), fall: 3, rise: 2 }
     }
 }
+
+/// A monitored subnet is down on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetDown {
+    pub reason: String,
+    pub cause: SubnetLoss,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SubnetLoss {
+    /// The node's own interfaces are lost.
+    Link,
+    /// Nobody answers. That may be the targets' fault, which other nodes then find out, too.
+    Silence,
+}

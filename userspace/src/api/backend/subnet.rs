@@ -77,7 +77,9 @@ pub(super) fn statuses(state: &ClusterState, facts: &Facts, me: NodeId) -> Vec<S
                 Some(_) => "down".to_owned(),
                 None => "up".to_owned(),
             },
-            reason: reason.map(str::to_owned).or_else(|| (!alive).then(|| "the node is silent".to_owned())),
+            reason: reason
+                .map(|down| down.reason.clone())
+                .or_else(|| (!alive).then(|| "the node is silent".to_owned())),
             targets: settings.targets.clone(),
         }
     };
@@ -91,7 +93,10 @@ fn needing<'a>(state: &'a ClusterState, subnet: &IpNet) -> impl Iterator<Item = 
 
 /// Why a resource cannot be on a node for want of a subnet.
 pub(super) fn lacking(state: &ClusterState, resource: &Resource, node: NodeId) -> Option<String> {
-    state.lacks_subnet(resource, node).map(|(subnet, why)| format!("subnet {subnet} is down ({why})"))
+    let lost = state.lacking_subnets(resource, node);
+    let each: Vec<String> =
+        lost.map(|(subnet, down)| format!("subnet {subnet} is down ({})", down.reason)).collect();
+    (!each.is_empty()).then(|| each.join(", "))
 }
 
 /// Why no node can start the resource for want of subnets; None when some node has them all.
@@ -108,13 +113,14 @@ pub(super) fn lacking_everywhere(state: &ClusterState, resource: &Resource) -> O
 pub(super) fn warnings(state: &ClusterState) -> Vec<String> {
     let mut found = Vec::new();
     for (node, down) in &state.subnets_down {
-        for (subnet, why) in down {
+        for (subnet, down) in down {
             let here = needing(state, subnet).filter(|r| r.nodes.contains_key(node));
             let tags: Vec<&str> = here.map(|r| r.tag.as_str()).collect();
             if !tags.is_empty() {
                 found.push(format!(
-                    "subnet {subnet} is down on node {} ({why}): {} cannot start there",
+                    "subnet {subnet} is down on node {} ({}): {} cannot start there",
                     state.node_name(*node),
+                    down.reason,
                     tags.join(", ")
                 ));
             }

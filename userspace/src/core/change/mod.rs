@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Accept, Addresses, ClusterState, Epoch, LeaseEpoch, MonitoredSubnet, NodeId, NodeSettings, OnConflict,
-    Placement, Resource, Switchback, Tag,
+    Placement, Resource, SubnetDown, Switchback, Tag,
 };
 
 /// A change, with all that it presumes: where the presumption no longer holds it is refused and
@@ -83,7 +83,7 @@ pub enum Change {
     /// All monitored subnets that are down on the node now, with the reasons. Proposed when that changes.
     ReportSubnets {
         node: NodeId,
-        down: BTreeMap<IpNet, String>,
+        down: BTreeMap<IpNet, SubnetDown>,
     },
     /// An operator's wish; clears the failures that stand in its way.
     InService {

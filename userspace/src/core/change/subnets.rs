@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{Applied, Refusal, Result, no_node};
-use crate::model::{ClusterState, MonitoredSubnet, NodeId, Tag};
+use crate::model::{ClusterState, MonitoredSubnet, NodeId, Resource, SubnetDown, Tag};
 
 /// Bounds of what an operator may set.
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3600));
@@ -85,7 +85,7 @@ pub(super) fn unmonitor(state: &mut ClusterState, subnet: IpNet) -> Result<Appli
     if !state.subnets.contains_key(&subnet) {
         return Ok(Applied::Done);
     }
-    let needing = |r: &&crate::model::Resource| r.monitored.contains(&subnet);
+    let needing = |r: &&Resource| r.monitored.contains(&subnet);
     let tags: Vec<String> = state.resources.values().filter(needing).map(|r| r.tag.to_string()).collect();
     if let [first, ..] = &tags[..] {
         return Err(Refusal(format!(
@@ -105,16 +105,16 @@ pub(super) fn unmonitor(state: &mut ClusterState, subnet: IpNet) -> Result<Appli
 pub(super) fn report(
     state: &mut ClusterState,
     node: NodeId,
-    down: &BTreeMap<IpNet, String>,
+    down: &BTreeMap<IpNet, SubnetDown>,
 ) -> Result<Applied> {
     if !state.nodes.contains_key(&node) {
         return Err(no_node(node));
     }
     // Others are not monitored any more.
-    let down: BTreeMap<IpNet, String> = down
+    let down: BTreeMap<IpNet, SubnetDown> = down
         .iter()
         .filter(|(subnet, _)| state.subnets.contains_key(*subnet))
-        .map(|(subnet, reason)| (*subnet, reason.clone()))
+        .map(|(subnet, down)| (*subnet, down.clone()))
         .collect();
     if down.is_empty() {
         state.subnets_down.remove(&node);

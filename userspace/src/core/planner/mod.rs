@@ -35,6 +35,8 @@ pub struct Observed {
     pub nodes: BTreeMap<NodeId, NodeHealth>,
     /// Failure marks that have expired.
     pub forgive: BTreeSet<(Tag, NodeId)>,
+    /// Subnets that a node has only just lost: whether others are better off is about to be known.
+    pub fresh_losses: BTreeSet<(NodeId, IpNet)>,
 }
 
 /// A change to propose, and why, for the log.
@@ -167,7 +169,9 @@ impl Planner<'_> {
         on: Option<NodeId>,
     ) -> Option<(NodeId, &IpNet)> {
         let resource = self.state.resources.get(tag)?;
-        let (subnet, _) = self.state.lacks_subnet(resource, owner)?;
+        let settled = |subnet: &IpNet| !self.observed.fresh_losses.contains(&(owner, *subnet));
+        let lost = self.state.lacking_subnets(resource, owner).map(|(subnet, _)| subnet);
+        let subnet = lost.into_iter().find(|subnet| settled(subnet))?;
         let wanted = on.filter(|id| self.can_start(resource, placement, *id));
         Some((wanted.or_else(|| self.best(resource, placement))?, subnet))
     }
@@ -226,7 +230,7 @@ impl Planner<'_> {
         let failed = placement.failed.contains_key(&id)
             && !self.observed.forgive.contains(&(resource.tag.clone(), id));
         let fit = self.observed.nodes.get(&id).is_some_and(|h| h.fit && !h.suspected);
-        let connected = self.state.lacks_subnet(resource, id).is_none();
+        let connected = self.state.lacking_subnets(resource, id).next().is_none();
         fit && !failed
             && connected
             && !node.witness

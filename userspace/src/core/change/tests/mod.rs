@@ -9,7 +9,7 @@ mod subnets;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Desired, Grant, Phase, Standing};
+use crate::model::{Desired, Grant, Phase, Standing, SubnetLoss};
 
 pub(crate) fn new_node(name: &str, host: u8) -> NewNode {
     NewNode {
@@ -77,6 +77,10 @@ pub(crate) fn failure() -> Outcome {
     Outcome::Failed { reason: "no carrier".to_owned() }
 }
 
+pub(crate) fn no_answer() -> SubnetDown {
+    SubnetDown { reason: "no answer".to_owned(), cause: SubnetLoss::Silence }
+}
+
 #[track_caller]
 pub(crate) fn done(state: &mut ClusterState, change: Change) {
     let applied = apply(state, &change);
@@ -133,10 +137,7 @@ fn every_change_survives_json() {
             },
         },
         Change::UnmonitorSubnet { subnet: "fd00::/64".parse().unwrap() },
-        Change::ReportSubnets {
-            node: 1,
-            down: [("10.1.0.0/24".parse().unwrap(), "no answer".to_owned())].into(),
-        },
+        Change::ReportSubnets { node: 1, down: [("10.1.0.0/24".parse().unwrap(), no_answer())].into() },
         Change::Set {
             tag: tag("vip"),
             node: None,

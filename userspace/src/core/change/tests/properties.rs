@@ -100,8 +100,9 @@ fn changes() -> impl Strategy<Value = Change> {
             settings: MonitoredSubnet { fall, ..MonitoredSubnet::default() },
         }),
         1 => (0..3u8).prop_map(|n| Change::UnmonitorSubnet { subnet: subnet(n) }),
-        2 => (ids(), proptest::collection::btree_map(0..3u8, "[a-z]{1,3}", 0..3)).prop_map(|(node, down)| {
-            let down = down.into_iter().map(|(n, reason)| (subnet(n), reason)).collect();
+        2 => (ids(), proptest::collection::btree_map(0..3u8, "[a-z]{1,3}", 0..3)).prop_map(|(node, all)| {
+            let one = |(n, reason)| (subnet(n), SubnetDown { reason, ..no_answer() });
+            let down = all.into_iter().map(one).collect();
             Change::ReportSubnets { node, down }
         }),
         2 => (tags(), proptest::collection::vec(0..3u8, 0..3)).prop_map(|(tag, needed)| {

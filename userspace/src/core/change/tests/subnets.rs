@@ -23,7 +23,7 @@ fn need(subnets: &[&str]) -> Change {
 }
 
 fn down(node: NodeId, subnets: &[&str]) -> Change {
-    Change::ReportSubnets { node, down: subnets.iter().map(|s| (net(s), "no answer".to_owned())).collect() }
+    Change::ReportSubnets { node, down: subnets.iter().map(|s| (net(s), no_answer())).collect() }
 }
 
 #[test]
@@ -98,8 +98,8 @@ fn a_report_replaces_the_one_before() {
     }
     done(&mut state, need(&["10.1.0.0/24"]));
     let lacks = |state: &ClusterState, node| {
-        let lacking = state.lacks_subnet(&state.resources[&tag("vip")], node);
-        lacking.map(|(subnet, why)| (subnet.to_string(), why.to_owned()))
+        let lacking = state.lacking_subnets(&state.resources[&tag("vip")], node).next();
+        lacking.map(|(subnet, down)| (subnet.to_string(), down.reason.clone()))
     };
     done(&mut state, down(1, &["10.1.0.0/24", "10.2.0.0/24", "10.3.0.0/24"]));
     assert_eq!(lacks(&state, 1), Some(("10.1.0.0/24".into(), "no answer".into())));

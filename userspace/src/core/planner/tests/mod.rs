@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     core::change::{
         Applied, Outcome, Setting, apply,
-        tests::{cluster, done, failure, give, in_service, report, resource, tag, with_vip},
+        tests::{cluster, done, failure, give, in_service, no_answer, report, resource, tag, with_vip},
     },
     model::Switchback,
 };

@@ -118,7 +118,7 @@ fn happens(state: &mut ClusterState, observed: &mut Observed, event: &Event) {
         }
         Event::Subnets { node, down } => {
             let lost = SUBNETS.iter().enumerate().filter(|(i, _)| down & 1 << i != 0);
-            let down = lost.map(|(_, s)| (s.parse().unwrap(), "no answer".to_owned())).collect();
+            let down = lost.map(|(_, s)| (s.parse().unwrap(), no_answer())).collect();
             done(state, Change::ReportSubnets { node: *node, down });
         }
     }
@@ -143,7 +143,7 @@ fn justified(state: &ClusterState, observed: &Observed, change: &Change) {
         let placement = &state.placements[&grant.tag];
         assert!(health(&grant.to).fit && state.nodes[&grant.to].standing == Standing::Member);
         assert!(state.resources[&grant.tag].nodes.contains_key(&grant.to));
-        assert_eq!(state.lacks_subnet(&state.resources[&grant.tag], grant.to), None);
+        assert_eq!(state.lacking_subnets(&state.resources[&grant.tag], grant.to).next(), None);
         assert!(forgiven || !placement.failed.contains_key(&grant.to));
         assert!(matches!(placement.desired, Desired::InService { .. }) && !placement.deleting);
     };
@@ -178,12 +178,12 @@ fn justified(state: &ClusterState, observed: &Observed, change: &Change) {
                 Desired::OutOfService => return,
                 Desired::InService { on } => on,
             };
-            let lost = state.lacks_subnet(&state.resources[tag], owner).is_some();
+            let lost = state.lacking_subnets(&state.resources[tag], owner).next().is_some();
             let better = |id: &NodeId| {
                 let nodes = &state.resources[tag].nodes;
                 let automatic = state.resources[tag].switchback == Switchback::Automatic;
                 let returns = automatic && wish.is_none() && nodes[id].priority < nodes[&owner].priority;
-                let connected = state.lacks_subnet(&state.resources[tag], *id).is_none();
+                let connected = state.lacking_subnets(&state.resources[tag], *id).next().is_none();
                 health(id).fit && connected && (wish == Some(*id) || returns || lost)
             };
             let others = state.nodes.keys().filter(|id| **id != owner && !state.nodes[id].witness);
@@ -327,13 +327,13 @@ proptest! {
             let resource = &state.resources[tag];
             let suspected = observed.nodes.get(&grant.owner).is_some_and(|h| h.suspected);
             let trusted = state.nodes[&grant.owner].standing == Standing::Member && !suspected;
-            if trusted && state.lacks_subnet(resource, grant.owner).is_some() {
+            if trusted && state.lacking_subnets(resource, grant.owner).next().is_some() {
                 let refuge = resource.nodes.keys().any(|id| {
                     let node = &state.nodes[id];
                     let fit = observed.nodes.get(id).is_some_and(|h| h.fit && !h.suspected);
                     fit && node.standing == Standing::Member
                         && !placement.failed.contains_key(id)
-                        && state.lacks_subnet(resource, *id).is_none()
+                        && state.lacking_subnets(resource, *id).next().is_none()
                 });
                 prop_assert!(!refuge, "{} has a better place", tag);
             }

@@ -18,7 +18,7 @@ fn needing_both() -> ClusterState {
 }
 
 fn report_down(state: &mut ClusterState, node: NodeId, subnets: &[&str]) {
-    let down = subnets.iter().map(|s| (s.parse().unwrap(), "no answer".to_owned())).collect();
+    let down = subnets.iter().map(|s| (s.parse().unwrap(), no_answer())).collect();
     done(state, Change::ReportSubnets { node, down });
 }
 
@@ -40,6 +40,24 @@ fn a_lost_subnet_moves_the_resource_and_its_return_does_not() {
     assert_eq!(planned(&state, &seen(&[])), [], "intelligent: it stays");
     automatic(&mut state);
     assert_eq!(planned(&state, &seen(&[])), [release(2)]);
+}
+
+#[test]
+fn a_fresh_loss_is_waited_on_until_it_is_known_who_else_has_it() {
+    let mut state = needing_both();
+    report_down(&mut state, 1, &SUBNETS[..1]);
+    let lost: IpNet = SUBNETS[0].parse().unwrap();
+    let fresh = Observed { fresh_losses: [(1, lost)].into(), ..seen(&[]) };
+    assert_eq!(planned(&state, &fresh), []);
+    assert_eq!(planned(&state, &Observed { fresh_losses: [(2, lost)].into(), ..seen(&[]) }), [release(1)]);
+    // It is no place to start in the meantime.
+    done(&mut state, release(1));
+    done(&mut state, report("vip", 1, 1, Outcome::Released));
+    assert_eq!(planned(&state, &fresh), [give("vip", 2, 1)]);
+    // One of two losses is old enough.
+    let mut state = needing_both();
+    report_down(&mut state, 1, &SUBNETS);
+    assert_eq!(planned(&state, &fresh), [release(1)]);
 }
 
 #[test]
