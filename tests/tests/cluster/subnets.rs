@@ -201,15 +201,19 @@ fn standby() -> Result<()> {
         ensure!(interface("eth1")?.health == LinkHealth::NoCarrier, "it has its carrier");
         Ok(())
     })?;
-    // Polls through the other one are answered: many frames later the subnet is still up.
-    let before = interface("eth5")?.frames;
-    lab.wait(PATIENCE, "the other interface was polled", || {
-        let now = interface("eth5")?.frames;
-        ensure!(now >= before + 10, "{before} frames then, {now} now");
+    // Polls through the other one are answered: many of them later the subnet is still up.
+    lab.wait(PATIENCE, "the other interface was polled again and again", || {
+        let lost = interface("eth1")?.health_ms;
+        ensure!(lost.is_some_and(|ms| ms >= 4000), "eth1 was lost {lost:?} ms ago");
         Ok(())
     })?;
     let still = subnet(&lab, HEARTBEATS, 0, 1)?;
     ensure!(still.state == "up", "{still:?}");
+    monitor(&lab, HEARTBEATS, &["--target", "10.78.0.222"])?;
+    let down = wait_subnet(&lab, HEARTBEATS, 0, 1, "down")?;
+    ensure!(down.reason.as_ref().is_some_and(|r| r.contains("eth5: no answer from 10.78.0.222")), "{down:?}");
+    monitor(&lab, HEARTBEATS, &["--target", "10.78.0.2"])?;
+    wait_subnet(&lab, HEARTBEATS, 0, 1, "up")?;
     bridge.ip("link set spare down")?;
     let down = wait_subnet(&lab, HEARTBEATS, 0, 1, "down")?;
     let reason = down.reason.clone().unwrap_or_default();

@@ -15,6 +15,7 @@ use tokio::{
         broadcast::{self, error::RecvError},
         watch,
     },
+    task::JoinHandle,
     time::{Duration, Instant, MissedTickBehavior},
 };
 
@@ -71,7 +72,8 @@ pub struct LinkMonitor {
 #[derive(Default)]
 struct Host {
     links: BTreeMap<String, Link>,
-    addresses: Vec<Assigned>,
+    /// None until they were first read.
+    addresses: Option<Vec<Assigned>>,
     /// To be read again.
     stale: Stale,
     known: Known,
@@ -104,14 +106,20 @@ impl LinkMonitor {
         (host.stale.all_links, host.stale.addresses) = (true, true);
         let mut ticks = tokio::time::interval(self.timing.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut addresses_due = Instant::now();
+        let (mut reading, mut addresses_due) = (None, Instant::now());
         loop {
             self.read_links(&mut host).await;
-            if host.stale.addresses && Instant::now() >= addresses_due {
-                self.read_addresses(&mut host).await;
+            if host.stale.addresses && reading.is_none() && Instant::now() >= addresses_due {
+                host.stale.addresses = false;
                 addresses_due = Instant::now() + ADDRESS_PACE;
+                // Beside this loop: very many addresses must not make a carrier's loss late.
+                let network = self.network.clone();
+                reading = Some(tokio::spawn(async move { network.addresses().await }));
             }
-            self.look(&mut host, clock::now());
+            // A half of the picture would be a wrong one.
+            if host.addresses.is_some() && !host.links.is_empty() {
+                self.look(&mut host, clock::now());
+            }
             tokio::select! {
                 event = events.recv() => {
                     if matches!(event, Err(RecvError::Closed)) {
@@ -119,6 +127,10 @@ impl LinkMonitor {
                     }
                     host.stale.note(event);
                     drain(&mut events, &mut host.stale);
+                }
+                read = finished(&mut reading) => {
+                    reading = None;
+                    host.take_addresses(read);
                 }
                 _ = ticks.tick() => {}
             }
@@ -155,18 +167,6 @@ impl LinkMonitor {
                     tracing::warn!(%error, interface = %name, "cannot read this interface: looking again");
                 }
             }
-        }
-    }
-
-    async fn read_addresses(&self, host: &mut Host) {
-        match self.network.addresses().await {
-            Ok(mut addresses) => {
-                addresses.retain(|a| a.protocol != Some(address::PROTOCOL));
-                host.addresses = addresses;
-                host.stale.addresses = false;
-                host.known = Known::default();
-            }
-            Err(error) => tracing::warn!(%error, "cannot read this host's addresses: looking again"),
         }
     }
 
@@ -240,11 +240,10 @@ impl LinkMonitor {
 
     fn peers(&self) -> Vec<PeerPaths> {
         let ears = lock(&self.ears);
-        let told = 0..PATHS_TOLD;
         let peers = ears.peers().map(|(node, peer)| PeerPaths {
             node,
             heard: peer.paths.clone(),
-            transmits: told.clone().map(|i| peer.transmits & 1 << i != 0).collect(),
+            transmits: (0..PATHS_TOLD).map(|i| peer.transmits_on(i)).collect(),
         });
         peers.collect()
     }
@@ -294,10 +293,37 @@ impl LinkMonitor {
     }
 }
 
+type Reading = JoinHandle<Result<Vec<Assigned>, NetworkError>>;
+
+/// Never, while nothing is being read.
+async fn finished(reading: &mut Option<Reading>) -> Result<Vec<Assigned>, String> {
+    match reading {
+        Some(task) => match task.await {
+            Ok(read) => read.map_err(|e| e.to_string()),
+            Err(broken) => Err(broken.to_string()),
+        },
+        None => std::future::pending().await,
+    }
+}
+
 impl Host {
+    fn take_addresses(&mut self, read: Result<Vec<Assigned>, String>) {
+        match read {
+            Ok(mut addresses) => {
+                addresses.retain(|a| a.protocol != Some(address::PROTOCOL));
+                self.addresses = Some(addresses);
+                self.known = Known::default();
+            }
+            Err(error) => {
+                self.stale.addresses = true;
+                tracing::warn!(%error, "cannot read this host's addresses: looking again");
+            }
+        }
+    }
+
     /// The interface that has the address of one of this node's paths.
     fn carrier(&self, path: &SocketAddr) -> Option<&Link> {
-        let assigned = self.addresses.iter().find(|a| a.address.addr() == path.ip())?;
+        let assigned = self.addresses.iter().flatten().find(|a| a.address.addr() == path.ip())?;
         self.links.values().find(|l| l.index == assigned.index)
     }
 
@@ -310,7 +336,7 @@ impl Host {
         let is_virtual =
             |address: IpAddr| state.resources.values().filter(moves).any(|r| r.addresses().contains(address));
         let mut stationary: BTreeMap<u32, Vec<IpNet>> = BTreeMap::new();
-        for a in self.addresses.iter().filter(|a| !a.tentative && !is_virtual(a.address.addr())) {
+        for a in self.addresses.iter().flatten().filter(|a| !a.tentative && !is_virtual(a.address.addr())) {
             stationary.entry(a.index).or_default().push(a.address);
         }
         let here = state.resources.values().filter_map(|r| r.nodes.get(&me));

@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -31,7 +31,7 @@ use crate::{
         subnets::{Answerer, Cause, POLL_WAIT, Poll, Polls, Question, Verdict, judge, question},
         time::BootTime,
     },
-    model::{ClusterState, MonitoredSubnet, NodeId, SubnetDown},
+    model::{ClusterState, MonitoredSubnet, Node, NodeId, SubnetDown, SubnetLoss},
     observe::{clock, network::Network},
 };
 
@@ -156,12 +156,12 @@ impl SubnetMonitor {
         (now, started): (Instant, BootTime),
         done: &mpsc::UnboundedSender<Finished>,
     ) {
-        let peers = self.peers(state);
         // Peers that were not heard yet may be heard soon.
         let early = clock::now().since(started) < self.timing.startup_grace;
         let own: Vec<IpAddr> =
             table.iter().flat_map(|(_, report)| report.stationary.iter().map(IpNet::addr)).collect();
         for (subnet, w) in watched {
+            let peers = self.peers(state, subnet);
             let interval = w.settings.interval;
             for (device, line) in w.through.iter_mut().filter(|(_, l)| l.due <= now && !l.running) {
                 let question = question(*subnet, &w.settings, &own, &peers);
@@ -189,16 +189,23 @@ impl SubnetMonitor {
         }
     }
 
-    fn peers(&self, state: &ClusterState) -> Vec<Answerer> {
+    /// The other nodes. One that has lost its own link to the subnet can't answer, which proves nothing.
+    fn peers(&self, state: &ClusterState, subnet: &IpNet) -> Vec<Answerer> {
         let facts = self.facts.borrow();
-        let others = state.nodes.values().filter(|n| n.id != self.me);
-        others
-            .map(|n| Answerer {
-                alive: facts.peers.get(&n.id).is_some_and(|p| p.alive),
+        let lost = |id| state.subnet_down(id, subnet).is_some_and(|d| d.cause == SubnetLoss::Link);
+        let of = |n: &Node| {
+            let known = facts.peers.get(&n.id);
+            let transmits = |i: usize| known.and_then(|p| p.paths.get(i)).is_some_and(|p| p.transmits);
+            let paths = || n.paths.iter().map(SocketAddr::ip).enumerate();
+            let mute: Vec<IpAddr> = paths().filter(|(i, _)| !transmits(*i)).map(|(_, ip)| ip).collect();
+            let all = paths().map(|(_, ip)| ip).chain([n.rpc.ip()]);
+            Answerer {
+                alive: known.is_some_and(|p| p.alive) && !lost(n.id),
                 witness: n.witness,
-                addresses: n.paths.iter().chain([&n.rpc]).map(std::net::SocketAddr::ip).collect(),
-            })
-            .collect()
+                addresses: all.filter(|ip| !mute.contains(ip)).collect(),
+            }
+        };
+        state.nodes.values().filter(|n| n.id != self.me).map(of).collect()
     }
 
     fn tell_turns(&self, watched: &mut BTreeMap<IpNet, Watched>) {

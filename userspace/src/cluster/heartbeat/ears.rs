@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::wire::PATHS_TOLD;
 use crate::{
     core::{
         quorum::Quorum,
@@ -19,7 +20,7 @@ pub struct Peer {
     /// Its lease was valid when it was heard last.
     pub lease_valid: bool,
     /// A bit for each path on which it said it transmits, when it was heard last.
-    pub transmits: u8,
+    transmits: u8,
     /// Since when it has been saying that its lease is not valid.
     lease_lost: Option<BootTime>,
     /// It has said at least once, in its present life, that its lease was valid.
@@ -123,6 +124,11 @@ impl Peer {
         self.lease_lost = if lease_valid { None } else { self.lease_lost.or(Some(now)) };
         self.silences =
             silences.into_iter().map(|(n, silence)| (n, Testimony { silence, heard_at: now })).collect();
+    }
+
+    /// It said, when it was heard last, that it transmits on that path.
+    pub fn transmits_on(&self, path: usize) -> bool {
+        path < PATHS_TOLD && self.transmits & 1 << path != 0
     }
 
     fn lacks_lease(&self, now: BootTime, limit: Duration, grace: Duration) -> bool {
