@@ -107,6 +107,7 @@ impl LinkMonitor {
         let mut ticks = tokio::time::interval(self.timing.heartbeat);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut reading, mut addresses_due) = (None, Instant::now());
+        let mut worth_a_look = true;
         loop {
             self.read_links(&mut host).await;
             if host.stale.addresses && reading.is_none() && Instant::now() >= addresses_due {
@@ -117,7 +118,7 @@ impl LinkMonitor {
                 reading = Some(tokio::spawn(async move { network.addresses().await }));
             }
             // A half of the picture would be a wrong one.
-            if host.addresses.is_some() && !host.links.is_empty() {
+            if worth_a_look && host.addresses.is_some() && !host.links.is_empty() {
                 self.look(&mut host, clock::now());
             }
             tokio::select! {
@@ -127,12 +128,15 @@ impl LinkMonitor {
                     }
                     host.stale.note(event);
                     drain(&mut events, &mut host.stale);
+                    // Addresses come by the thousand, and alone change no verdict.
+                    worth_a_look = host.stale.all_links || !host.stale.links.is_empty();
                 }
                 read = finished(&mut reading) => {
                     reading = None;
                     host.take_addresses(read);
+                    worth_a_look = true;
                 }
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => worth_a_look = true,
             }
         }
     }
