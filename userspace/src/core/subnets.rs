@@ -281,6 +281,16 @@ mod tests {
     }
 
     #[test]
+    fn a_silence_settles_later_than_a_lost_link() {
+        let settings = MonitoredSubnet { interval: Duration::from_secs(10), ..MonitoredSubnet::default() };
+        let soon = Duration::from_millis(500);
+        let after = |cause| settles_after(&SubnetDown { reason: "why".into(), cause }, &settings, soon);
+        assert_eq!(after(SubnetLoss::Link), soon);
+        // Another node's next poll, and the answer that it waits for.
+        assert!(after(SubnetLoss::Silence) > settings.interval + POLL_WAIT + soon);
+    }
+
+    #[test]
     fn whom_to_ask() {
         let subnet: IpNet = "10.1.0.0/24".parse().unwrap();
         let ip = |s: &str| s.parse::<IpAddr>().unwrap();
@@ -293,8 +303,9 @@ mod tests {
         let asked = |targets: &[&str], peers: &[Answerer]| question(subnet, &with(targets), &own, peers);
         let (b, c) = (peer(true, false, "10.1.0.2"), peer(true, false, "10.2.0.3"));
         let dead = peer(false, false, "10.1.0.4");
-        assert_eq!(asked(&["10.1.0.9"], &[b.clone()]), Question::Targets(vec![ip("10.1.0.9")]));
-        assert_eq!(asked(&["10.1.0.1"], &[b.clone()]), Question::Peers(vec![ip("10.1.0.2")]), "not itself");
+        let alone = std::slice::from_ref(&b);
+        assert_eq!(asked(&["10.1.0.9"], alone), Question::Targets(vec![ip("10.1.0.9")]));
+        assert_eq!(asked(&["10.1.0.1"], alone), Question::Peers(vec![ip("10.1.0.2")]), "not itself");
         assert_eq!(asked(&[], &[b.clone(), c.clone(), dead.clone()]), Question::Peers(vec![ip("10.1.0.2")]));
         assert_eq!(asked(&[], &[c]), Question::Peers(vec![]), "it answers a broadcast");
         assert_eq!(asked(&[], &[dead]), Question::Nobody, "who is dead proves nothing");
