@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::{runtime::Runtime, sync::mpsc};
 use vipd::api::{
-    Answer, ApiError, ErrorKind, Event, InterfaceChoice, Request,
+    Answer, ApiError, ErrorKind, Event, InterfaceChoice, Request, SubnetOf, SubnetStatus,
     server::{Backend, Server},
 };
 
@@ -51,6 +51,21 @@ impl Backend for Script {
                 name: "eth0".into(),
                 allowed: true,
                 reason: "is up".into(),
+            }]),
+            Request::SubnetList => Answer::Subnets(vec![SubnetOf {
+                subnet: "10.1.0.0/24".parse().unwrap(),
+                targets: vec![],
+                interval_ms: 2000,
+                fall: 3,
+                rise: 2,
+                needed_by: vec![],
+                nodes: vec![SubnetStatus {
+                    subnet: "10.1.0.0/24".parse().unwrap(),
+                    node: "a".into(),
+                    state: "down".into(),
+                    reason: Some("eth1: it has no carrier".into()),
+                    targets: vec![],
+                }],
             }]),
             Request::ClusterToken => Answer::Token("secret".into()),
             _ => Answer::Done { message: "done".into() },
@@ -172,6 +187,28 @@ fn arguments_become_the_request_that_is_meant() {
         daemon.asked(),
         Request::Set { tag: "web".parse().unwrap(), node: Some("b".into()), settings }
     );
+}
+
+#[test]
+fn subnets_are_monitored_as_asked() {
+    let daemon = Daemon::start();
+    daemon.vipctl("subnet monitor 10.1.0.0/24 --target 10.1.0.9 --interval 0.5 --fall 4");
+    let expected = vipd::api::MonitorSubnet {
+        subnet: "10.1.0.0/24".parse().unwrap(),
+        targets: Some(vec!["10.1.0.9".parse().unwrap()]),
+        interval: Some(std::time::Duration::from_millis(500)),
+        fall: Some(4),
+        rise: None,
+    };
+    assert_eq!(daemon.asked(), Request::SubnetMonitor(expected.clone()));
+    daemon.vipctl("subnet monitor 10.1.0.0/24 --target peers --rise 3");
+    let (targets, interval, fall, rise) = (Some(vec![]), None, None, Some(3));
+    let peers = vipd::api::MonitorSubnet { targets, interval, fall, rise, ..expected };
+    assert_eq!(daemon.asked(), Request::SubnetMonitor(peers));
+    daemon.vipctl("subnet unmonitor 10.1.0.0/24");
+    assert_eq!(daemon.asked(), Request::SubnetUnmonitor { subnet: "10.1.0.0/24".parse().unwrap() });
+    let out = daemon.vipctl("subnet list --json");
+    assert_eq!(serde_json::from_slice::<Value>(&out.stdout).unwrap()[0]["nodes"][0]["state"], "down");
 }
 
 #[test]

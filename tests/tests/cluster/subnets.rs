@@ -17,6 +17,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("subnets::a_silent_target_is_a_lost_subnet", silent_target),
     ("subnets::what_can_start_nowhere_stays_and_says_why", nowhere),
     ("subnets::a_standby_interface_without_an_address_keeps_the_subnet_up", standby),
+    ("subnets::a_restarted_daemon_reports_anew", restarted),
     ("subnets::monitoring_is_set_shown_and_ended", monitoring),
 ];
 
@@ -220,6 +221,23 @@ fn standby() -> Result<()> {
     ensure!(reason.contains("eth1: ") && reason.contains("eth5: "), "{down:?}");
     bridge.ip("link set spare up")?;
     wait_subnet(&lab, HEARTBEATS, 0, 1, "up").map(drop)
+}
+
+/// What the earlier life said stands until the new one knows better.
+fn restarted() -> Result<()> {
+    let lab = Lab::new(&two_paths())?;
+    lab.form_cluster()?;
+    monitor(&lab, HEARTBEATS, &[])?;
+    wait_polled(&lab, HEARTBEATS)?;
+    for (before, after, up) in [("up", "down", false), ("down", "up", true)] {
+        wait_subnet(&lab, HEARTBEATS, 1, 0, before)?;
+        lab.host(1).sigkill()?;
+        lab.segment.set_cable(1, 1, up)?;
+        lab.host(1).start()?;
+        lab.wait_whole()?;
+        wait_subnet(&lab, HEARTBEATS, 1, 0, after)?;
+    }
+    Ok(())
 }
 
 fn monitoring() -> Result<()> {

@@ -5,6 +5,7 @@ mod extend;
 mod lifecycle;
 mod look;
 mod settings;
+mod subnets;
 
 use super::fake::{Bench, FakeHost};
 use crate::{
