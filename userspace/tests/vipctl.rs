@@ -16,7 +16,8 @@ use tokio::{runtime::Runtime, sync::mpsc};
 use vipd::{
     api::{
         AddressPage, Answer, ApiError, DatapathStatus, ErrorKind, Event, EventFilter, Given, InterfaceChoice,
-        LeaseStatus, ListedAddress, PingListOf, Request, ResourceStatus, Run, Selection, Status,
+        LeaseStatus, ListedAddress, PingListOf, Request, ResourceStatus, Run, Selection, Status, SubnetOf,
+        SubnetStatus,
         server::{Backend, Server},
     },
     model::Accept,
@@ -71,6 +72,21 @@ impl Backend for Script {
                 hint: Some("no resource has it".into()),
             }]),
             Request::StatusOf(selection) => Answer::Status(Box::new(status(&selection))),
+            Request::SubnetList => Answer::Subnets(vec![SubnetOf {
+                subnet: "10.1.0.0/24".parse().unwrap(),
+                targets: vec![],
+                interval_ms: 2000,
+                fall: 3,
+                rise: 2,
+                needed_by: vec![],
+                nodes: vec![SubnetStatus {
+                    subnet: "10.1.0.0/24".parse().unwrap(),
+                    node: "a".into(),
+                    state: "down".into(),
+                    reason: Some("eth1: it has no carrier".into()),
+                    targets: vec![],
+                }],
+            }]),
             Request::ClusterToken => Answer::Token("secret".into()),
             _ => Answer::Done { message: "done".into() },
         }
@@ -342,6 +358,28 @@ fn what_is_asked_of_lists_events_and_status() {
     let lists = text(&daemon.vipctl("ping-list show").stdout);
     assert!(lists.ends_with("hint: no resource has it\n"), "{lists}");
     assert_eq!(parse(&daemon.vipctl("ping-list show --json").stdout)[0]["hint"], "no resource has it");
+}
+
+#[test]
+fn subnets_are_monitored_as_asked() {
+    let daemon = Daemon::start();
+    daemon.vipctl("subnet monitor 10.1.0.0/24 --target 10.1.0.9 --interval 0.5 --fall 4");
+    let expected = vipd::api::MonitorSubnet {
+        subnet: "10.1.0.0/24".parse().unwrap(),
+        targets: Some(vec!["10.1.0.9".parse().unwrap()]),
+        interval: Some(std::time::Duration::from_millis(500)),
+        fall: Some(4),
+        rise: None,
+    };
+    assert_eq!(daemon.asked(), Request::SubnetMonitor(expected.clone()));
+    daemon.vipctl("subnet monitor 10.1.0.0/24 --target peers --rise 3");
+    let (targets, interval, fall, rise) = (Some(vec![]), None, None, Some(3));
+    let peers = vipd::api::MonitorSubnet { targets, interval, fall, rise, ..expected };
+    assert_eq!(daemon.asked(), Request::SubnetMonitor(peers));
+    daemon.vipctl("subnet unmonitor 10.1.0.0/24");
+    assert_eq!(daemon.asked(), Request::SubnetUnmonitor { subnet: "10.1.0.0/24".parse().unwrap() });
+    let out = daemon.vipctl("subnet list --json");
+    assert_eq!(serde_json::from_slice::<Value>(&out.stdout).unwrap()[0]["nodes"][0]["state"], "down");
 }
 
 #[test]

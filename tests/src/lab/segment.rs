@@ -25,8 +25,19 @@ pub struct Segment {
     client: NetNs,
     bridge: NetNs,
     paths: usize,
-    /// (from, to) hosts between which the bridge drops frames.
-    blocked: Mutex<BTreeSet<(usize, usize)>>,
+    /// What the bridge drops.
+    blocked: Mutex<BTreeSet<Blocked>>,
+}
+
+/// Frames that the bridge drops; all links keep their carriers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Blocked {
+    /// From one host to another, on every path.
+    Between(usize, usize),
+    /// From one host to another, on one path.
+    On { from: usize, to: usize, path: usize },
+    /// All to a host, from anybody, on one path.
+    To { host: usize, path: usize },
 }
 
 impl Segment {
@@ -85,30 +96,42 @@ impl Segment {
 
     /// Takes the far ends of all the host's cables down: it loses its carrier.
     pub fn cut(&self, index: usize) -> Result<()> {
-        self.set_ports(index, "down")
+        self.set_ports(index, false)
+    }
+
+    /// Takes the far end of one of the host's cables down, or up again.
+    pub fn set_cable(&self, host: usize, path: usize, up: bool) -> Result<()> {
+        let state = if up { "up" } else { "down" };
+        self.bridge.ip(&format!("link set {} {state}", port(host, path))).map(drop)
     }
 
     /// Undoes [`Segment::cut`].
     pub fn mend(&self, index: usize) -> Result<()> {
-        self.set_ports(index, "up")
+        self.set_ports(index, true)
     }
 
-    fn set_ports(&self, index: usize, state: &str) -> Result<()> {
-        (0..self.paths)
-            .try_for_each(|path| self.bridge.ip(&format!("link set {} {state}", port(index, path))).map(drop))
+    fn set_ports(&self, index: usize, up: bool) -> Result<()> {
+        (0..self.paths).try_for_each(|path| self.set_cable(index, path, up))
     }
 
     /// From now on nothing gets from one host to another; the other way is untouched.
     pub fn block(&self, from: usize, to: usize) -> Result<()> {
         self.change_blocked(|blocked| {
-            blocked.insert((from, to));
+            blocked.insert(Blocked::Between(from, to));
+        })
+    }
+
+    /// As [`Segment::block`], on one path alone.
+    pub fn block_on(&self, path: usize, from: usize, to: usize) -> Result<()> {
+        self.change_blocked(|blocked| {
+            blocked.insert(Blocked::On { from, to, path });
         })
     }
 
     /// From now on nothing gets from either to the other.
     pub fn partition(&self, a: usize, b: usize) -> Result<()> {
         self.change_blocked(|blocked| {
-            blocked.extend([(a, b), (b, a)]);
+            blocked.extend([Blocked::Between(a, b), Blocked::Between(b, a)]);
         })
     }
 
@@ -116,7 +139,16 @@ impl Segment {
     pub fn isolate(&self, index: usize) -> Result<()> {
         let others = (0..self.hosts.len()).filter(|other| *other != index);
         self.change_blocked(|blocked| {
-            blocked.extend(others.flat_map(|other| [(index, other), (other, index)]));
+            let both = |other| [Blocked::Between(index, other), Blocked::Between(other, index)];
+            blocked.extend(others.flat_map(both));
+        })
+    }
+
+    /// From now on nothing reaches the host's interface of this path, whose carrier stays; what the host
+    /// sends there gets through.
+    pub fn deafen(&self, host: usize, path: usize) -> Result<()> {
+        self.change_blocked(|blocked| {
+            blocked.insert(Blocked::To { host, path });
         })
     }
 
@@ -125,16 +157,27 @@ impl Segment {
         self.change_blocked(BTreeSet::clear)
     }
 
-    fn change_blocked(&self, change: impl FnOnce(&mut BTreeSet<(usize, usize)>)) -> Result<()> {
+    fn change_blocked(&self, change: impl FnOnce(&mut BTreeSet<Blocked>)) -> Result<()> {
         let mut blocked = self.blocked.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut blocked);
         // The whole table at once: nft applies a file as one transaction.
         let mut rules = String::from("table bridge lab\ndelete table bridge lab\n");
         rules.push_str("table bridge lab {\nchain forward {\ntype filter hook forward priority 0;\n");
-        for (from, to) in blocked.iter() {
-            for path in 0..self.paths {
-                let (from, to) = (port(*from, path), port(*to, path));
-                rules.push_str(&format!("iifname \"{from}\" oifname \"{to}\" drop\n"));
+        for block in blocked.iter() {
+            match *block {
+                Blocked::Between(from, to) => {
+                    for path in 0..self.paths {
+                        let (from, to) = (port(from, path), port(to, path));
+                        rules.push_str(&format!("iifname \"{from}\" oifname \"{to}\" drop\n"));
+                    }
+                }
+                Blocked::On { from, to, path } => {
+                    let (from, to) = (port(from, path), port(to, path));
+                    rules.push_str(&format!("iifname \"{from}\" oifname \"{to}\" drop\n"));
+                }
+                Blocked::To { host, path } => {
+                    rules.push_str(&format!("oifname \"{}\" drop\n", port(host, path)));
+                }
             }
         }
         rules.push_str("}\n}\n");

@@ -4,8 +4,9 @@
 
 mod connectivity;
 mod crashes;
-mod density;
 mod create;
+mod density;
+mod links;
 mod membership;
 mod neighbours;
 mod operator;
@@ -13,6 +14,7 @@ mod partitions;
 mod restarts;
 mod scene;
 mod service;
+mod subnets;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vipd_tests::lab;
@@ -35,6 +37,8 @@ fn main() -> std::process::ExitCode {
         restarts::TESTS,
         membership::TESTS,
         operator::TESTS,
+        links::TESTS,
+        subnets::TESTS,
         density::TESTS,
         neighbours::TESTS,
         create::TESTS,

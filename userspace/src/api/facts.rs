@@ -51,6 +51,8 @@ pub struct PeerFacts {
 pub struct PathFacts {
     /// Heard lately on this path.
     pub up: bool,
+    /// The peer said that it transmits there: its interface has a carrier.
+    pub transmits: bool,
     /// None for never since this daemon started.
     pub last_heard: Option<BootTime>,
 }

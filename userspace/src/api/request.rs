@@ -1,11 +1,16 @@
 //! What vipctl asks of vipd. Names are resolved by the daemon; nodes are named, not numbered.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{AddressPage, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status};
+use super::{
+    AddressPage, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status, SubnetStatus,
+};
 use crate::model::{Accept, Placement, Range, Resource, Switchback, Tag};
 
 /// Longest request line, in bytes, with its end: files of addresses travel in it, and who may ask was
@@ -86,6 +91,11 @@ pub enum Request {
     Interfaces {
         address: Option<IpNet>,
     },
+    SubnetList,
+    SubnetMonitor(MonitorSubnet),
+    SubnetUnmonitor {
+        subnet: IpNet,
+    },
     ClusterInit {
         name: String,
     },
@@ -132,6 +142,7 @@ impl Request {
             | Self::Show { .. }
             | Self::PingListShow { .. }
             | Self::Interfaces { .. }
+            | Self::SubnetList
             | Self::ClusterToken => true,
             Self::CreateIp(_)
             | Self::Extend { .. }
@@ -142,6 +153,8 @@ impl Request {
             | Self::Set { .. }
             | Self::PingListAdd { .. }
             | Self::PingListRemove { .. }
+            | Self::SubnetMonitor(_)
+            | Self::SubnetUnmonitor { .. }
             | Self::ClusterInit { .. }
             | Self::ClusterJoin { .. }
             | Self::Events { .. } => false,
@@ -181,6 +194,30 @@ pub struct CreateIp {
     pub wait: bool,
 }
 
+/// What is not given stays as it is, or is the default where the subnet is new.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MonitorSubnet {
+    pub subnet: IpNet,
+    /// Empty: the other nodes of the cluster.
+    pub targets: Option<Vec<IpAddr>>,
+    pub interval: Option<Duration>,
+    pub fall: Option<u16>,
+    pub rise: Option<u16>,
+}
+
+/// A monitored subnet, and its state on each node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetOf {
+    pub subnet: IpNet,
+    /// Empty: the other nodes of the cluster.
+    pub targets: Vec<IpAddr>,
+    pub interval_ms: u64,
+    pub fall: u16,
+    pub rise: u16,
+    pub needed_by: Vec<Tag>,
+    pub nodes: Vec<SubnetStatus>,
+}
+
 /// Zero or more `Progress` and `Event` lines, then exactly one of the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "answer", content = "value")]
@@ -193,6 +230,7 @@ pub enum Answer {
     PingLists(Vec<PingListOf>),
     Interfaces(Vec<InterfaceChoice>),
     Addresses(AddressPage),
+    Subnets(Vec<SubnetOf>),
     Token(String),
     Error(ApiError),
 }

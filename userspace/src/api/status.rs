@@ -8,6 +8,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use crate::core::links::LinkHealth;
 use crate::model::{Accept, Epoch, LeaseEpoch, NodeId, Standing, Tag};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub struct Status {
     #[serde(default)]
     pub states: BTreeMap<String, usize>,
     pub interfaces: Vec<InterfaceStatus>,
+    /// Each monitored subnet on each node that may hold addresses.
+    pub subnets: Vec<SubnetStatus>,
     /// What a person should look at now.
     pub warnings: Vec<String>,
 }
@@ -172,9 +175,16 @@ pub struct InterfaceStatus {
     /// native, generic or none, and why.
     pub xdp: String,
     pub addresses: Vec<IpNet>,
-    /// Those of `addresses` that vipd did not assign.
-    #[serde(default)]
+    /// This node's own among them, which are never moved.
     pub stationary: Vec<IpNet>,
+    /// `up`, `admin-down`, `no-carrier`, `missing`, `deaf` or `unreachable`.
+    pub health: LinkHealth,
+    /// Why it is not up.
+    pub health_reason: Option<String>,
+    /// Milliseconds for which it has had this health; None outside a cluster.
+    pub health_ms: Option<u64>,
+    /// It came back a short while ago and is not preferred to another yet.
+    pub recovering: bool,
     pub frames: u64,
     pub bytes: u64,
     pub arp: u64,
@@ -182,6 +192,43 @@ pub struct InterfaceStatus {
     pub echo_requests: u64,
     pub echo_replies: u64,
     pub last_receive_ms: Option<u64>,
+}
+
+impl InterfaceStatus {
+    /// One that does not exist.
+    pub fn missing(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            up: false,
+            carrier: false,
+            xdp: "none".to_owned(),
+            addresses: vec![],
+            stationary: vec![],
+            health: LinkHealth::Missing,
+            health_reason: None,
+            health_ms: None,
+            recovering: false,
+            frames: 0,
+            bytes: 0,
+            arp: 0,
+            nd: 0,
+            echo_requests: 0,
+            echo_replies: 0,
+            last_receive_ms: None,
+        }
+    }
+}
+
+/// A monitored subnet on one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetStatus {
+    pub subnet: IpNet,
+    pub node: String,
+    /// `up`, `down`, or `unknown` while the node is silent.
+    pub state: String,
+    pub reason: Option<String>,
+    /// Empty: the other nodes of the cluster.
+    pub targets: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::{
     Session, cluster, create, delete, events, extend, in_service, interfaces, list, out_of_service, ping,
-    ping_list, set, show, status,
+    ping_list, set, show, status, subnet,
 };
 use crate::api::ApiError;
 
@@ -55,6 +55,7 @@ pub enum Verb {
     List(list::List),
     PingList(ping_list::PingList),
     Interfaces(interfaces::Interfaces),
+    Subnet(subnet::Subnet),
     Cluster(cluster::Cluster),
     Events(events::Events),
     Ping(ping::Ping),
@@ -74,6 +75,7 @@ impl Verb {
             Self::List(v) => v.run(session),
             Self::PingList(v) => v.run(session),
             Self::Interfaces(v) => v.run(session),
+            Self::Subnet(v) => v.run(session),
             Self::Cluster(v) => v.run(session),
             Self::Events(v) => v.run(session),
             Self::Ping(v) => v.run(session),

@@ -20,6 +20,7 @@ mod session;
 mod set;
 mod show;
 mod status;
+mod subnet;
 mod table;
 
 use std::process::ExitCode;

@@ -77,6 +77,8 @@ fn text(shown: &Shown) -> String {
             OnConflict::Yield => "yield".to_owned(),
         },
     );
+    let subnets: Vec<String> = resource.monitored.iter().map(ToString::to_string).collect();
+    line("subnets", subnets.join(" "));
     line("packets", status.packets.map(|p| p.to_string()).unwrap_or_default());
 
     let mut nodes =

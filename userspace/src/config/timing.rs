@@ -32,6 +32,11 @@ pub struct Timing {
     pub election: (Duration, Duration),
     /// How long a duplicate is waited for before an address is brought up.
     pub duplicate_wait: Duration,
+    /// An interface that received nothing for this long although peers transmit is deaf. Several
+    /// heartbeats, so that a few lost ones don't count.
+    pub deaf_after: Duration,
+    /// How long an interface that came back is not preferred to another yet.
+    pub link_hold: Duration,
 }
 
 impl Profile {
@@ -46,6 +51,8 @@ impl Profile {
                 raft_heartbeat: ms(200),
                 election: (ms(900), ms(1500)),
                 duplicate_wait: ms(100),
+                deaf_after: ms(3000),
+                link_hold: ms(5000),
             },
             Self::Fast => Timing {
                 lease: ms(300),
@@ -55,6 +62,8 @@ impl Profile {
                 raft_heartbeat: ms(40),
                 election: (ms(150), ms(260)),
                 duplicate_wait: ms(20),
+                deaf_after: ms(600),
+                link_hold: ms(2000),
             },
         }
     }

@@ -5,10 +5,12 @@ pub mod change;
 pub mod command;
 pub mod conflict;
 pub mod lease;
+pub mod links;
 pub mod planner;
 pub mod quorum;
 pub mod sequence;
 #[cfg(test)]
 mod simulation;
+pub mod subnets;
 pub mod suspicion;
 pub mod time;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use ipnet::IpNet;
 use tokio::sync::mpsc;
 
 use super::events::{About, EventLog};
@@ -24,6 +25,7 @@ use crate::{
         lease::Proof,
         planner::{Decision, NodeHealth, Observed, plan},
         quorum::Quorum,
+        subnets::settles_after,
         time::BootTime,
     },
     model::{ClusterState, LeaseEpoch, NodeId, Standing, Tag},
@@ -55,6 +57,8 @@ struct Memory {
     proofs: BTreeMap<NodeId, Proof>,
     asking: BTreeSet<(NodeId, NodeId)>,
     failures: BTreeMap<(Tag, NodeId), BootTime>,
+    /// When each subnet was first seen to be down on a node.
+    losses: BTreeMap<(NodeId, IpNet), BootTime>,
     /// Leases agreed under a former set of voters have run out by then.
     settled: BootTime,
     own_lease_lost: Option<BootTime>,
@@ -182,7 +186,11 @@ impl Leader {
             }),
         };
         let nodes = state.nodes.keys().map(|&id| (id, health(id))).collect();
-        Observed { nodes, forgive: memory.expired_failures(state, now) }
+        Observed {
+            nodes,
+            forgive: memory.expired_failures(state, now),
+            fresh_losses: memory.fresh_losses(state, now, self.timing.heartbeat * 2),
+        }
     }
 
     async fn propose(&self, decision: Decision) {
@@ -204,6 +212,9 @@ impl Leader {
             | Change::Delete { .. }
             | Change::Set { .. }
             | Change::SetPingList { .. }
+            | Change::MonitorSubnet { .. }
+            | Change::UnmonitorSubnet { .. }
+            | Change::ReportSubnets { .. }
             | Change::InService { .. }
             | Change::OutOfService { .. }
             | Change::Rejoin { .. }
@@ -234,6 +245,26 @@ impl Memory {
     fn next_proof(&self, quorum: &Quorum) -> Option<BootTime> {
         let now = clock::now();
         self.proofs.values().filter_map(|p| p.complete_at(quorum, self.settled)).filter(|&t| t > now).min()
+    }
+
+    fn fresh_losses(
+        &mut self,
+        state: &ClusterState,
+        now: BootTime,
+        soon: Duration,
+    ) -> BTreeSet<(NodeId, IpNet)> {
+        self.losses.retain(|(node, subnet), _| state.subnet_down(*node, subnet).is_some());
+        let mut fresh = BTreeSet::new();
+        for (node, all) in &state.subnets_down {
+            for (subnet, down) in all {
+                let since = *self.losses.entry((*node, *subnet)).or_insert(now);
+                let Some(settings) = state.subnets.get(subnet) else { continue };
+                if now.since(since) < settles_after(down, settings, soon) {
+                    fresh.insert((*node, *subnet));
+                }
+            }
+        }
+        fresh
     }
 
     fn expired_failures(&mut self, state: &ClusterState, now: BootTime) -> BTreeSet<(Tag, NodeId)> {

@@ -1,6 +1,10 @@
 //! A node that belongs to a cluster: opens its store and starts everything that needs it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU8},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, watch};
@@ -11,6 +15,8 @@ use super::{
     in_use::InUse,
     interfaces::Interfaces,
     leader::{Leader, Voters},
+    links::{LinkMonitor, Unreachable},
+    subnets::SubnetMonitor,
     watcher::Watcher,
 };
 use crate::{
@@ -29,7 +35,7 @@ use crate::{
         transport::Peers,
     },
     config::{NodeConfig, Timing, TunablesFile},
-    core::{lease::Held, time::BootTime},
+    core::{lease::Held, links::LinkTable, time::BootTime},
     daemon::runner::GrantGates,
     model::{LeaseEpoch, NodeId},
     observe::network::Network,
@@ -51,6 +57,7 @@ pub struct Host {
     pub facts: watch::Sender<Facts>,
     /// Which interface each resource uses here.
     pub in_use: InUse,
+    pub links: watch::Sender<LinkTable>,
 }
 
 impl LeaseSlot for Gatekeeper {
@@ -109,6 +116,7 @@ pub fn start(
     promises: Promises,
 ) -> anyhow::Result<()> {
     let me = identity.node;
+    let transmits = Arc::new(AtomicU8::new(0));
     let pulse = Pulse::start(
         PulseConfig {
             me,
@@ -117,6 +125,7 @@ pub fn start(
             timing: host.timing,
             incarnation: identity::next_incarnation(&host.state_dir)?,
             promises: promises.clone(),
+            transmits: transmits.clone(),
         },
         store.view(),
         store.leadership(),
@@ -131,6 +140,31 @@ pub fn start(
         timing: host.timing,
         events: host.events.clone(),
         facts: host.facts.clone(),
+    };
+    let unreachable = watch::Sender::new(Unreachable::new());
+    let links = LinkMonitor {
+        me,
+        config: host.config.clone(),
+        view: store.view(),
+        network: host.network.clone(),
+        datapath: host.datapath.clone(),
+        ears: pulse.ears.clone(),
+        timing: host.timing,
+        events: host.events.clone(),
+        unreachable: unreachable.subscribe(),
+        transmits,
+        table: host.links.clone(),
+    };
+    let subnets = SubnetMonitor {
+        me,
+        store: store.clone(),
+        network: host.network.clone(),
+        links: host.links.subscribe(),
+        facts: host.facts.subscribe(),
+        timing: host.timing,
+        events: host.events.clone(),
+        caught_up: caught_up.clone(),
+        unreachable,
     };
     let leader = Leader {
         me,
@@ -166,6 +200,10 @@ pub fn start(
     };
     if !host.config.witness {
         tokio::spawn(host.interfaces.clone().run(me, store.view()));
+    }
+    tokio::spawn(links.run());
+    if !host.config.witness {
+        tokio::spawn(subnets.run());
     }
     tokio::spawn(watcher.run());
     tokio::spawn(leader.run());

@@ -44,7 +44,7 @@ use crate::{
         raft::{OpenOptions, RaftStore},
     },
     config::{self, DatapathMode, TunablesFile},
-    core::change::NewNode,
+    core::{change::NewNode, links::LinkTable},
     observe::network::Network,
 };
 
@@ -84,6 +84,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let interfaces =
         Arc::new(Interfaces::new(config.clone(), network.clone(), datapath.clone(), events.clone()));
     let (facts, facts_seen) = watch::channel(Facts::default());
+    let (links, links_seen) = watch::channel(LinkTable::default());
     let config = Arc::new(config);
     let tunables = {
         let events = events.clone();
@@ -107,6 +108,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         bouncer: bouncer.clone(),
         facts,
         in_use: InUse::default(),
+        links,
     };
     let control = Arc::new(Control::new(host)?);
     control.resume().await?;
@@ -118,6 +120,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         host: Arc::new(NetworkHost::new(network)),
         datapath,
         facts: facts_seen,
+        links: links_seen,
         member: control.member.subscribe(),
         control: control.clone(),
     });

@@ -66,14 +66,16 @@ impl Watcher {
         let ears = lock(&self.ears);
         let peer = |id: NodeId| {
             let known = ears.peer(id);
-            let path = |heard: &Option<BootTime>| PathFacts {
+            let transmits = |i: usize| known.is_some_and(|p| p.transmits_on(i));
+            let path = |(i, heard): (usize, &Option<BootTime>)| PathFacts {
                 up: heard.is_some_and(|t| now.since(t) < limit),
+                transmits: transmits(i),
                 last_heard: *heard,
             };
             PeerFacts {
                 alive: ears.is_alive(id, now, limit),
                 lease_valid: known.is_some_and(|p| p.lease_valid),
-                paths: known.map(|p| p.paths.iter().map(path).collect()).unwrap_or_default(),
+                paths: known.map(|p| p.paths.iter().enumerate().map(path).collect()).unwrap_or_default(),
             }
         };
         let others = state.nodes.keys().filter(|&&id| id != self.me);

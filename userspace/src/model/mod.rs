@@ -7,6 +7,7 @@ mod placement;
 mod ranges;
 mod resource;
 mod state;
+mod subnet;
 mod tunables;
 
 pub use addresses::*;
@@ -16,4 +17,5 @@ pub use placement::*;
 pub use ranges::*;
 pub use resource::*;
 pub use state::*;
+pub use subnet::*;
 pub use tunables::*;

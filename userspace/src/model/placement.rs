@@ -23,6 +23,13 @@ pub struct Placement {
     pub deleting: bool,
 }
 
+impl Placement {
+    /// It is to be in service somewhere.
+    pub fn is_wanted(&self) -> bool {
+        matches!(self.desired, Desired::InService { .. }) && !self.deleting
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grant {
     pub owner: NodeId,

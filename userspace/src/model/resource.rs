@@ -1,7 +1,12 @@
 //! What the cluster protects.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Addresses, NodeId};
@@ -63,6 +68,9 @@ pub struct Resource {
     pub kind: Kind,
     pub switchback: Switchback,
     pub on_conflict: OnConflict,
+    /// Subnets that must be up on a node for the resource to start, and to stay, there (row NM-3).
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub monitored: BTreeSet<IpNet>,
     pub nodes: BTreeMap<NodeId, NodeSettings>,
 }
 
@@ -137,6 +145,7 @@ impl Resource {
             }),
             switchback: Switchback::Intelligent,
             on_conflict: OnConflict::default(),
+            monitored: BTreeSet::new(),
             nodes: nodes.into_iter().collect(),
         }
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Map, Node, NodeId, Placement, Ranges, Resource, ResourceId, Tag};
+use super::{Map, MonitoredSubnet, Node, NodeId, Placement, Ranges, Resource, ResourceId, SubnetDown, Tag};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterState {
@@ -22,6 +22,12 @@ pub struct ClusterState {
     /// Per node and subnet (host bits zero): addresses to ping.
     #[serde(with = "ping_lists")]
     pub ping_lists: BTreeMap<(NodeId, IpNet), Vec<IpAddr>>,
+    /// Watched by every node that may hold addresses (host bits zero).
+    #[serde(default)]
+    pub subnets: BTreeMap<IpNet, MonitoredSubnet>,
+    /// Monitored subnets that a node says are down there, with the reason. All others are up.
+    #[serde(default)]
+    pub subnets_down: BTreeMap<NodeId, BTreeMap<IpNet, SubnetDown>>,
 }
 
 impl ClusterState {
@@ -32,6 +38,20 @@ impl ClusterState {
     /// The resource, if any, that has one of these addresses.
     pub fn resource_with(&self, hosts: &Ranges) -> Option<&Resource> {
         self.resources.values().find(|r| !r.addresses().hosts().intersection(hosts).is_empty())
+    }
+
+    /// Why a monitored subnet is down on a node; None where it is up.
+    pub fn subnet_down(&self, node: NodeId, subnet: &IpNet) -> Option<&SubnetDown> {
+        self.subnets_down.get(&node)?.get(subnet)
+    }
+
+    /// The subnets that the resource needs and that are down on the node, and why.
+    pub fn lacking_subnets<'a>(
+        &'a self,
+        resource: &'a Resource,
+        node: NodeId,
+    ) -> impl Iterator<Item = (&'a IpNet, &'a SubnetDown)> {
+        resource.monitored.iter().filter_map(move |subnet| Some((subnet, self.subnet_down(node, subnet)?)))
     }
 
     /// The node's name, or its number when it is unknown.

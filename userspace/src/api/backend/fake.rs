@@ -20,6 +20,7 @@ use crate::{
     config::{NodeConfig, TunablesFile},
     core::{
         change::{Applied, Change, apply},
+        links::LinkTable,
         time::BootTime,
     },
     daemon::events::EventLog,
@@ -300,6 +301,7 @@ impl Bench {
             host: Arc::new(host),
             datapath: Arc::new(NoDatapath),
             facts: facts_seen,
+            links: watch::Sender::new(LinkTable::default()).subscribe(),
             member: watch::Sender::new(member).subscribe(),
             control: Arc::new(FakeControl),
         };

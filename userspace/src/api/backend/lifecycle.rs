@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Out, Result, lookup, placement, wait::Verdict};
+use super::{Context, Out, Result, lookup, placement, subnet, wait::Verdict};
 use crate::{
     api::{Answer, ApiError},
     core::change::Change,
@@ -50,6 +50,16 @@ impl Context {
             }
         }
         let on = on.map(|n| n.id);
+        let lacking = match on {
+            Some(id) => subnet::lacking(&state, resource, id).map(|why| (state.node_name(id), why)),
+            None => subnet::lacking_everywhere(&state, resource).map(|why| ("any node".to_owned(), why)),
+        };
+        if let Some((place, why)) = lacking {
+            return Err(ApiError::refused(format!(
+                "{tag} cannot start on {place}: {why}; mend that, or take the subnet from it with 'vipctl set {tag} \
+                 subnets='"
+            )));
+        }
         member.propose(vec![Change::InService { tag: tag.clone(), on }]).await?;
         if !wait {
             return Ok(Answer::done(format!("{tag} is being brought in service")));
@@ -146,6 +156,9 @@ fn where_it_is(state: &ClusterState, tag: &Tag, p: &Placement) -> String {
                 Phase::Stopping => format!("{tag} is stopping on {owner}"),
             }
         }
-        None => format!("{tag} waits to be granted to a node"),
+        None => match state.resources.get(tag).and_then(|r| subnet::lacking_everywhere(state, r)) {
+            Some(why) => format!("{tag} waits for its subnets ({why})"),
+            None => format!("{tag} waits to be granted to a node"),
+        },
     }
 }

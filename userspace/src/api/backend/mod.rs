@@ -17,6 +17,7 @@ mod select;
 mod set;
 mod show;
 mod status;
+mod subnet;
 mod wait;
 mod warnings;
 
@@ -39,6 +40,7 @@ use crate::{
     act::datapath::Datapath,
     cluster::Store,
     config::{NodeConfig, TunablesFile},
+    core::links::LinkTable,
     daemon::events::EventLog,
     model::NodeId,
 };
@@ -59,6 +61,7 @@ pub struct Context {
     pub host: Arc<dyn Host>,
     pub datapath: Arc<dyn Datapath>,
     pub facts: watch::Receiver<Facts>,
+    pub links: watch::Receiver<LinkTable>,
     /// None before `cluster init` or `cluster join`.
     pub member: watch::Receiver<Option<Member>>,
     pub control: Arc<dyn ClusterControl>,
@@ -109,6 +112,9 @@ impl Context {
                 self.ping_list_remove(subnet, &addresses, node.as_deref()).await
             }
             Request::Interfaces { address } => self.interfaces(address).await,
+            Request::SubnetList => self.subnet_list(),
+            Request::SubnetMonitor(wanted) => self.subnet_monitor(wanted).await,
+            Request::SubnetUnmonitor { subnet } => self.subnet_unmonitor(subnet).await,
             Request::ClusterInit { name } => self.cluster_init(&name).await,
             Request::ClusterJoin { address, token } => self.cluster_join(address, &token, out).await,
             Request::ClusterToken => self.cluster_token(),

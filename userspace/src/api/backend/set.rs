@@ -1,5 +1,7 @@
 //! `set`: settings of a resource, as a whole or on one node.
 
+use ipnet::IpNet;
+
 use super::{Context, Result, lookup};
 use crate::{
     api::{Answer, ApiError},
@@ -103,7 +105,10 @@ impl Context {
 
 /// A setting that has one value on all nodes.
 fn of_the_whole(setting: &Setting) -> bool {
-    matches!(setting, Setting::Switchback(_) | Setting::OnConflict(_) | Setting::Accept(_))
+    matches!(
+        setting,
+        Setting::Switchback(_) | Setting::OnConflict(_) | Setting::Accept(_) | Setting::Subnets(_)
+    )
 }
 
 fn names(settings: &[Setting]) -> String {
@@ -111,6 +116,7 @@ fn names(settings: &[Setting]) -> String {
         Setting::Switchback(_) => "switchback",
         Setting::OnConflict(_) => "on-conflict",
         Setting::Accept(_) => "accept",
+        Setting::Subnets(_) => "subnets",
         _ => "others",
     };
     settings.iter().map(name).collect::<Vec<_>>().join(", ")
@@ -121,9 +127,10 @@ fn belong(settings: &[Setting]) -> String {
     format!("{} {verb}", names(settings))
 }
 
-const KNOWN: &str = "known are switchback=intelligent|automatic, on-conflict=report|defend|yield and \
-                     accept=assign|route|anyip of the resource as a whole; priority=1..999, devices=IF[,IF]..., \
-                     source=enable|disable and restore-and-recover=enable|disable of a node";
+const KNOWN: &str = "known are switchback=intelligent|automatic, on-conflict=report|defend|yield, \
+                     accept=assign|route|anyip and subnets=SUBNET/LEN[,SUBNET/LEN]... of the resource as a whole; \
+                     priority=1..999, devices=IF[,IF]..., source=enable|disable and \
+                     restore-and-recover=enable|disable of a node";
 
 fn parse(key: &str, value: &str) -> Result<Setting> {
     let wrong = |wanted: &str| Err(ApiError::usage(format!("{key}={value} is not valid: use {wanted}")));
@@ -167,6 +174,16 @@ fn parse(key: &str, value: &str) -> Result<Setting> {
             "anyip" => Ok(Setting::Accept(Accept::Anyip)),
             _ => wrong("assign, route or anyip"),
         },
+        "subnets" => {
+            let subnet = |s: &str| s.trim().parse::<IpNet>().map(|n| n.trunc()).ok();
+            let named = value.split(',').filter(|s| !s.trim().is_empty()).map(subnet);
+            match named.collect::<Option<Vec<_>>>() {
+                Some(subnets) => Ok(Setting::Subnets(subnets)),
+                None => wrong(
+                    "monitored subnets with commas between, as 10.1.0.0/24,fd00::/64, or nothing for none",
+                ),
+            }
+        }
         _ => Err(ApiError::usage(format!("there is no setting '{key}': {KNOWN}"))),
     }
 }
@@ -184,6 +201,9 @@ mod tests {
         assert_eq!(parse("source", "enable"), Ok(Setting::Source(true)));
         assert_eq!(parse("on-conflict", "yield"), Ok(Setting::OnConflict(OnConflict::Yield)));
         assert_eq!(parse("accept", "anyip"), Ok(Setting::Accept(Accept::Anyip)));
+        let both = vec!["10.1.0.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()];
+        assert_eq!(parse("subnets", "10.1.0.9/24, fd00::/64"), Ok(Setting::Subnets(both)));
+        assert_eq!(parse("subnets", ""), Ok(Setting::Subnets(vec![])));
         for (key, value) in [
             ("priority", "0"),
             ("priority", "1000"),
@@ -191,6 +211,8 @@ mod tests {
             ("devices", "a,,b"),
             ("devices", "a,a"),
             ("switchback", "auto"),
+            ("subnets", "10.1.0.0"),
+            ("subnets", "10.1.0.0/33"),
             ("restore-and-recover", "1"),
             ("source", "yes"),
             ("on-conflict", "fight"),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Context, Member, Result, create::accept, placement, select, warnings};
+use super::{Context, Member, Result, create::accept, placement, select, subnet, warnings};
 use crate::{
     act::{
         address::PROTOCOL,
@@ -18,8 +18,11 @@ use crate::{
         facts::{Facts, PeerFacts},
     },
     config::Profile,
-    core::time::BootTime,
-    model::{ClusterState, Kind, Node, NodeId, Phase, Placement, Resource, ResourceId},
+    core::{
+        links::{LinkHealth, LinkTable},
+        time::BootTime,
+    },
+    model::{ClusterState, Kind, Node, NodeId, Phase, Placement, Ranges, Resource, ResourceId},
     observe::{
         clock,
         network::{Assigned, Link},
@@ -89,17 +92,21 @@ impl Context {
             nodes: vec![],
             resources: vec![],
             states: BTreeMap::new(),
-            interfaces: interfaces(&here, &*self.datapath, now),
+            interfaces: vec![],
+            subnets: vec![],
             warnings: vec![],
         };
         if let Some(member) = &member {
             self.add_cluster(&mut status, member, &facts, &here, now);
         }
+        let state = member.as_ref().map(Member::state).unwrap_or_default();
+        status.interfaces = interfaces(&here, &state, &*self.datapath, &self.links.borrow(), now);
         status.warnings = warnings::of(&status, member.is_some(), self.config.witness);
         if let Some(member) = &member {
             let all = std::mem::take(&mut status.resources).into_iter();
             (status.resources, status.states) = select::select(selection, &member.state(), all);
         }
+        status.warnings.extend(subnet::warnings(&state));
         status.warnings.extend(here.problems);
         status.warnings.extend(self.tunables.complaints());
         Ok(Answer::Status(Box::new(status)))
@@ -132,6 +139,7 @@ impl Context {
         let all = state.resources.values();
         let all = all.filter_map(|r| Some(resource(state, r, state.placements.get(&r.tag)?, here)));
         status.resources = all.collect();
+        status.subnets = subnet::statuses(state, facts, member.id);
     }
 }
 
@@ -231,7 +239,7 @@ pub(super) fn resource(
             node: state.node_name(*id),
             priority: settings.priority,
             state: placement::state_on(placement, *id).to_owned(),
-            reason: placement.failed.get(id).cloned(),
+            reason: placement.failed.get(id).cloned().or_else(|| subnet::lacking(state, resource, *id)),
         })
         .collect();
     nodes.sort_by_key(|n| n.priority);
@@ -255,38 +263,63 @@ pub(super) fn resource(
     }
 }
 
-fn interfaces(here: &Here, datapath: &dyn Datapath, now: BootTime) -> Vec<InterfaceStatus> {
+fn interfaces(
+    here: &Here,
+    state: &ClusterState,
+    datapath: &dyn Datapath,
+    links: &LinkTable,
+    now: BootTime,
+) -> Vec<InterfaceStatus> {
     let attached: HashMap<u32, Attachment> = datapath.attached().into_iter().collect();
-    here.links
-        .iter()
-        .filter(|l| !l.loopback)
-        .map(|link| {
-            let activity = datapath.interface_activity(link.index).unwrap_or_default();
-            let heard = (activity.last_receive_ns != 0).then_some(BootTime(activity.last_receive_ns));
-            InterfaceStatus {
-                name: link.name.clone(),
-                up: link.admin_up,
-                carrier: link.carrier,
-                xdp: match attached.get(&link.index) {
-                    Some(Attachment::Native) => "native".to_owned(),
-                    Some(Attachment::Generic { reason }) => format!("generic ({reason})"),
-                    Some(Attachment::None { reason }) => format!("none ({reason})"),
-                    None => "none".to_owned(),
-                },
-                addresses: here.on(link).map(|a| a.address).collect(),
-                stationary: here
-                    .on(link)
-                    .filter(|a| a.protocol != Some(PROTOCOL))
-                    .map(|a| a.address)
-                    .collect(),
-                frames: activity.frames,
-                bytes: activity.bytes,
-                arp: activity.arp,
-                nd: activity.nd,
-                echo_requests: activity.echo_requests,
-                echo_replies: activity.echo_replies,
-                last_receive_ms: heard.map(|t| ms(now.since(t))),
-            }
-        })
-        .collect()
+    // Those that something is to be on and that do not exist.
+    let missing = links.iter().filter(|(name, _)| !here.links.iter().any(|l| l.name == *name));
+    let missing = missing.map(|(name, report)| InterfaceStatus {
+        health_reason: Some(report.why.clone()),
+        health_ms: Some(ms(now.since(report.since))),
+        ..InterfaceStatus::missing(name)
+    });
+    let moves = |r: &&Resource| r.nodes.get(&here.me).is_none_or(|s| !s.physical);
+    let moving = state.resources.values().filter(moves);
+    let moving: Ranges = moving.flat_map(|r| r.addresses().hosts().ranges().to_vec()).collect();
+    let is_virtual = |a: &Assigned| a.protocol == Some(PROTOCOL) || moving.contains(a.address.addr());
+    let present = here.links.iter().filter(|l| !l.loopback).map(|link| {
+        let activity = datapath.interface_activity(link.index).unwrap_or_default();
+        let heard = (activity.last_receive_ns != 0).then_some(BootTime(activity.last_receive_ns));
+        let on = || here.on(link);
+        let report = links.get(&link.name);
+        InterfaceStatus {
+            name: link.name.clone(),
+            up: link.admin_up,
+            carrier: link.carrier,
+            xdp: match attached.get(&link.index) {
+                Some(Attachment::Native) => "native".to_owned(),
+                Some(Attachment::Generic { reason }) => format!("generic ({reason})"),
+                Some(Attachment::None { reason }) => format!("none ({reason})"),
+                None => "none".to_owned(),
+            },
+            addresses: on().map(|a| a.address).collect(),
+            stationary: on().filter(|a| !is_virtual(a)).map(|a| a.address).collect(),
+            health: report.map_or_else(|| by_signal(link), |r| r.health),
+            health_reason: report.map(|r| r.why.clone()).filter(|why| !why.is_empty()),
+            health_ms: report.map(|r| ms(now.since(r.since))),
+            recovering: report.is_some_and(|r| r.recovering),
+            frames: activity.frames,
+            bytes: activity.bytes,
+            arp: activity.arp,
+            nd: activity.nd,
+            echo_requests: activity.echo_requests,
+            echo_replies: activity.echo_replies,
+            last_receive_ms: heard.map(|t| ms(now.since(t))),
+        }
+    });
+    present.chain(missing).collect()
+}
+
+/// Outside a cluster, where nobody follows the interfaces.
+fn by_signal(link: &Link) -> LinkHealth {
+    match (link.admin_up, link.carrier) {
+        (false, _) => LinkHealth::AdminDown,
+        (true, false) => LinkHealth::NoCarrier,
+        (true, true) => LinkHealth::Up,
+    }
 }

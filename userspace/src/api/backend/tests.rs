@@ -6,6 +6,7 @@ mod lifecycle;
 mod look;
 mod sets;
 mod settings;
+mod subnets;
 
 use super::fake::{Bench, FakeHost};
 use crate::{

@@ -2,6 +2,7 @@
 
 use crate::{
     api::{NodeStatus, Status},
+    core::links::LinkHealth,
     model::Standing,
 };
 
@@ -58,6 +59,17 @@ pub fn of(status: &Status, is_member: bool, witness: bool) -> Vec<String> {
         let carriers = status.resources.iter().filter(|r| r.owner.as_deref() == Some(status.node.as_str()));
         let carriers: std::collections::BTreeSet<_> = carriers.filter_map(|r| r.device.as_deref()).collect();
         for interface in &status.interfaces {
+            let reason = interface.health_reason.as_deref().unwrap_or_default();
+            match interface.health {
+                LinkHealth::Deaf => found.push(format!(
+                    "{} is deaf: {reason}; look at its switch port, VLAN and filters",
+                    interface.name
+                )),
+                LinkHealth::Unreachable => {
+                    found.push(format!("no polling target is reached through {}: {reason}", interface.name))
+                }
+                LinkHealth::Up | LinkHealth::AdminDown | LinkHealth::NoCarrier | LinkHealth::Missing => {}
+            }
             if carriers.contains(interface.name.as_str()) && !(interface.up && interface.carrier) {
                 found.push(format!(
                     "{} carries addresses and has no link: look at its cable or peer",

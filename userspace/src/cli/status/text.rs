@@ -1,8 +1,11 @@
 //! The status as text.
 
 use crate::{
-    api::{NodeStatus, ResourceStatus, Status, counted_span, thousands},
-    cli::table::{Table, plural},
+    api::{LinkHealth, NodeStatus, ResourceStatus, Status, counted_span, thousands},
+    cli::{
+        subnet,
+        table::{Table, plural},
+    },
     model::{Accept, Standing},
 };
 
@@ -12,6 +15,9 @@ pub fn status(s: &Status) -> String {
     if s.cluster.is_some() {
         parts.push(nodes(s));
         parts.push(resources(s));
+    }
+    if !s.subnets.is_empty() {
+        parts.push(subnet::by_node(&s.subnets));
     }
     parts.push(interfaces(s));
     parts.join("\n")
@@ -213,10 +219,14 @@ fn interfaces(s: &Status) -> String {
     ])
     .right([3, 4, 5, 6]);
     for i in &s.interfaces {
-        let link = match (i.up, i.carrier) {
-            (true, true) => "up",
-            (true, false) => "NO CARRIER",
-            (false, _) => "down",
+        let link = match i.health {
+            LinkHealth::Up if i.recovering => "recovering",
+            LinkHealth::Up => "up",
+            LinkHealth::NoCarrier => "NO CARRIER",
+            LinkHealth::AdminDown => "down",
+            LinkHealth::Missing => "MISSING",
+            LinkHealth::Deaf => "DEAF",
+            LinkHealth::Unreachable => "UNREACHABLE",
         };
         let mut shown: Vec<String> = i.stationary.iter().map(ToString::to_string).collect();
         let more = shown.len().saturating_sub(ADDRESSES_SHOWN);

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use super::wire::PATHS_TOLD;
 use crate::{
     core::{
         quorum::Quorum,
@@ -18,6 +19,8 @@ pub struct Peer {
     pub paths: Vec<Option<BootTime>>,
     /// Its lease was valid when it was heard last.
     pub lease_valid: bool,
+    /// A bit for each path on which it said it transmits, when it was heard last.
+    transmits: u8,
     /// Since when it has been saying that its lease is not valid.
     lease_lost: Option<BootTime>,
     /// It has said at least once, in its present life, that its lease was valid.
@@ -74,6 +77,11 @@ impl Ears {
         nodes.map(|n| (n, self.hearing.silence(n, now, grace))).collect()
     }
 
+    /// All that were ever heard.
+    pub fn peers(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.peers.iter().map(|(id, peer)| (*id, peer))
+    }
+
     /// Heard within `limit`.
     pub fn is_alive(&self, node: NodeId, now: BootTime, limit: Duration) -> bool {
         node == self.me || self.hearing.last_heard(node).is_some_and(|t| now.since(t) < limit)
@@ -103,12 +111,24 @@ impl Ears {
 }
 
 impl Peer {
-    pub(super) fn says(&mut self, lease_valid: bool, silences: Vec<(NodeId, Duration)>, now: BootTime) {
+    pub(super) fn says(
+        &mut self,
+        lease_valid: bool,
+        transmits: u8,
+        silences: Vec<(NodeId, Duration)>,
+        now: BootTime,
+    ) {
         self.lease_valid = lease_valid;
+        self.transmits = transmits;
         self.had_lease |= lease_valid;
         self.lease_lost = if lease_valid { None } else { self.lease_lost.or(Some(now)) };
         self.silences =
             silences.into_iter().map(|(n, silence)| (n, Testimony { silence, heard_at: now })).collect();
+    }
+
+    /// It said, when it was heard last, that it transmits on that path.
+    pub fn transmits_on(&self, path: usize) -> bool {
+        path < PATHS_TOLD && self.transmits & 1 << path != 0
     }
 
     fn lacks_lease(&self, now: BootTime, limit: Duration, grace: Duration) -> bool {

@@ -10,4 +10,4 @@ pub use ears::{Ears, Peer};
 pub use promises::{Promises, Remember};
 pub use pulse::{LeaseSlot, Pulse, PulseConfig};
 pub(crate) use pulse::{lock, membership_settles_after};
-pub use wire::Key;
+pub use wire::{Key, PATHS_TOLD};

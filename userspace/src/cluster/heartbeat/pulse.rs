@@ -5,7 +5,7 @@ use std::{
     os::fd::AsFd,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     time::Duration,
 };
@@ -47,6 +47,8 @@ pub struct PulseConfig {
     /// This life of the daemon: higher than any before.
     pub incarnation: u64,
     pub promises: Promises,
+    /// A bit for each path whose interface has a carrier, told to the peers.
+    pub transmits: Arc<AtomicU8>,
 }
 
 /// The running thread. Dropping it stops the thread and so lets the lease run out.
@@ -176,6 +178,7 @@ impl Heart {
                     membership,
                     duration,
                     lease_valid: held.deadline > now,
+                    transmits: self.config.transmits.load(Ordering::Relaxed),
                     silences: silences.clone(),
                 };
                 self.send(*node, *address, path, asked, held.epoch, body);
@@ -230,8 +233,10 @@ impl Heart {
     fn take(&mut self, m: Message, path: usize, from: SocketAddr) {
         let now = clock::now();
         match m.body {
-            Body::Ask { membership, duration, lease_valid, silences } => {
-                lock(&self.ears).heard(m.from, path, m.incarnation, now).says(lease_valid, silences, now);
+            Body::Ask { membership, duration, lease_valid, transmits, silences } => {
+                let mut ears = lock(&self.ears);
+                ears.heard(m.from, path, m.incarnation, now).says(lease_valid, transmits, silences, now);
+                drop(ears);
                 let known = self.leadership.borrow().membership;
                 let answer = self.config.promises.ask(m.from, m.lease_epoch, (membership, known), duration);
                 let body = Body::Ack { asker_incarnation: m.incarnation, refused: answer.err() };

@@ -24,6 +24,9 @@ const TAG_LEN: usize = 8;
 /// Room for 64 peers' silences within one Ethernet frame.
 pub const MAX_LEN: usize = 1200;
 
+/// Paths that `transmits` has room for.
+pub const PATHS_TOLD: usize = 7;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub from: NodeId,
@@ -46,6 +49,9 @@ pub enum Body {
         duration: Duration,
         /// The sender's own lease is valid: what it holds, it answers for.
         lease_valid: bool,
+        /// A bit for each of the first [`PATHS_TOLD`] paths on which the sender transmits: its interface
+        /// has a carrier. Who hears nothing there although this is said elsewhere is deaf.
+        transmits: u8,
         /// For how long the sender has not heard others.
         silences: Vec<(NodeId, Duration)>,
     },
@@ -92,7 +98,7 @@ impl Message {
     pub fn encode(&self, key: &Key) -> Vec<u8> {
         let mut out = Vec::with_capacity(160);
         let (kind, flags) = match &self.body {
-            Body::Ask { lease_valid, .. } => (ASK, u8::from(*lease_valid)),
+            Body::Ask { lease_valid, transmits, .. } => (ASK, u8::from(*lease_valid) | transmits << 1),
             Body::Ack { refused, .. } => (
                 ACK,
                 match refused {
@@ -160,7 +166,8 @@ impl Message {
                     let ms = u32::from_be_bytes(r.take()?);
                     silences.push((node, Duration::from_millis(u64::from(ms))));
                 }
-                Body::Ask { membership, duration, lease_valid: flags & 1 == 1, silences }
+                let (lease_valid, transmits) = (flags & 1 == 1, flags >> 1);
+                Body::Ask { membership, duration, lease_valid, transmits, silences }
             }
             ACK => {
                 let refused = match flags {
@@ -226,12 +233,15 @@ mod tests {
             Just(Some(Refused::NotReady)),
         ];
         let silences = prop::collection::vec((any::<u64>(), any::<u32>()), 0..60);
-        let ask = (any::<u64>(), any::<u64>(), any::<bool>(), silences).prop_map(|(m, d, v, s)| Body::Ask {
-            membership: m,
-            duration: Duration::from_nanos(d),
-            lease_valid: v,
-            silences: s.into_iter().map(|(n, ms)| (n, Duration::from_millis(ms.into()))).collect(),
-        });
+        let ask = (any::<u64>(), any::<u64>(), any::<bool>(), 0..1u8 << PATHS_TOLD, silences).prop_map(
+            |(m, d, v, transmits, s)| Body::Ask {
+                membership: m,
+                duration: Duration::from_nanos(d),
+                lease_valid: v,
+                transmits,
+                silences: s.into_iter().map(|(n, ms)| (n, Duration::from_millis(ms.into()))).collect(),
+            },
+        );
         let ack = (any::<u64>(), refused)
             .prop_map(|(asker_incarnation, refused)| Body::Ack { asker_incarnation, refused });
         (any::<[u64; 6]>(), any::<u8>(), prop_oneof![ask, ack]).prop_map(|(w, path, body)| Message {

@@ -7,18 +7,22 @@ mod grants;
 mod members;
 mod resources;
 mod sets;
+mod subnets;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::resources::ADDRESSES_MAX;
 use crate::model::{
-    Accept, Addresses, ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, OnConflict, Placement, Ranges,
-    Resource, Switchback, Tag,
+    Accept, Addresses, ClusterState, Epoch, LeaseEpoch, MonitoredSubnet, NodeId, NodeSettings, OnConflict,
+    Placement, Ranges, Resource, SubnetDown, Switchback, Tag,
 };
 
 /// A change, with all that it presumes: where the presumption no longer holds it is refused and
@@ -81,6 +85,19 @@ pub enum Change {
         node: NodeId,
         subnet: IpNet,
         addresses: Vec<IpAddr>,
+    },
+    /// Watches a subnet, or changes how.
+    MonitorSubnet {
+        subnet: IpNet,
+        settings: MonitoredSubnet,
+    },
+    UnmonitorSubnet {
+        subnet: IpNet,
+    },
+    /// All monitored subnets that are down on the node now, with the reasons. Proposed when that changes.
+    ReportSubnets {
+        node: NodeId,
+        down: BTreeMap<IpNet, SubnetDown>,
     },
     /// An operator's wish; clears the failures that stand in its way.
     InService {
@@ -175,6 +192,8 @@ pub enum Setting {
     OnConflict(OnConflict),
     /// Takes effect at the next bring-up.
     Accept(Accept),
+    /// Subnets that must be up on a node for the resource to be there; all of them.
+    Subnets(Vec<IpNet>),
 }
 
 /// What a change answered.
@@ -226,6 +245,9 @@ fn dispatch(state: &mut ClusterState, change: &Change) -> Result<Applied> {
         Change::SetPingList { node, subnet, addresses } => {
             resources::set_ping_list(state, *node, *subnet, addresses)
         }
+        Change::MonitorSubnet { subnet, settings } => subnets::monitor(state, *subnet, settings),
+        Change::UnmonitorSubnet { subnet } => subnets::unmonitor(state, *subnet),
+        Change::ReportSubnets { node, down } => subnets::report(state, *node, down),
         Change::InService { tag, on } => resources::in_service(state, tag, *on),
         Change::OutOfService { tag } => resources::out_of_service(state, tag),
         Change::Give { grants } => grants::give(state, grants),

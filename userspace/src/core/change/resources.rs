@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Applied, Refusal, Result, Setting, no_node, no_resource, placement, sweep_deleted};
+use super::{Applied, Refusal, Result, Setting, no_node, no_resource, placement, subnets, sweep_deleted};
 use crate::model::{
     AcceptBy, Addresses, ClusterState, Desired, Kind, Node, NodeId, NodeSettings, Placement, Resource,
     Standing, Tag,
@@ -33,6 +33,7 @@ pub(super) fn check_new(state: &ClusterState, resource: &Resource, on: NodeId) -
         return Err(Refusal(format!("the tag '{tag}' is taken: choose another with --tag")));
     }
     check_address(state, resource)?;
+    subnets::needed(state, tag, resource.monitored.iter().copied())?;
     if resource.nodes.is_empty() {
         return Err(Refusal(format!("'{tag}' has no node: it must be extended to at least one")));
     }
@@ -74,7 +75,9 @@ pub(super) fn add(state: &mut ClusterState, resource: &Resource, on: NodeId) {
         },
     );
     state.last_resource += 1;
-    state.resources.insert(tag.clone(), Resource { id: state.last_resource, ..resource.clone() });
+    let id = state.last_resource;
+    let monitored = resource.monitored.iter().map(IpNet::trunc).collect();
+    state.resources.insert(tag.clone(), Resource { id, monitored, ..resource.clone() });
     for id in resource.nodes.keys() {
         copy_ping_lists(state, resource, *id);
     }
@@ -169,6 +172,14 @@ pub(super) fn set(
             ip.accept = *accept;
             ip.accept_by = AcceptBy::Operator;
         }
+        Setting::Subnets(needed) => {
+            if node.is_some() {
+                return Err(Refusal(format!(
+                    "subnets are needed by '{tag}' on every node: set them without --node"
+                )));
+            }
+            resource.monitored = subnets::needed(state, tag, needed.iter().copied())?;
+        }
         Setting::Priority(priority) => {
             let [id] = targets[..] else {
                 return Err(Refusal(format!(
@@ -188,7 +199,7 @@ pub(super) fn set(
     for id in targets {
         let Some(settings) = resource.nodes.get_mut(&id) else { continue };
         match setting {
-            Setting::Switchback(_) | Setting::OnConflict(_) | Setting::Accept(_) => {}
+            Setting::Switchback(_) | Setting::OnConflict(_) | Setting::Accept(_) | Setting::Subnets(_) => {}
             Setting::Priority(priority) => settings.priority = *priority,
             Setting::Devices(devices) => settings.devices.clone_from(devices),
             Setting::RestoreAndRecover(enabled) => settings.restore_and_recover = *enabled,

@@ -9,6 +9,8 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
+
 use super::change::{Change, NewGrant};
 use crate::model::{
     ClusterState, Desired, Epoch, Grant, LeaseEpoch, Node, NodeId, Phase, Placement, Resource, Standing,
@@ -33,6 +35,8 @@ pub struct Observed {
     pub nodes: BTreeMap<NodeId, NodeHealth>,
     /// Failure marks that have expired.
     pub forgive: BTreeSet<(Tag, NodeId)>,
+    /// Subnets that a node has only just lost: whether others are better off is about to be known.
+    pub fresh_losses: BTreeSet<(NodeId, IpNet)>,
 }
 
 /// A change to propose, and why, for the log.
@@ -136,11 +140,40 @@ impl Planner<'_> {
                 format!("'{tag}' is to be out of service: node '{}' is asked to stop it", owner.name)
             }
             (Phase::InService, Desired::InService { on }) => {
-                let to = self.better(tag, placement, owner.id, on)?;
-                format!("'{tag}' moves from node '{}' to '{}'", owner.name, self.state.node_name(to))
+                let to = |id| self.state.node_name(id);
+                match self.refuge(tag, placement, owner.id, on) {
+                    Some((id, subnet)) => {
+                        format!(
+                            "subnet {subnet} is down on node '{}': '{tag}' moves to '{}'",
+                            owner.name,
+                            to(id)
+                        )
+                    }
+                    None => {
+                        let id = self.better(tag, placement, owner.id, on)?;
+                        format!("'{tag}' moves from node '{}' to '{}'", owner.name, to(id))
+                    }
+                }
             }
         };
         Some(Decision { change: Change::Release { tag: tag.clone(), epoch: placement.epoch }, reason })
+    }
+
+    /// Where a resource can start whose owner has lost a subnet that it needs; nowhere if it has all. The
+    /// other has all of them up, so that nothing is moved to and fro.
+    fn refuge(
+        &self,
+        tag: &Tag,
+        placement: &Placement,
+        owner: NodeId,
+        on: Option<NodeId>,
+    ) -> Option<(NodeId, &IpNet)> {
+        let resource = self.state.resources.get(tag)?;
+        let settled = |subnet: &IpNet| !self.observed.fresh_losses.contains(&(owner, *subnet));
+        let lost = self.state.lacking_subnets(resource, owner).map(|(subnet, _)| subnet);
+        let subnet = lost.into_iter().find(|subnet| settled(subnet))?;
+        let wanted = on.filter(|id| self.can_start(resource, placement, *id));
+        Some((wanted.or_else(|| self.best(resource, placement))?, subnet))
     }
 
     /// Where a resource in service should rather be, if it can start there now.
@@ -197,7 +230,9 @@ impl Planner<'_> {
         let failed = placement.failed.contains_key(&id)
             && !self.observed.forgive.contains(&(resource.tag.clone(), id));
         let fit = self.observed.nodes.get(&id).is_some_and(|h| h.fit && !h.suspected);
+        let connected = self.state.lacking_subnets(resource, id).next().is_none();
         fit && !failed
+            && connected
             && !node.witness
             && node.standing == Standing::Member
             && resource.nodes.contains_key(&id)

@@ -253,7 +253,7 @@ impl World {
         } else {
             BTreeSet::new()
         };
-        let decisions = plan(state, &Observed { nodes, forgive });
+        let decisions = plan(state, &Observed { nodes, forgive, ..Observed::default() });
         for decision in decisions {
             self.propose(me, host.life, decision.change);
         }

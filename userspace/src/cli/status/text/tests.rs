@@ -1,6 +1,7 @@
 use super::*;
 use crate::api::{
     ClusterStatus, DatapathStatus, InterfaceStatus, LeaseStatus, PathStatus, ResourceNodeStatus, Run,
+    SubnetStatus,
 };
 
 fn resource(n: u8) -> ResourceStatus {
@@ -65,6 +66,10 @@ fn example(vips: u8) -> Status {
             xdp: "generic (it is a veth)".into(),
             addresses: vec!["10.0.0.250/24".parse().unwrap(), "10.0.0.1/24".parse().unwrap()],
             stationary: vec!["10.0.0.250/24".parse().unwrap()],
+            health: LinkHealth::Up,
+            health_reason: None,
+            health_ms: Some(5000),
+            recovering: false,
             frames: 9,
             bytes: 99,
             arp: 3,
@@ -73,6 +78,7 @@ fn example(vips: u8) -> Status {
             echo_replies: 0,
             last_receive_ms: Some(30),
         }],
+        subnets: vec![],
         warnings: vec!["node b is silent".into()],
     }
 }
@@ -129,6 +135,32 @@ fn runs_sets_and_what_is_left_out_are_told() {
         assert!(text.contains(fact), "'{fact}' is missing in\n{text}");
     }
     assert!(status(&s).contains(&text));
+}
+
+#[test]
+fn bad_interfaces_and_subnets_stand_out() {
+    let mut s = example(1);
+    s.subnets = vec![SubnetStatus {
+        subnet: "10.1.0.0/24".parse().unwrap(),
+        node: "b".into(),
+        state: "down".into(),
+        reason: Some("eth1: no peer answers".into()),
+        targets: vec![],
+    }];
+    let shown = |health, recovering| {
+        let interfaces = vec![InterfaceStatus { health, recovering, ..s.interfaces[0].clone() }];
+        status(&Status { interfaces, ..s.clone() })
+    };
+    for (health, recovering, word) in [
+        (LinkHealth::Up, true, "eth0       recovering  generic"),
+        (LinkHealth::Deaf, false, "eth0       DEAF  generic"),
+        (LinkHealth::Missing, false, "eth0       MISSING  generic"),
+    ] {
+        let text = shown(health, recovering);
+        assert!(text.contains(word), "{word:?} is missing in\n{text}");
+    }
+    let text = shown(LinkHealth::Up, false);
+    assert!(text.contains("10.1.0.0/24  b     DOWN   peers    eth1: no peer answers"), "{text}");
 }
 
 #[test]

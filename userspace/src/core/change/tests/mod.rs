@@ -5,11 +5,12 @@ mod members;
 mod properties;
 mod resources;
 mod sets;
+mod subnets;
 
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Desired, Grant, Phase, Standing};
+use crate::model::{Desired, Grant, Phase, Standing, SubnetLoss};
 
 pub(crate) fn new_node(name: &str, host: u8) -> NewNode {
     NewNode {
@@ -77,6 +78,10 @@ pub(crate) fn failure() -> Outcome {
     Outcome::Failed { reason: "no carrier".to_owned() }
 }
 
+pub(crate) fn no_answer() -> SubnetDown {
+    SubnetDown { reason: "no answer".to_owned(), cause: SubnetLoss::Silence }
+}
+
 #[track_caller]
 pub(crate) fn done(state: &mut ClusterState, change: Change) {
     let applied = apply(state, &change);
@@ -130,6 +135,20 @@ fn every_change_survives_json() {
             node: 1,
             subnet: "10.0.0.0/24".parse().unwrap(),
             addresses: vec!["10.0.0.1".parse().unwrap()],
+        },
+        Change::MonitorSubnet {
+            subnet: "10.1.0.0/24".parse().unwrap(),
+            settings: MonitoredSubnet {
+                targets: vec!["10.1.0.9".parse().unwrap()],
+                ..MonitoredSubnet::default()
+            },
+        },
+        Change::UnmonitorSubnet { subnet: "fd00::/64".parse().unwrap() },
+        Change::ReportSubnets { node: 1, down: [("10.1.0.0/24".parse().unwrap(), no_answer())].into() },
+        Change::Set {
+            tag: tag("vip"),
+            node: None,
+            setting: Setting::Subnets(vec!["10.1.0.0/24".parse().unwrap()]),
         },
         Change::InService { tag: tag("vip"), on: Some(2) },
         Change::InService { tag: tag("vip"), on: None },

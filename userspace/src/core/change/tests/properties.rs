@@ -62,6 +62,10 @@ fn set_changes() -> impl Strategy<Value = Setting> {
     ]
 }
 
+fn subnet(n: u8) -> IpNet {
+    IpNet::new(IpAddr::from([10, n, 0, 0]), 24).unwrap()
+}
+
 fn ping_changes() -> impl Strategy<Value = Change> {
     (ids(), proptest::collection::vec(1..=3u8, 0..3)).prop_map(|(node, hosts)| Change::SetPingList {
         node,
@@ -103,13 +107,29 @@ fn changes() -> impl Strategy<Value = Change> {
         2 => (tags(), proptest::option::of(ids())).prop_map(|(tag, on)| Change::InService { tag, on }),
         1 => tags().prop_map(|tag| Change::OutOfService { tag }),
     ];
+    let subnet_change = prop_oneof![
+        2 => (0..3u8, 0..3u16).prop_map(|(n, fall)| Change::MonitorSubnet {
+            subnet: subnet(n),
+            settings: MonitoredSubnet { fall, ..MonitoredSubnet::default() },
+        }),
+        1 => (0..3u8).prop_map(|n| Change::UnmonitorSubnet { subnet: subnet(n) }),
+        2 => (ids(), proptest::collection::btree_map(0..3u8, "[a-z]{1,3}", 0..3)).prop_map(|(node, all)| {
+            let one = |(n, reason)| (subnet(n), SubnetDown { reason, ..no_answer() });
+            let down = all.into_iter().map(one).collect();
+            Change::ReportSubnets { node, down }
+        }),
+        2 => (tags(), proptest::collection::vec(0..3u8, 0..3)).prop_map(|(tag, needed)| {
+            let setting = Setting::Subnets(needed.into_iter().map(subnet).collect());
+            Change::Set { tag, node: None, setting }
+        }),
+    ];
     let ownership = prop_oneof![
         6 => grants().prop_map(|grants| Change::Give { grants }),
         2 => (tags(), epochs()).prop_map(|(tag, epoch)| Change::Release { tag, epoch }),
         6 => (ids(), reports()).prop_map(|(node, reports)| Change::Report { node, reports }),
         1 => (tags(), ids()).prop_map(|(tag, node)| Change::Forgive { tag, node }),
     ];
-    prop_oneof![2 => node_change, 2 => wish, 4 => ownership]
+    prop_oneof![2 => node_change, 2 => wish, 1 => subnet_change, 4 => ownership]
 }
 
 /// A cluster to start from, or none.
@@ -165,6 +185,11 @@ fn well_formed(state: &ClusterState) {
         assert!(*id == node.id && *id <= state.last_node && rpc.insert(node.rpc));
     }
     assert!(state.ping_lists.values().all(|l| !l.is_empty()));
+    let monitored = |subnet: &IpNet| state.subnets.contains_key(subnet);
+    assert!(state.resources.values().all(|r| r.monitored.iter().all(monitored)));
+    for (node, down) in &state.subnets_down {
+        assert!(state.nodes.contains_key(node) && !down.is_empty() && down.keys().all(monitored));
+    }
 }
 
 /// What `change` may do to one grant: it ends only by its owner's word or by proof, and a new one is

@@ -1,12 +1,13 @@
 //! Rule by rule; [`properties`] runs whole clusters.
 
 mod properties;
+mod subnets;
 
 use super::*;
 use crate::{
     core::change::{
         Applied, Outcome, Setting, apply,
-        tests::{cluster, done, failure, give, in_service, report, resource, tag, with_vip},
+        tests::{cluster, done, failure, give, in_service, no_answer, report, resource, tag, with_vip},
     },
     model::Switchback,
 };

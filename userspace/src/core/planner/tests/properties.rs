@@ -42,7 +42,14 @@ enum Event {
         tag: usize,
         node: NodeId,
     },
+    /// A node says which subnets are down there: a bit each.
+    Subnets {
+        node: NodeId,
+        down: u8,
+    },
 }
+
+const SUBNETS: [&str; 2] = ["10.1.0.0/24", "10.2.0.0/24"];
 
 fn events() -> impl Strategy<Value = Event> {
     let node = 1..=3u64;
@@ -56,17 +63,25 @@ fn events() -> impl Strategy<Value = Event> {
         2 => (t.clone(), proptest::option::of(node.clone())).prop_map(|(tag, on)| Event::Wish { tag, on }),
         1 => t.clone().prop_map(|tag| Event::OutOfService { tag }),
         1 => t.clone().prop_map(|tag| Event::Automatic { tag }),
-        1 => (t, node).prop_map(|(tag, node)| Event::Forgive { tag, node }),
+        1 => (t, node.clone()).prop_map(|(tag, node)| Event::Forgive { tag, node }),
+        4 => (node, 0..4u8).prop_map(|(node, down)| Event::Subnets { node, down }),
     ]
 }
 
 fn start() -> (ClusterState, Observed) {
     let mut state = cluster();
+    for subnet in SUBNETS {
+        let settings = crate::model::MonitoredSubnet::default();
+        done(&mut state, Change::MonitorSubnet { subnet: subnet.parse().unwrap(), settings });
+    }
     for (i, name) in TAGS.iter().enumerate() {
         let on = i as u64 % 3 + 1;
         let nodes: Vec<_> = (1..=3).map(|id| (id, (id + on) as u16 % 3 + 1)).collect();
         let resource = resource(name, &format!("10.0.0.{}/24", i + 7), &nodes);
         done(&mut state, Change::Create { resource, on });
+        // "p" needs none of them, "q" one, the others both.
+        let setting = Setting::Subnets(SUBNETS.iter().take(i).map(|s| s.parse().unwrap()).collect());
+        done(&mut state, Change::Set { tag: tag(name), node: None, setting });
     }
     (state, seen(&[]))
 }
@@ -101,6 +116,11 @@ fn happens(state: &mut ClusterState, observed: &mut Observed, event: &Event) {
         Event::Forgive { tag: t, node } => {
             observed.forgive = [(tag(TAGS[*t]), *node)].into();
         }
+        Event::Subnets { node, down } => {
+            let lost = SUBNETS.iter().enumerate().filter(|(i, _)| down & 1 << i != 0);
+            let down = lost.map(|(_, s)| (s.parse().unwrap(), no_answer())).collect();
+            done(state, Change::ReportSubnets { node: *node, down });
+        }
     }
 }
 
@@ -123,6 +143,7 @@ fn justified(state: &ClusterState, observed: &Observed, change: &Change) {
         let placement = &state.placements[&grant.tag];
         assert!(health(&grant.to).fit && state.nodes[&grant.to].standing == Standing::Member);
         assert!(state.resources[&grant.tag].nodes.contains_key(&grant.to));
+        assert_eq!(state.lacking_subnets(&state.resources[&grant.tag], grant.to).next(), None);
         assert!(forgiven || !placement.failed.contains_key(&grant.to));
         assert!(matches!(placement.desired, Desired::InService { .. }) && !placement.deleting);
     };
@@ -157,11 +178,13 @@ fn justified(state: &ClusterState, observed: &Observed, change: &Change) {
                 Desired::OutOfService => return,
                 Desired::InService { on } => on,
             };
+            let lost = state.lacking_subnets(&state.resources[tag], owner).next().is_some();
             let better = |id: &NodeId| {
                 let nodes = &state.resources[tag].nodes;
                 let automatic = state.resources[tag].switchback == Switchback::Automatic;
                 let returns = automatic && wish.is_none() && nodes[id].priority < nodes[&owner].priority;
-                health(id).fit && (wish == Some(*id) || returns)
+                let connected = state.lacking_subnets(&state.resources[tag], *id).next().is_none();
+                health(id).fit && connected && (wish == Some(*id) || returns || lost)
             };
             let others = state.nodes.keys().filter(|id| **id != owner && !state.nodes[id].witness);
             assert!(others.into_iter().any(better), "{tag} moves without a reason");
@@ -178,6 +201,9 @@ fn justified(state: &ClusterState, observed: &Observed, change: &Change) {
         | Change::Delete { .. }
         | Change::Set { .. }
         | Change::SetPingList { .. }
+        | Change::MonitorSubnet { .. }
+        | Change::UnmonitorSubnet { .. }
+        | Change::ReportSubnets { .. }
         | Change::InService { .. }
         | Change::OutOfService { .. }
         | Change::Rejoin { .. }
@@ -263,6 +289,7 @@ proptest! {
         observed = seen(&[]);
         for node in 1..=3 {
             happens(&mut state, &mut observed, &Event::Rejoin { node });
+            happens(&mut state, &mut observed, &Event::Subnets { node, down: 0 });
         }
         for name in TAGS {
             observed.forgive.extend((1..=3).map(|id| (tag(name), id)));
@@ -281,6 +308,36 @@ proptest! {
                         (None, Switchback::Intelligent) => {}
                     }
                 }
+            }
+        }
+    }
+
+    /// However subnets come and go, once nothing changes any more nothing moves any more, and whatever is
+    /// in service without its subnets had nowhere better to go.
+    #[test]
+    fn lost_subnets_never_make_it_move_to_and_fro(events in proptest::collection::vec(events(), 0..60)) {
+        let (mut state, mut observed) = start();
+        for event in &events {
+            happens(&mut state, &mut observed, event);
+            check_plan(&mut state, &observed);
+            observed.forgive.clear();
+        }
+        // Panics when it goes on moving.
+        settle(&mut state, &observed);
+        for (tag, placement) in &state.placements {
+            let Some(grant) = placement.grant.filter(|g| g.phase == Phase::InService) else { continue };
+            let resource = &state.resources[tag];
+            let suspected = observed.nodes.get(&grant.owner).is_some_and(|h| h.suspected);
+            let trusted = state.nodes[&grant.owner].standing == Standing::Member && !suspected;
+            if trusted && state.lacking_subnets(resource, grant.owner).next().is_some() {
+                let refuge = resource.nodes.keys().any(|id| {
+                    let node = &state.nodes[id];
+                    let fit = observed.nodes.get(id).is_some_and(|h| h.fit && !h.suspected);
+                    fit && node.standing == Standing::Member
+                        && !placement.failed.contains_key(id)
+                        && state.lacking_subnets(resource, *id).next().is_none()
+                });
+                prop_assert!(!refuge, "{} has a better place", tag);
             }
         }
     }
