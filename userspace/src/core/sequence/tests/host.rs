@@ -215,6 +215,9 @@ impl Host {
                     return failed("no such device");
                 }
                 for first in addresses.firsts().filter(|a| a.addr().is_ipv4()) {
+                    if !self.is_here(first.addr()) {
+                        return failed("no address of this host");
+                    }
                     self.sources.insert((device.clone(), first.trunc()), first.addr());
                 }
             }

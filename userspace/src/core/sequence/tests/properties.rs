@@ -270,7 +270,7 @@ fn kept_untouched(kept: &[IpAddr]) -> impl Fn(&Host, &Command, &Host) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(3000))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn a_failed_restore_is_silent_when_it_says_so(start in hosts(), c in contexts(), lucks in lucks()) {
