@@ -58,3 +58,12 @@ pub fn shut(address: &Address) -> bool {
         None => false,
     }
 }
+
+/// The address lives on that interface and its gate is open.
+#[inline(always)]
+pub fn speaks(address: &Address, ifindex: u32, now: u64) -> bool {
+    match find(address) {
+        Some(vip) => vip.ifindex == ifindex && open(vip, now),
+        None => false,
+    }
+}

@@ -6,7 +6,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use datapath_common::{
-    Address, BroadcastKey, BroadcastRate, BroadcastSource, Gate, Interface, InterfaceActivity, Lease,
+    Address, AnnounceChunk, BroadcastKey, BroadcastRate, BroadcastSource, Gate, Interface, InterfaceActivity, Lease,
     MAX_BROADCASTS, MAX_INTERFACES, VERDICT_COUNT, Vip, VipActivity,
 };
 
@@ -39,3 +39,7 @@ pub static VIP_ACTIVITY: PerCpuArray<VipActivity> = PerCpuArray::pinned(MAX_VIPS
 
 #[map]
 pub static VERDICTS: PerCpuArray<u64> = PerCpuArray::pinned(VERDICT_COUNT, 0);
+
+/// Not pinned: it means something only while the process that filled it runs `vipd_announce`.
+#[map]
+pub static ANNOUNCE: Array<AnnounceChunk> = Array::with_max_entries(1, 0);

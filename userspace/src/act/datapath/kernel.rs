@@ -19,8 +19,9 @@ use nix::fcntl::Flock;
 use tracing::{info, warn};
 
 use super::{
-    Attachment, Datapath, DatapathError, InterfaceFacts, Programmed,
+    Attachment, Datapath, DatapathError, Generated, InterfaceFacts, Programmed,
     bpffs::{self, failed},
+    generator::Generator,
     links::{Links, text},
     loader::{self, Maps},
     packet_log::PacketLog,
@@ -37,6 +38,8 @@ pub struct KernelDatapath {
     mode: DatapathMode,
     cpus: usize,
     inner: Mutex<Inner>,
+    /// Not a part of `inner`: the lease is renewed while frames are made.
+    generator: Option<Mutex<Generator>>,
     _log: Option<PacketLog>,
     _lock: Flock<File>,
 }
@@ -67,6 +70,8 @@ impl KernelDatapath {
         } else {
             None
         };
+        let generator = Generator::take(&mut ebpf)
+            .inspect_err(|error| warn!("the kernel will not make announcements itself: {error}"));
         let maps = Maps::take(&mut ebpf)?;
 
         let mut links = Links::new(dir.clone(), ebpf);
@@ -83,7 +88,8 @@ impl KernelDatapath {
             maps.lease.get(&0, 0).map_err(|error| failed("read the lease from its map", text(error)))?;
         let slots = Slots::new(config.max_vips, held);
         let inner = Inner { links, maps, slots, lease, attached: BTreeMap::new() };
-        Ok(Self { mode: config.mode, cpus, inner: Mutex::new(inner), _log: log, _lock: lock })
+        let (inner, generator) = (Mutex::new(inner), generator.ok().map(Mutex::new));
+        Ok(Self { mode: config.mode, cpus, inner, generator, _log: log, _lock: lock })
     }
 
     /// Tells the programs what they need to know of an interface, without attaching them to it.
@@ -264,6 +270,18 @@ impl Datapath for KernelDatapath {
             Some(vip) => inner.close(address, vip.gate),
             None => Ok(()),
         }
+    }
+
+    fn announce(
+        &self,
+        ifindex: u32,
+        frame: &[u8],
+        addresses: &[IpAddr],
+    ) -> Result<Option<Vec<Generated>>, DatapathError> {
+        let Some(generator) = &self.generator else { return Ok(None) };
+        // A panic meanwhile has left a chunk that the next one overwrites.
+        let mut generator = generator.lock().unwrap_or_else(PoisonError::into_inner);
+        generator.run(ifindex, frame, addresses).map(Some)
     }
 
     fn programmed(&self) -> Result<Vec<Programmed>, DatapathError> {

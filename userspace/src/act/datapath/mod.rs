@@ -6,6 +6,7 @@
 mod bpffs;
 mod detach;
 mod facts;
+mod generator;
 mod interface;
 mod kernel;
 mod links;
