@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// Version of the layout of all pinned maps together. Any change of a type below raises it; pins of
 /// another version are replaced, never reinterpreted.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Key of the map `VIPS`: an address as 16 bytes, IPv4 in the mapped form ::ffff:a.b.c.d
 /// (RFC 4291 section 2.5.5.2), so that one look-up and one map serve both families.
@@ -27,23 +27,44 @@ impl Address {
     }
 }
 
-/// Value of `VIPS`: where an address lives and which gate opens it.
+/// Value of `VIPS`, for addresses that stand alone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Vip {
-    /// The interface on which the address is answered: where the program runs (`ingress_ifindex`).
-    pub ifindex: u32,
     /// Index into `GATES`.
     pub gate: u32,
     /// Index into `VIP_ACTIVITY`.
     pub slot: u32,
-    /// VLAN ids expected in the frame itself, outer then inner; 0 for none.
-    pub vlan_outer: u16,
-    pub vlan_inner: u16,
 }
 
-/// Value of `GATES`. A gate is open while `active` is 1, its `lease_epoch` equals that of the lease,
-/// and the lease's deadline lies in the future.
+/// Key of `PAGES` is the first of 256 neighbouring addresses: an [`Address`] whose last byte is 0. The
+/// value says which of them are held, all behind one gate: a few hundred pages stay in the processor's
+/// caches where 65,536 entries of their own would not.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Page {
+    /// Index into `GATES`.
+    pub gate: u32,
+    /// Index into `VIP_ACTIVITY` of the page's first address; the others follow.
+    pub slot: u32,
+    /// Bit `n % 64` of word `n / 64` stands for the address with the last byte `n`.
+    pub members: [u64; 4],
+}
+
+/// The addresses of a page.
+pub const PAGE_SIZE: u32 = 256;
+
+/// The one value of `DIRECTORY`: how much there is to look up, so that nothing is looked up in vain.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
+pub struct Directory {
+    pub vips: u32,
+    pub pages: u32,
+}
+
+/// Value of `GATES`: the addresses of one resource open and shut, and change their interface, together.
+/// A gate is open while `active` is 1, its `lease_epoch` equals that of the lease, and the lease's
+/// deadline lies in the future.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
 pub struct Gate {
@@ -52,6 +73,14 @@ pub struct Gate {
     pub lease_epoch: u64,
     /// The grant's epoch, for people and for the daemon after a restart.
     pub epoch: u64,
+    /// The number of the resource, for the daemon after a restart.
+    pub group: u64,
+    /// The interface on which the addresses are answered: where the program runs (`ingress_ifindex`).
+    /// Changed only while `active` is 0.
+    pub ifindex: u32,
+    /// VLAN ids expected in the frame itself, outer then inner; 0 for none.
+    pub vlan_outer: u16,
+    pub vlan_inner: u16,
 }
 
 /// The one value of `LEASE`.
@@ -84,6 +113,34 @@ pub struct Interface {
 
 /// Broadcast and all-nodes pings are answered here.
 pub const INTERFACE_BROADCAST_PING: u16 = 1;
+
+/// The kernel forwards packets that arrive here: neighbour advertisements say so (RFC 4861 section 4.4, R).
+pub const INTERFACE_ROUTER: u16 = 2;
+
+/// What the programs tell user space through the ring buffer `CONFLICTS` (row DP-10): somebody else claims
+/// a held address. At most one a second and gate, whatever is sent; the rest is only counted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Conflict {
+    /// CLOCK_BOOTTIME nanoseconds.
+    pub time_ns: u64,
+    pub address: [u8; 16],
+    /// The number of the resource.
+    pub group: u64,
+    pub ifindex: u32,
+    pub mac: [u8; 6],
+    /// `CONFLICT_*`.
+    pub kind: u16,
+    pub reserved: u32,
+}
+
+pub const CONFLICT_ARP_REPLY: u16 = 1;
+pub const CONFLICT_ARP_ANNOUNCEMENT: u16 = 2;
+/// RFC 5227: somebody is about to use the address.
+pub const CONFLICT_ARP_PROBE: u16 = 3;
+pub const CONFLICT_ND_ADVERTISEMENT: u16 = 4;
+/// Somebody else uses the address as the source of a packet or of a solicitation.
+pub const CONFLICT_SOURCE: u16 = 5;
 
 /// Key of `BROADCASTS`: a subnet's broadcast address on an interface.
 #[repr(C)]
@@ -214,8 +271,10 @@ impl Verdict {
 }
 
 const _: () = {
-    assert!(size_of::<Vip>() == 16);
-    assert!(size_of::<Gate>() == 24);
+    assert!(size_of::<Vip>() == 8);
+    assert!(size_of::<Page>() == 40);
+    assert!(size_of::<Gate>() == 40);
+    assert!(size_of::<Conflict>() == 48);
     assert!(size_of::<Lease>() == 16);
     assert!(size_of::<Interface>() == 56);
     assert!(size_of::<InterfaceActivity>() == 56);
@@ -233,6 +292,12 @@ mod user {
     unsafe impl aya::Pod for AnnounceChunk {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Vip {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Page {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Directory {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Conflict {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Gate {}
     // SAFETY: as above.

@@ -24,8 +24,20 @@ fn find(address: &Address) -> Option<&'static Vip> {
 #[inline(always)]
 pub fn held(frame: &Frame, vlans: Vlans, address: &Address) -> Option<&'static Vip> {
     let vip = find(address)?;
-    (vip.ifindex == frame.ifindex && vip.vlan_outer == vlans.outer && vip.vlan_inner == vlans.inner)
-        .then_some(vip)
+    here(vip, frame.ifindex, vlans).then_some(vip)
+}
+
+#[inline(always)]
+fn here(vip: &Vip, ifindex: u32, vlans: Vlans) -> bool {
+    let Some(gate) = GATES.get_ptr(vip.gate) else { return false };
+    // SAFETY: points into a map that outlives the program; user space changes these words only while the
+    // gate is shut.
+    unsafe {
+        let gate: *const Gate = gate;
+        read_volatile(&raw const (*gate).ifindex) == ifindex
+            && read_volatile(&raw const (*gate).vlan_outer) == vlans.outer
+            && read_volatile(&raw const (*gate).vlan_inner) == vlans.inner
+    }
 }
 
 /// Open iff active, opened under the present lease, and that lease has not run out.
@@ -59,11 +71,11 @@ pub fn shut(address: &Address) -> bool {
     }
 }
 
-/// The address lives on that interface and its gate is open.
+/// The address lives on that interface, untagged, and its gate is open.
 #[inline(always)]
 pub fn speaks(address: &Address, ifindex: u32, now: u64) -> bool {
     match find(address) {
-        Some(vip) => vip.ifindex == ifindex && open(vip, now),
+        Some(vip) => here(vip, ifindex, Vlans::NONE) && open(vip, now),
         None => false,
     }
 }

@@ -11,14 +11,14 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    address::PROTOCOL,
+    announce::{Announcer, Plan},
     datapath::{Datapath, DatapathError},
     gatekeeper::GateError,
     link::Forgotten,
 };
 use crate::{
-    core::command::{Command, Effect, LinkState, Presence},
-    model::Epoch,
+    core::command::{Claim, Command, Effect, LinkState, Place, Presence},
+    model::{Addresses, Epoch, ResourceId},
     observe::{
         network::{Link, Network, NetworkError},
         ping::{Ping, Reply},
@@ -39,11 +39,11 @@ const SHARED_KEPT: usize = 256;
 
 /// Opens and closes the gates of this node's datapath. Quick map operations, never awaiting.
 pub trait Gates: Send + Sync {
-    /// Allows answers for the address, under the lease that the grant belongs to.
-    fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), GateError>;
+    /// Allows answers for the resource's addresses, under the lease that the grant belongs to.
+    fn open(&self, group: ResourceId, epoch: Epoch) -> Result<(), GateError>;
 
-    /// No error when the address is unknown.
-    fn close(&self, address: IpAddr) -> Result<(), DatapathError>;
+    /// No error when the resource is unknown.
+    fn close(&self, group: ResourceId) -> Result<(), DatapathError>;
 }
 
 /// Shared by all sequences of the node; cheap to clone. Work that several sequences want at the same
@@ -55,6 +55,8 @@ pub struct Executor {
     gates: Arc<dyn Gates>,
     /// How long a duplicate of an address is waited for.
     duplicate_wait: Duration,
+    announcer: Announcer,
+    plan: Arc<dyn Fn() -> Plan + Send + Sync>,
     prober: Prober,
     connectivity: Sharing<Reach>,
     neighbours: Sharing<String>,
@@ -77,6 +79,8 @@ impl Executor {
         duplicate_wait: Duration,
     ) -> Self {
         Self {
+            announcer: Announcer::new(network.clone(), Arc::clone(&datapath)),
+            plan: Arc::new(Plan::default),
             network,
             datapath,
             gates,
@@ -93,6 +97,16 @@ impl Executor {
         Self { gates, ..self.clone() }
     }
 
+    /// The same executor, which asks each time how to announce.
+    pub fn announcing_by(&self, plan: impl Fn() -> Plan + Send + Sync + 'static) -> Self {
+        Self { plan: Arc::new(plan), ..self.clone() }
+    }
+
+    /// What announces this node's addresses: to be told when a carrier comes back.
+    pub fn announcer(&self) -> &Announcer {
+        &self.announcer
+    }
+
     /// Performs one command. Every failure is an [`Effect::Failed`] with a sentence for an operator.
     pub async fn perform(&self, command: &Command) -> Effect {
         match command {
@@ -106,32 +120,45 @@ impl Executor {
                 tokio::time::sleep(*duration).await;
                 Effect::Done
             }
-            Command::ReadAddress { address, device } => {
-                self.presence(*address, device).await.map_or_else(|e| failed(&e), Effect::Presence)
+            Command::ReadAddresses { place } => {
+                self.presence(place).await.map_or_else(|e| failed(&e), Effect::Presence)
             }
-            Command::ProbeDuplicate { address, device } => self.probe(*address, device).await,
-            Command::Program { address, device } => match self.network.link(device).await {
+            Command::ProbeDuplicates { addresses, device } => self.probe(addresses, device).await,
+            Command::Program { group, addresses, device } => match self.network.link(device).await {
                 // Its whole subnet would become local to this host.
                 Ok(link) if link.loopback => {
-                    Effect::Failed(format!("{device} is a loopback: no network hears {address} there"))
+                    Effect::Failed(format!("{device} is a loopback: no network hears {addresses} there"))
                 }
-                Ok(link) => done(self.datapath.program(*address, link.index)),
+                Ok(link) => done(self.datapath.program(*group, link.index, &addresses.hosts())),
                 Err(error) => failed(&error),
             },
-            Command::Unprogram { address } => done(self.datapath.unprogram(*address)),
-            Command::OpenGate { address, epoch } => done(self.gates.open(*address, *epoch)),
-            Command::CloseGate { address } => done(self.gates.close(*address)),
-            Command::AddAddress { address, device } => match self.network.link(device).await {
-                Ok(link) => done(self.network.add_address(&link, *address).await),
+            Command::Unprogram { group, addresses } => {
+                done(self.datapath.unprogram(*group, &addresses.hosts()))
+            }
+            Command::OpenGate { group, epoch } => done(self.gates.open(*group, *epoch)),
+            Command::CloseGate { group } => done(self.gates.close(*group)),
+            Command::AddAddresses { place } => match self.network.link(&place.device).await {
+                Ok(link) => done(self.network.add_addresses(&link, &place.addresses, place.accept).await),
                 Err(error) => failed(&error),
             },
-            Command::DeleteAddress { address, device } => match self.link_if_any(device).await {
-                Ok(Some(link)) => done(self.network.delete_address(&link, *address).await),
+            Command::DeleteAddresses { place } => match self.link_if_any(&place.device).await {
+                Ok(Some(link)) => {
+                    done(self.network.delete_addresses(&link, &place.addresses, place.accept).await)
+                }
                 Ok(None) => Effect::Done,
                 Err(error) => failed(&error),
             },
-            Command::DeleteHostRoute { address, device } => match self.link_if_any(device).await {
-                Ok(Some(link)) => done(self.network.delete_host_route(&link, *address).await),
+            Command::DeleteHostRoutes { addresses, device } => match self.link_if_any(device).await {
+                Ok(Some(link)) => done(self.network.delete_host_routes(&link, addresses).await),
+                Ok(None) => Effect::Done,
+                Err(error) => failed(&error),
+            },
+            Command::SetSource { addresses, device } => match self.network.link(device).await {
+                Ok(link) => done(self.network.set_source(&link, addresses).await),
+                Err(error) => failed(&error),
+            },
+            Command::UnsetSource { addresses, device } => match self.link_if_any(device).await {
+                Ok(Some(link)) => done(self.network.unset_source(&link, addresses).await),
                 Ok(None) => Effect::Done,
                 Err(error) => failed(&error),
             },
@@ -140,10 +167,18 @@ impl Executor {
                 let flush = || async { self.flush_neighbours(device).await };
                 self.neighbours.of(device).get(flush).await
             }
-            Command::Announce { address, device } => match self.network.link(device).await {
-                Ok(link) => done(self.network.announce(&link, &[*address])),
+            Command::Announce { addresses, device } => match self.network.link(device).await {
+                Ok(link) => {
+                    let rank = |address| self.heard_for(address);
+                    let plan = (self.plan)();
+                    done(self.announcer.announce(&link, addresses.hosts().iter(), plan, &rank).await)
+                }
                 Err(error) => failed(&error),
             },
+            Command::Withdraw { addresses } => {
+                self.announcer.withdraw(addresses.hosts().iter());
+                Effect::Done
+            }
             Command::PingList { source, device, targets, tries, wait } => {
                 let (device, targets) = (device.clone(), targets.clone());
                 let reach = Reach::List { device, targets, tries: *tries, wait: *wait };
@@ -155,6 +190,11 @@ impl Executor {
                 self.check(reach, source.addr()).await
             }
         }
+    }
+
+    /// Packets to the address that the datapath has seen: who has most is announced first.
+    fn heard_for(&self, address: IpAddr) -> u64 {
+        self.datapath.vip_activity(address).map_or(0, |activity| activity.packets)
     }
 
     async fn read_link(&self, device: &str) -> Effect {
@@ -196,35 +236,30 @@ impl Executor {
         }
     }
 
-    async fn presence(&self, address: IpNet, device: &str) -> Result<Presence, NetworkError> {
-        let index = self.link_if_any(device).await?.map(|link| link.index);
-        let there = self.network.snapshot().await?;
-        let mut elsewhere = None;
-        for assigned in there.find(address.addr()) {
-            if Some(assigned.index) == index && assigned.address.prefix_len() == address.prefix_len() {
-                return Ok(Presence::Present { ours: assigned.protocol == Some(PROTOCOL) });
-            }
-            elsewhere = Some(assigned);
-        }
-        let Some(assigned) = elsewhere else { return Ok(Presence::Absent) };
+    async fn presence(&self, place: &Place) -> Result<Presence, NetworkError> {
         let links = self.network.links().await?;
-        let name = links.into_iter().find(|link| link.index == assigned.index).map(|link| link.name);
-        Ok(Presence::Misplaced {
-            device: name.unwrap_or_else(|| format!("interface number {}", assigned.index)),
-            prefix_len: assigned.address.prefix_len(),
-            ours: assigned.protocol == Some(PROTOCOL),
-        })
+        self.network.presence(&links, place).await
     }
 
-    async fn probe(&self, address: IpAddr, device: &str) -> Effect {
-        let claims = match self.network.link(device).await {
-            Ok(link) => self.prober.claims(&link, address, self.duplicate_wait).await,
-            Err(error) => Err(error),
+    async fn probe(&self, addresses: &Addresses, device: &str) -> Effect {
+        let link = match self.network.link(device).await {
+            Ok(link) => link,
+            Err(error) => return failed(&error),
         };
-        match claims {
-            Ok(claims) => Effect::Claims(claims.into_iter().map(mac_text).collect()),
-            Err(error) => failed(&error),
+        let probes = addresses.iter().map(|a| {
+            let (link, ip) = (&link, a.addr());
+            async move { (ip, self.prober.claims(link, ip, self.duplicate_wait).await) }
+        });
+        let mut claims = Vec::new();
+        for (address, found) in futures::future::join_all(probes).await {
+            match found {
+                Ok(macs) => {
+                    claims.extend(macs.into_iter().map(|mac| Claim { address, by: mac_text(mac) }));
+                }
+                Err(error) => return failed(&error),
+            }
         }
+        Effect::Claims(claims)
     }
 
     async fn flush_neighbours(&self, device: &str) -> Effect {

@@ -3,15 +3,12 @@
 //! Invariant: a gate opens only under the lease epoch that it was granted under, and only while that
 //! is this node's epoch. A sequence that was started under an older one can't open anything any more.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::datapath::{Datapath, DatapathError};
 use crate::{
     core::{lease::Held, time::BootTime},
-    model::{Epoch, LeaseEpoch},
+    model::{Epoch, LeaseEpoch, ResourceId},
 };
 
 pub struct Gatekeeper {
@@ -71,21 +68,21 @@ impl Gatekeeper {
         self.datapath.set_lease(0, BootTime::ZERO)?;
         *held = Held { epoch: 0, deadline: BootTime::ZERO };
         for programmed in self.datapath.programmed()? {
-            self.datapath.unprogram(programmed.address)?;
+            self.datapath.unprogram(programmed.group, &programmed.addresses)?;
         }
         Ok(())
     }
 
-    pub fn open(&self, address: IpAddr, granted: LeaseEpoch, epoch: Epoch) -> Result<(), GateError> {
+    pub fn open(&self, group: ResourceId, granted: LeaseEpoch, epoch: Epoch) -> Result<(), GateError> {
         let held = self.lock();
         if granted != held.epoch {
             return Err(GateError::Deposed { granted, now: held.epoch });
         }
-        Ok(self.datapath.open_gate(address, granted, epoch)?)
+        Ok(self.datapath.open_gate(group, granted, epoch)?)
     }
 
-    pub fn close(&self, address: IpAddr) -> Result<(), DatapathError> {
+    pub fn close(&self, group: ResourceId) -> Result<(), DatapathError> {
         let _held = self.lock();
-        self.datapath.close_gate(address)
+        self.datapath.close_gate(group)
     }
 }

@@ -1,5 +1,6 @@
 //! Effects: addresses, announcements, the datapath.
 
+mod accept;
 pub mod address;
 pub mod announce;
 pub mod datapath;

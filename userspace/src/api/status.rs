@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Epoch, LeaseEpoch, NodeId, Standing, Tag};
+use crate::model::{Accept, Epoch, LeaseEpoch, NodeId, Standing, Tag};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -82,7 +82,11 @@ pub struct PathStatus {
 pub struct ResourceStatus {
     pub tag: Tag,
     pub kind: String,
+    /// The first one.
     pub address: IpNet,
+    /// How many there are.
+    pub addresses: u64,
+    pub accept: Accept,
     /// ISP, OSU, OSF, or `starting`, `stopping`, `moving`.
     pub state: String,
     pub owner: Option<String>,

@@ -16,6 +16,7 @@ use datapath_common::{InterfaceActivity, Verdict};
 use vipd::{
     act::datapath::{self, Attachment, Datapath, KernelDatapath},
     config::{DatapathConfig, DatapathMode},
+    model::{Ranges, ResourceId},
     observe::clock,
 };
 
@@ -58,6 +59,8 @@ fn mode(text: &str) -> Result<DatapathMode, String> {
 const PERIOD: Duration = Duration::from_secs(1);
 /// Long enough to be renewed in time by a loop that wakes every second.
 const LEASE: Duration = Duration::from_secs(3);
+/// The addresses given open and shut together.
+const GROUP: ResourceId = 1;
 const EPOCH: u64 = 1;
 
 fn main() -> ExitCode {
@@ -132,10 +135,11 @@ fn watch(options: &Options, config: &DatapathConfig, stop: &mpsc::Receiver<()>) 
         Attachment::None { reason } => anyhow::bail!("{}: not attached: {reason}", options.iface),
     }
     datapath.set_lease(EPOCH, clock::now().after(LEASE))?;
-    for vip in &options.vips {
-        datapath.program(*vip, index)?;
-        datapath.open_gate(*vip, EPOCH, EPOCH)?;
-        say(format_args!("answering for {vip}"))?;
+    let vips: Ranges = options.vips.iter().copied().collect();
+    datapath.program(GROUP, index, &vips)?;
+    if !vips.is_empty() {
+        datapath.open_gate(GROUP, EPOCH, EPOCH)?;
+        say(format_args!("answering for {vips}"))?;
     }
     let end = options.seconds.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let mut before = InterfaceActivity::default();
@@ -158,8 +162,8 @@ fn watch(options: &Options, config: &DatapathConfig, stop: &mpsc::Receiver<()>) 
     for vip in &options.vips {
         let activity = datapath.vip_activity(*vip)?;
         say(format_args!("{vip}: {} frames, {} bytes", activity.packets, activity.bytes))?;
-        datapath.close_gate(*vip)?;
     }
+    datapath.close_gate(GROUP)?;
     Ok(())
 }
 

@@ -88,6 +88,8 @@ pub mod tests {
             tag: format!("ip-{}", address.split('/').next().unwrap()).parse().unwrap(),
             kind: "ip".into(),
             address: address.parse().unwrap(),
+            addresses: 1,
+            accept: crate::model::Accept::Assign,
             state: state.into(),
             owner: Some(owner.into()),
             epoch: 1,

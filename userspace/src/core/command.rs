@@ -1,10 +1,10 @@
 //! What a sequence wants done, and what came of it. The executor is [`crate::act::executor`].
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::model::Epoch;
+use crate::model::{Accept, Addresses, Epoch, ResourceId};
 
 /// One effect on this host. Every command is answered with one [`Effect`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,29 +16,38 @@ pub enum Command {
     /// -> `Effect::Done`
     Wait { duration: Duration },
     /// -> `Effect::Presence`
-    ReadAddress { address: IpNet, device: String },
-    /// ARP probe (RFC 5227) or neighbour solicitation -> `Effect::Claims`
-    ProbeDuplicate { address: IpAddr, device: String },
-    /// Tell the datapath of the address, gate closed -> `Effect::Done`
-    Program { address: IpAddr, device: String },
-    /// Take the address out of the datapath -> `Effect::Done`
-    Unprogram { address: IpAddr },
+    ReadAddresses { place: Place },
+    /// ARP probes (RFC 5227) or neighbour solicitations -> `Effect::Claims`
+    ProbeDuplicates { addresses: Arc<Addresses>, device: String },
+    /// Tell the datapath of the addresses; a new resource's gate is closed -> `Effect::Done`
+    Program { group: ResourceId, addresses: Arc<Addresses>, device: String },
+    /// Take the addresses out of the datapath -> `Effect::Done`
+    Unprogram { group: ResourceId, addresses: Arc<Addresses> },
     /// Allow answers, under the present lease -> `Effect::Done`
-    OpenGate { address: IpAddr, epoch: Epoch },
+    OpenGate { group: ResourceId, epoch: Epoch },
     /// -> `Effect::Done`
-    CloseGate { address: IpAddr },
-    /// -> `Effect::Done`
-    AddAddress { address: IpNet, device: String },
-    /// -> `Effect::Done`, also when it was not there
-    DeleteAddress { address: IpNet, device: String },
-    /// Removes the local host route left behind, if any -> `Effect::Done`
-    DeleteHostRoute { address: IpAddr, device: String },
+    CloseGate { group: ResourceId },
+    /// Makes the kernel accept packets for them -> `Effect::Done`
+    AddAddresses { place: Place },
+    /// The opposite -> `Effect::Done`, also for those that were not there
+    DeleteAddresses { place: Place },
+    /// Removes the local host routes left behind, if any -> `Effect::Done`
+    DeleteHostRoutes { addresses: Arc<Addresses>, device: String },
     /// -> `Effect::Done`
     FlushRouteCache,
     /// Forget what the device's neighbours were -> `Effect::Done`
     FlushNeighbours { device: String },
-    /// Four gratuitous ARPs or unsolicited advertisements -> `Effect::Done`
-    Announce { address: IpAddr, device: String },
+    /// The first address of each IPv4 subnet becomes the source of that subnet's route (row IP-12)
+    /// -> `Effect::Done`
+    SetSource { addresses: Arc<Addresses>, device: String },
+    /// The routes of these subnets get the source back that they would have without the addresses
+    /// -> `Effect::Done`, also where another one is their source
+    UnsetSource { addresses: Arc<Addresses>, device: String },
+    /// Gratuitous ARPs or unsolicited advertisements, of each at least one before this is done; more follow
+    /// in the background (row IP-16) -> `Effect::Done`
+    Announce { addresses: Arc<Addresses>, device: String },
+    /// No more announcements in the background -> `Effect::Done`
+    Withdraw { addresses: Arc<Addresses> },
     /// Pings all targets at once from the address -> `Effect::Answers`
     PingList { source: IpAddr, device: String, targets: Vec<IpAddr>, tries: u32, wait: Duration },
     /// Broadcast (IPv4) or all-nodes (IPv6) ping from the address; the node's own addresses do not
@@ -46,13 +55,21 @@ pub enum Command {
     BroadcastPing { source: IpNet, device: String, tries: u32, wait: Duration },
 }
 
+/// Addresses where they are or should be, and how the kernel accepts packets for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub addresses: Arc<Addresses>,
+    pub device: String,
+    pub accept: Accept,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     Done,
     Link(LinkState),
     Presence(Presence),
-    /// Link-layer addresses (text) of others that use the address.
-    Claims(Vec<String>),
+    /// Others that use addresses; not necessarily all of them when there are many.
+    Claims(Vec<Claim>),
     /// Who answered.
     Answers(Vec<IpAddr>),
     /// The effect failed: what was tried and what happened, for an operator to read.
@@ -69,17 +86,43 @@ pub enum LinkState {
     Up,
 }
 
+/// Somebody else uses an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presence {
-    Absent,
-    /// On the right device with the right prefix length; `ours` by its protocol number.
-    Present {
-        ours: bool,
-    },
-    /// On this host, but elsewhere or with another prefix length; `ours` by its protocol number.
-    Misplaced {
-        device: String,
-        prefix_len: u8,
-        ours: bool,
-    },
+pub struct Claim {
+    pub address: IpAddr,
+    /// Link-layer address, as text.
+    pub by: String,
+}
+
+/// Which of the addresses asked for are on this host; those mentioned nowhere are absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Presence {
+    /// In the right place, put there by vipd.
+    pub ours: Addresses,
+    /// In the right place, put there by somebody else.
+    pub foreign: Addresses,
+    /// On another device, with another prefix length, or accepted in another way.
+    pub misplaced: Vec<Misplaced>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misplaced {
+    pub place: Place,
+    pub ours: bool,
+}
+
+impl Presence {
+    /// In the right place, whoever put it there.
+    pub fn here(&self) -> Addresses {
+        self.ours.union(&self.foreign)
+    }
+
+    /// Those of the wanted addresses that are nowhere on this host.
+    pub fn absent(&self, wanted: &Addresses) -> Addresses {
+        let mut found = self.here().hosts();
+        for misplaced in &self.misplaced {
+            found = found.union(&misplaced.place.addresses.hosts());
+        }
+        wanted.without(&found)
+    }
 }

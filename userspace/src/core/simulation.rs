@@ -24,10 +24,7 @@ use super::{
     suspicion::{Hearing, Testimony, is_suspected},
     time::BootTime,
 };
-use crate::model::{
-    ClusterState, Epoch, IpResource, Kind, LeaseEpoch, NodeId, NodeSettings, Resource, Standing, Switchback,
-    Tag,
-};
+use crate::model::{ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, Resource, Standing, Tag};
 
 const LEASE: Duration = Duration::from_millis(300);
 const BEAT: u64 = 40;
@@ -189,18 +186,9 @@ fn founded(count: u64) -> ClusterState {
             done(Change::Admit { node: id });
         }
     }
-    let settings = |id: u64| NodeSettings {
-        priority: id as u16,
-        devices: vec!["eth0".into()],
-        restore_and_recover: true,
-        physical: false,
-    };
-    let resource = Resource {
-        tag: tag(),
-        kind: Kind::Ip(IpResource { address: "10.0.0.99/24".parse().expect("an address") }),
-        switchback: Switchback::Intelligent,
-        nodes: (1..=count).map(|id| (id, settings(id))).collect(),
-    };
+    let settings = |id: u64| NodeSettings::new(id as u16, vec!["eth0".into()]);
+    let address: ipnet::IpNet = "10.0.0.99/24".parse().expect("an address");
+    let resource = Resource::new(tag(), address, (1..=count).map(|id| (id, settings(id))));
     done(Change::Create { resource, on: 1 });
     state
 }

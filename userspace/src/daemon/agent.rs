@@ -26,7 +26,7 @@ use crate::{
         sequence::{Context, Sequence},
         time::BootTime,
     },
-    model::{ClusterState, Epoch, LeaseEpoch, NodeId, Resource, Tag},
+    model::{ClusterState, Epoch, LeaseEpoch, NodeId, Resource, ResourceId, Tag},
     observe::{
         clock,
         network::{Assigned, Network, NetworkEvent},
@@ -232,22 +232,26 @@ impl AgentDriver {
         lease_epoch: LeaseEpoch,
         state: &Arc<ClusterState>,
     ) -> Job {
-        let address = resource.ip().address;
+        let ip = resource.ip();
+        let of_subnet = |subnet| Some((subnet, state.ping_lists.get(&(self.me, subnet))?.clone()));
         let settings = resource.nodes.get(&self.me);
         let context = Context {
-            address,
+            group: resource.id,
+            addresses: Arc::new(ip.addresses.clone()),
+            accept: ip.accept,
+            source: settings.is_some_and(|s| s.source),
             device: settings.and_then(|s| s.devices.first().cloned()).unwrap_or_default(),
             epoch,
             physical: settings.is_some_and(|s| s.physical),
             restore_and_recover: settings.is_none_or(|s| s.restore_and_recover),
-            ping_list: state.ping_lists.get(&(self.me, address.trunc())).cloned().unwrap_or_default(),
+            ping_lists: ip.addresses.subnets().filter_map(of_subnet).collect(),
             tunables: self.tunables.read(),
         };
         let gates = Arc::new(GrantGates { keeper: self.keeper.clone(), lease_epoch });
         Job {
             about: About {
                 tag: Some(resource.tag.clone()),
-                address: Some(address.addr()),
+                address: ip.addresses.first().map(|a| a.addr()),
                 epoch: Some(epoch),
             },
             device: context.device.clone(),
@@ -344,9 +348,9 @@ impl AgentDriver {
         let held = self.keeper.held();
         let now = clock::now();
         for (tag, resource) in &state.resources {
-            let address = resource.address();
-            let gate = programmed.iter().find(|p| p.address == address);
-            let present = assigned.iter().any(|a| a.address.addr() == address);
+            let addresses = resource.addresses();
+            let gate = programmed.iter().find(|p| p.group == resource.id);
+            let present = assigned.iter().any(|a| addresses.contains(a.address.addr()));
             let serving =
                 gate.filter(|g| present && g.gate_active && g.lease_epoch == held.epoch).map(|g| g.epoch);
             if gate.is_some() || present {
@@ -354,13 +358,14 @@ impl AgentDriver {
                 l.known.insert(tag.clone(), Known { resource: resource.clone(), cancel: None });
             }
         }
-        let known = |address: IpAddr| state.resources.values().any(|r| r.address() == address);
+        let known = |address: IpAddr| state.resources.values().any(|r| r.addresses().contains(address));
+        let group_known = |id: ResourceId| state.resources.values().any(|r| r.id == id);
         for leftover in assigned.iter().filter(|a| !known(a.address.addr())) {
             self.remove_leftover(leftover).await;
         }
-        for Programmed { address, .. } in programmed.iter().filter(|p| !known(p.address)) {
-            if let Err(error) = self.datapath.unprogram(*address) {
-                tracing::error!(%error, %address, "cannot remove a leftover from the datapath");
+        for Programmed { group, addresses, .. } in programmed.iter().filter(|p| !group_known(p.group)) {
+            if let Err(error) = self.datapath.unprogram(*group, addresses) {
+                tracing::error!(%error, %addresses, "cannot remove a leftover from the datapath");
             }
         }
         Ok(())
@@ -386,7 +391,7 @@ impl AgentDriver {
         match event {
             NetworkEvent::Resync => agent.touched(|_| true, now),
             NetworkEvent::Address { address, .. } => {
-                agent.touched(|tag| resource(tag).is_some_and(|r| r.address() == *address), now);
+                agent.touched(|tag| resource(tag).is_some_and(|r| r.addresses().contains(*address)), now);
             }
             NetworkEvent::Link { name, .. } => agent.touched(
                 |tag| {

@@ -16,7 +16,7 @@ use crate::{
     },
     cluster::View,
     config::NodeConfig,
-    model::{ClusterState, NodeId, Resource},
+    model::{Addresses, ClusterState, NodeId, Resource},
     observe::network::{Assigned, Link, Network, NetworkError, NetworkEvent},
 };
 
@@ -57,7 +57,7 @@ impl Interfaces {
                         // Protected addresses come and go by the thousand and change no facts. Lagging
                         // behind only means that something has changed.
                         let protected = matches!(&event, Ok(NetworkEvent::Address { address, .. })
-                            if state.resources.values().any(|r| r.address() == *address));
+                            if state.resources.values().any(|r| r.addresses().contains(*address)));
                         if !protected {
                             break;
                         }
@@ -173,12 +173,12 @@ impl Interfaces {
     fn facts(&self, link: &Link, addresses: &[Assigned], state: &ClusterState, me: NodeId) -> InterfaceFacts {
         // A protected physical address is still this node's own.
         let moves = |r: &&Resource| r.nodes.get(&me).is_none_or(|s| !s.physical);
-        let protected: BTreeSet<IpAddr> =
-            state.resources.values().filter(moves).map(Resource::address).collect();
+        let protected: Vec<&Addresses> =
+            state.resources.values().filter(moves).map(Resource::addresses).collect();
         let stationary: Vec<&Assigned> = addresses
             .iter()
             .filter(|a| a.index == link.index && a.protocol != Some(address::PROTOCOL))
-            .filter(|a| !protected.contains(&a.address.addr()))
+            .filter(|a| !protected.iter().any(|p| p.contains(a.address.addr())))
             .collect();
         let v4 = |a: &&Assigned| match (a.address.addr(), a.broadcast) {
             (IpAddr::V4(address), Some(IpAddr::V4(broadcast))) => Some((address, broadcast)),

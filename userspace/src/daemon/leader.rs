@@ -197,6 +197,7 @@ impl Leader {
             | Change::Reserve { .. }
             | Change::Admit { .. }
             | Change::Create { .. }
+            | Change::SetAddresses { .. }
             | Change::Extend { .. }
             | Change::Delete { .. }
             | Change::Set { .. }

@@ -4,15 +4,19 @@
 //! there is no BPF, the maps were made anew, or this host has left its cluster meanwhile. Another node may
 //! have taken it over, and it may take long until this one knows (or for ever, without a quorum).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
 use super::events::{About, EventLog};
 use crate::{
     act::{address, datapath::Datapath},
+    model::{Ranges, ResourceId},
     observe::network::Network,
 };
+
+/// No resource has this number: the gate that keeps leftovers silent until they are gone.
+const NOBODY: ResourceId = 0;
 
 /// Which of our addresses have to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,28 +35,27 @@ pub async fn remove(
     datapath: &Arc<dyn Datapath>,
     events: &EventLog,
 ) -> anyhow::Result<()> {
-    let held: BTreeSet<_> = match (which, datapath.unguarded()) {
-        (Which::Unguarded, None) => {
-            datapath.programmed()?.into_iter().map(|p| (p.address, p.ifindex)).collect()
-        }
-        (Which::Unguarded, Some(_)) | (Which::All, _) => BTreeSet::new(),
+    let held = match (which, datapath.unguarded()) {
+        (Which::Unguarded, None) => datapath.programmed()?,
+        (Which::Unguarded, Some(_)) | (Which::All, _) => Vec::new(),
     };
     let assigned = network.addresses().await.context("cannot tell what was left on this host")?;
     let links = network.links().await.context("cannot tell what was left on this host")?;
     for left in assigned.iter().filter(|a| a.protocol == Some(address::PROTOCOL)) {
         let ip = left.address.addr();
-        if held.contains(&(ip, left.index)) {
+        if held.iter().any(|p| p.ifindex == left.index && p.addresses.contains(ip)) {
             continue;
         }
         let Some(link) = links.iter().find(|l| l.index == left.index) else { continue };
         let about = About { address: Some(ip), ..About::default() };
         // Silent at once, and still so if it cannot be deleted.
-        if let Err(error) = datapath.program(ip, left.index) {
+        let alone: Ranges = [ip].into_iter().collect();
+        if let Err(error) = datapath.program(NOBODY, left.index, &alone) {
             tracing::warn!(%error, address = %ip, "a leftover could not be shut before it is deleted");
         }
         match network.delete_address(link, left.address).await {
             Ok(()) => {
-                datapath.unprogram(ip)?;
+                datapath.unprogram(NOBODY, &alone)?;
                 let what = format!(
                     "{} on {} was left unguarded by an earlier life of vipd: removed",
                     left.address, link.name

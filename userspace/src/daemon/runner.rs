@@ -16,7 +16,7 @@ use crate::{
         command::{Command, Effect},
         sequence::{Input, Sequence, Step, StepNote},
     },
-    model::{Epoch, LeaseEpoch},
+    model::{Epoch, LeaseEpoch, ResourceId},
 };
 
 /// The gates as one grant may use them: its lease epoch is fixed when the sequence begins, so that one
@@ -27,12 +27,12 @@ pub struct GrantGates {
 }
 
 impl Gates for GrantGates {
-    fn open(&self, address: std::net::IpAddr, epoch: Epoch) -> Result<(), GateError> {
-        self.keeper.open(address, self.lease_epoch, epoch)
+    fn open(&self, group: ResourceId, epoch: Epoch) -> Result<(), GateError> {
+        self.keeper.open(group, self.lease_epoch, epoch)
     }
 
-    fn close(&self, address: std::net::IpAddr) -> Result<(), DatapathError> {
-        self.keeper.close(address)
+    fn close(&self, group: ResourceId) -> Result<(), DatapathError> {
+        self.keeper.close(group)
     }
 }
 
@@ -85,7 +85,7 @@ async fn perform(
     // Waiting and asking may be broken off at any time; what changes this host is seen through.
     match command {
         Command::Wait { .. }
-        | Command::ProbeDuplicate { .. }
+        | Command::ProbeDuplicates { .. }
         | Command::PingList { .. }
         | Command::BroadcastPing { .. } => tokio::select! {
             () = cancel.cancelled() => Err(OVERTAKEN.to_owned()),
@@ -93,16 +93,19 @@ async fn perform(
         },
         Command::ReadLink { .. }
         | Command::SetLink { .. }
-        | Command::ReadAddress { .. }
+        | Command::ReadAddresses { .. }
         | Command::Program { .. }
         | Command::Unprogram { .. }
         | Command::OpenGate { .. }
         | Command::CloseGate { .. }
-        | Command::AddAddress { .. }
-        | Command::DeleteAddress { .. }
-        | Command::DeleteHostRoute { .. }
+        | Command::AddAddresses { .. }
+        | Command::DeleteAddresses { .. }
+        | Command::DeleteHostRoutes { .. }
         | Command::FlushRouteCache
         | Command::FlushNeighbours { .. }
+        | Command::SetSource { .. }
+        | Command::UnsetSource { .. }
+        | Command::Withdraw { .. }
         | Command::Announce { .. } => Ok(executor.perform(command).await),
     }
 }

@@ -1,13 +1,17 @@
 //! Plain data: nodes, resources, placements. Serde, no logic beyond accessors.
 
+mod addresses;
 mod node;
 mod placement;
+mod ranges;
 mod resource;
 mod state;
 mod tunables;
 
+pub use addresses::*;
 pub use node::*;
 pub use placement::*;
+pub use ranges::*;
 pub use resource::*;
 pub use state::*;
 pub use tunables::*;

@@ -1,11 +1,13 @@
 //! What the cluster protects.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::NodeId;
+use super::{Addresses, NodeId};
+
+/// The number of a resource: given once by the cluster, never reused. The datapath knows its gate by it.
+pub type ResourceId = u64;
 
 /// The unique name of a resource: 1 to 64 of `A-Z a-z 0-9 . : _ -`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -56,8 +58,11 @@ impl Tag {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
     pub tag: Tag,
+    /// 0 until it is created.
+    pub id: ResourceId,
     pub kind: Kind,
     pub switchback: Switchback,
+    pub on_conflict: OnConflict,
     pub nodes: BTreeMap<NodeId, NodeSettings>,
 }
 
@@ -67,21 +72,64 @@ pub enum Kind {
     Ip(IpResource),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Addresses that are granted, opened and moved as one (row DP-8): often just one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpResource {
-    /// The address with the prefix length of its subnet, host bits kept.
-    pub address: IpNet,
+    pub addresses: Addresses,
+    pub accept: Accept,
+}
+
+/// How the kernel is made to take packets for the addresses (row IP-17).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accept {
+    /// One kernel address each: what other tools see and expect. The kernel takes quadratic time for many.
+    Assign,
+    /// One local route each.
+    Route,
+    /// One local route for each prefix; the datapath alone answers ARP and neighbour discovery.
+    Anyip,
+}
+
+/// What happens when another host claims an address that is in service here (row DP-10). It is told in
+/// every case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnConflict {
+    /// Nothing more.
+    Report,
+    /// The address is announced again, at most once in an interval (RFC 5227 section 2.4 (c)).
+    #[default]
+    Defend,
+    /// The resource fails on this node (RFC 5227 section 2.4 (a)).
+    Yield,
 }
 
 impl Resource {
+    /// Addresses with the usual settings, on the nodes given.
+    pub fn new(
+        tag: Tag,
+        addresses: impl Into<Addresses>,
+        nodes: impl IntoIterator<Item = (NodeId, NodeSettings)>,
+    ) -> Self {
+        Self {
+            tag,
+            id: 0,
+            kind: Kind::Ip(IpResource { addresses: addresses.into(), accept: Accept::Assign }),
+            switchback: Switchback::Intelligent,
+            on_conflict: OnConflict::default(),
+            nodes: nodes.into_iter().collect(),
+        }
+    }
+
     pub fn ip(&self) -> &IpResource {
         match &self.kind {
             Kind::Ip(ip) => ip,
         }
     }
 
-    pub fn address(&self) -> IpAddr {
-        self.ip().address.addr()
+    pub fn addresses(&self) -> &Addresses {
+        &self.ip().addresses
     }
 }
 
@@ -96,6 +144,15 @@ pub struct NodeSettings {
     pub restore_and_recover: bool,
     /// The address is this node's own stationary one and is never touched (row IP-5).
     pub physical: bool,
+    /// While in service the subnet's route has the address as its source (row IP-12, IPv4 only).
+    pub source: bool,
+}
+
+impl NodeSettings {
+    /// The usual settings.
+    pub fn new(priority: u16, devices: Vec<String>) -> Self {
+        Self { priority, devices, restore_and_recover: true, physical: false, source: false }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Node, NodeId, Placement, Resource, Tag};
+use super::{Node, NodeId, Placement, Ranges, Resource, ResourceId, Tag};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterState {
@@ -13,6 +13,9 @@ pub struct ClusterState {
     pub nodes: BTreeMap<NodeId, Node>,
     /// The highest node number ever given.
     pub last_node: NodeId,
+    /// The highest resource number ever given.
+    #[serde(default)]
+    pub last_resource: ResourceId,
     pub resources: BTreeMap<Tag, Resource>,
     /// One per resource, same keys.
     pub placements: BTreeMap<Tag, Placement>,
@@ -24,6 +27,11 @@ pub struct ClusterState {
 impl ClusterState {
     pub fn node_named(&self, name: &str) -> Option<&Node> {
         self.nodes.values().find(|n| n.name == name)
+    }
+
+    /// The resource, if any, that has one of these addresses.
+    pub fn resource_with(&self, hosts: &Ranges) -> Option<&Resource> {
+        self.resources.values().find(|r| !r.addresses().hosts().intersection(hosts).is_empty())
     }
 
     /// The node's name, or its number when it is unknown.

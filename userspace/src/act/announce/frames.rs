@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Range,
 };
 
 use tracing::debug;
@@ -40,6 +41,41 @@ impl<'a> Look<'a> {
             IpAddr::V4(a) => frame::gratuitous_arp(self.link.mac, a, form),
             IpAddr::V6(a) => frame::unsolicited_advertisement(self.link.mac, a, self.router),
         }
+    }
+}
+
+/// What is sent in one round: every address once in each form, one form after another.
+pub(super) struct Round<'a> {
+    addresses: &'a [IpAddr],
+    /// Of gratuitous ARPs.
+    forms: Range<u32>,
+    /// Advertisements go with the first form, also when there is none for ARP.
+    advertise: bool,
+    next: usize,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(addresses: &'a [IpAddr], forms: Range<u32>, advertise: bool) -> Self {
+        Self { addresses, forms, advertise, next: 0 }
+    }
+
+    /// The next frames, by form and address, at most [`ANNOUNCE_CHUNK`]; none at the end.
+    pub(super) fn chunk(&mut self) -> Vec<(u32, IpAddr)> {
+        let mut chunk = Vec::with_capacity(ANNOUNCE_CHUNK);
+        while chunk.len() < ANNOUNCE_CHUNK && (self.advertise || !self.forms.is_empty()) {
+            let Some(address) = self.addresses.get(self.next) else {
+                self.next = 0;
+                self.advertise = false;
+                self.forms.next();
+                continue;
+            };
+            self.next += 1;
+            let wanted = if address.is_ipv4() { !self.forms.is_empty() } else { self.advertise };
+            if wanted {
+                chunk.push((self.forms.start, *address));
+            }
+        }
+        chunk
     }
 }
 
@@ -86,4 +122,41 @@ pub(super) fn generate(
         }
     }
     Some(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(mut round: Round<'_>) -> Vec<(u32, IpAddr)> {
+        let mut all = Vec::new();
+        loop {
+            let chunk = round.chunk();
+            assert!(chunk.len() <= ANNOUNCE_CHUNK);
+            if chunk.is_empty() {
+                return all;
+            }
+            all.extend(chunk);
+        }
+    }
+
+    #[test]
+    fn a_round_goes_form_by_form_and_advertises_once() {
+        let [a, b, c] = ["10.0.0.1", "fd00::1", "10.0.0.2"].map(|text| text.parse::<IpAddr>().unwrap());
+        let addresses = [a, b, c];
+        let expected = [(0, a), (0, b), (0, c), (1, a), (1, c), (2, a), (2, c)];
+        assert_eq!(all(Round::new(&addresses, 0..3, true)), expected);
+        assert_eq!(all(Round::new(&addresses, 1..3, false)), expected[3..]);
+        assert_eq!(all(Round::new(&addresses, 0..0, true)), [(0, b)]);
+        assert_eq!(all(Round::new(&addresses, 0..0, false)), []);
+        assert_eq!(all(Round::new(&[], 0..3, true)), []);
+    }
+
+    #[test]
+    fn chunks_are_full_up_to_the_last() {
+        let addresses: Vec<_> = (0..=255).map(|last| IpAddr::from([10, 0, 0, last])).collect();
+        let mut round = Round::new(&addresses[..50], 0..2, true);
+        let lengths = std::iter::from_fn(|| Some(round.chunk().len()).filter(|length| *length > 0));
+        assert_eq!(lengths.collect::<Vec<_>>(), [32, 32, 32, 4]);
+    }
 }

@@ -11,6 +11,7 @@ use std::{
     collections::HashMap,
     io,
     net::IpAddr,
+    ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -20,7 +21,7 @@ use tracing::debug;
 pub use self::plan::Plan;
 use self::{
     book::{Book, Job},
-    frames::Look,
+    frames::{Look, Round},
     pace::{Lane, Urgent},
     plan::Step,
 };
@@ -158,7 +159,7 @@ impl Inner {
     /// Follows the job's plan until it has no address any more.
     async fn run(self: Arc<Self>, job: Arc<Job>, mut link: Link, told: oneshot::Sender<FirstRound>) {
         let mut told = Some(told);
-        loop {
+        'plan: loop {
             for step in job.plan.steps() {
                 if told.is_none() {
                     let woken = tokio::time::timeout(step.delay, job.wake.notified()).await.is_ok();
@@ -166,7 +167,7 @@ impl Inner {
                         return;
                     }
                     if woken {
-                        break;
+                        continue 'plan;
                     }
                     // Its hardware address may be another one by now.
                     match self.network.link(&job.device).await {
@@ -180,6 +181,8 @@ impl Inner {
                 }
                 self.step(&job, &link, &step, &mut told).await;
             }
+            // All is said; until the carrier comes back.
+            job.wake.notified().await;
             if !self.book().is_open(&job) {
                 return;
             }
@@ -196,9 +199,8 @@ impl Inner {
     ) {
         let lane = self.lane(link.index);
         let look = Look::of(link);
-        let v4 = |form| job.addresses.iter().filter(|a| a.is_ipv4()).map(move |a| (form, *a));
-        let first = job.addresses.iter().filter(|a| a.is_ipv6() || !step.arps.is_empty());
-        let first = first.map(|address| (step.arps.start, *address));
+        let Range { start, end } = step.arps;
+        let first = Round::new(&job.addresses, start..end.min(start + 1), true);
         let urgent = told.is_some().then(|| lane.urgent());
         let outcome = self.round(job, look, &lane, urgent.as_ref(), first).await;
         drop(urgent);
@@ -207,7 +209,7 @@ impl Inner {
             Some(told) => drop(told.send(outcome)),
             None => note(job, &outcome),
         }
-        let rest = step.arps.clone().skip(1).flat_map(v4);
+        let rest = Round::new(&job.addresses, end.min(start + 1)..end, false);
         note(job, &self.round(job, look, &lane, None, rest).await);
     }
 
@@ -218,11 +220,11 @@ impl Inner {
         look: Look<'_>,
         lane: &Lane,
         urgent: Option<&Urgent<'_>>,
-        mut what: impl Iterator<Item = (u32, IpAddr)> + Send,
+        mut round: Round<'_>,
     ) -> FirstRound {
         let (mut dropped, mut frames) = (Vec::new(), 0);
         loop {
-            let mut chunk: Vec<_> = what.by_ref().take(ANNOUNCE_CHUNK).collect();
+            let mut chunk = round.chunk();
             if chunk.is_empty() {
                 return Ok((dropped, frames));
             }

@@ -7,15 +7,17 @@ use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
 
 use crate::{
     core::time::BootTime,
-    model::{Epoch, LeaseEpoch},
+    model::{Epoch, LeaseEpoch, Ranges, ResourceId},
 };
 
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
     #[error("datapath: cannot {action}: {reason}")]
     Failed { action: String, reason: String },
-    #[error("datapath: {0} is not programmed")]
-    NotProgrammed(IpAddr),
+    #[error("datapath: resource number {0} is not programmed")]
+    NotProgrammed(ResourceId),
+    #[error("datapath: {0} is programmed for resource number {1} already")]
+    Taken(IpAddr, ResourceId),
     #[error("datapath: full: {0} addresses are the limit (max-vips in node.toml)")]
     Full(u32),
 }
@@ -44,10 +46,11 @@ pub struct InterfaceFacts {
     pub global_v6: Option<Ipv6Addr>,
 }
 
-/// A programmed address, as found in the maps.
+/// What is programmed for one resource, as found in the maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programmed {
-    pub address: IpAddr,
+    pub group: ResourceId,
+    pub addresses: Ranges,
     pub ifindex: u32,
     pub gate_active: bool,
     pub lease_epoch: LeaseEpoch,
@@ -84,17 +87,27 @@ pub trait Datapath: Send + Sync {
     /// Interfaces attached now.
     fn attached(&self) -> Vec<(u32, Attachment)>;
 
-    /// Makes the address known, its gate closed; keeps an existing gate as it is when the address is
-    /// already programmed on this interface.
-    fn program(&self, address: IpAddr, ifindex: u32) -> Result<(), DatapathError>;
+    /// Makes the addresses known, beside those that the resource has already; a new resource's gate is
+    /// closed, that of a known one stays as it is, unless it moves to another interface: then it is closed.
+    ///
+    /// # Errors
+    /// `Taken` when another resource has one of them, `Full`: nothing is changed then.
+    fn program(&self, group: ResourceId, ifindex: u32, addresses: &Ranges) -> Result<(), DatapathError>;
 
-    /// Closes the gate first. No error when it is unknown.
-    fn unprogram(&self, address: IpAddr) -> Result<(), DatapathError>;
+    /// Forgets addresses of the resource. With the last one its gate is closed and freed. No error when
+    /// they are unknown.
+    fn unprogram(&self, group: ResourceId, addresses: &Ranges) -> Result<(), DatapathError>;
 
-    fn open_gate(&self, address: IpAddr, lease_epoch: LeaseEpoch, epoch: Epoch) -> Result<(), DatapathError>;
+    /// One write, whatever the number of addresses.
+    fn open_gate(
+        &self,
+        group: ResourceId,
+        lease_epoch: LeaseEpoch,
+        epoch: Epoch,
+    ) -> Result<(), DatapathError>;
 
-    /// No error when it is unknown.
-    fn close_gate(&self, address: IpAddr) -> Result<(), DatapathError>;
+    /// One write, whatever the number of addresses. No error when it is unknown.
+    fn close_gate(&self, group: ResourceId) -> Result<(), DatapathError>;
 
     /// Sends a copy of `frame`, an announcement of `0.0.0.0` or `::`, for each of the addresses, all of
     /// that family and at most [`ANNOUNCE_CHUNK`], by the interface of the calling thread's network
@@ -110,6 +123,7 @@ pub trait Datapath: Send + Sync {
         Ok(None)
     }
 
+    /// In the order of their numbers.
     fn programmed(&self) -> Result<Vec<Programmed>, DatapathError>;
 
     fn lease(&self) -> Result<Lease, DatapathError>;
@@ -119,7 +133,11 @@ pub trait Datapath: Send + Sync {
 
     fn interface_activity(&self, ifindex: u32) -> Result<InterfaceActivity, DatapathError>;
 
+    /// Zero for an address that is not programmed.
     fn vip_activity(&self, address: IpAddr) -> Result<VipActivity, DatapathError>;
+
+    /// All addresses of the resource together. Zero when it is not programmed.
+    fn group_activity(&self, group: ResourceId) -> Result<VipActivity, DatapathError>;
 
     /// Frames by verdict, all CPUs summed, since load.
     fn verdicts(&self) -> Result<Vec<(Verdict, u64)>, DatapathError>;

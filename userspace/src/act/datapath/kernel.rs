@@ -30,7 +30,7 @@ use super::{
 use crate::{
     config::{DatapathConfig, DatapathMode},
     core::time::BootTime,
-    model::{Epoch, LeaseEpoch},
+    model::{Epoch, LeaseEpoch, Ranges, ResourceId},
 };
 
 /// Programs, links and maps in the kernel. Dropping it leaves all of them at work.
@@ -86,7 +86,11 @@ impl KernelDatapath {
         let held = held.map_err(|error| failed("read the map of addresses", text(error)))?;
         let lease =
             maps.lease.get(&0, 0).map_err(|error| failed("read the lease from its map", text(error)))?;
-        let slots = Slots::new(config.max_vips, held);
+        let gate = |index| {
+            let gate = maps.gates.get(&index, 0);
+            gate.map_err(|error| failed(format!("read gate {index}"), text(error)))
+        };
+        let slots = Slots::new(config.max_vips, held, gate)?;
         let inner = Inner { links, maps, slots, lease, attached: BTreeMap::new() };
         let (inner, generator) = (Mutex::new(inner), generator.ok().map(Mutex::new));
         Ok(Self { mode: config.mode, cpus, inner, generator, _log: log, _lock: lock })
@@ -105,26 +109,45 @@ impl KernelDatapath {
 }
 
 impl Inner {
-    fn vip(&self, address: IpAddr) -> Option<Vip> {
-        self.slots.vips.get(&slots::key(address)).copied()
-    }
-
     fn gate(&self, index: u32) -> Result<Gate, DatapathError> {
         self.maps.gates.get(&index, 0).map_err(|error| failed(format!("read gate {index}"), text(error)))
     }
 
-    fn set_gate(&mut self, address: IpAddr, index: u32, gate: Gate) -> Result<(), DatapathError> {
+    fn set_gate(&mut self, index: u32, gate: Gate) -> Result<(), DatapathError> {
         let action = if gate.active == 1 { "open" } else { "close" };
-        self.maps
-            .gates
-            .set(index, gate, 0)
-            .map_err(|error| failed(format!("{action} the gate of {address}"), text(error)))
+        self.maps.gates.set(index, gate, 0).map_err(|error| {
+            failed(format!("{action} the gate of resource number {}", gate.group), text(error))
+        })
     }
 
-    fn close(&mut self, address: IpAddr, index: u32) -> Result<(), DatapathError> {
+    fn close(&mut self, index: u32) -> Result<(), DatapathError> {
         // Only this word matters to the programs; the epochs stay for people to read.
         let gate = self.gate(index)?;
-        self.set_gate(address, index, Gate { active: 0, ..gate })
+        self.set_gate(index, Gate { active: 0, ..gate })
+    }
+
+    fn insert(
+        &mut self,
+        group: ResourceId,
+        address: IpAddr,
+        gate: u32,
+        cpus: usize,
+    ) -> Result<(), DatapathError> {
+        let wrong = |error: String| failed(format!("program {address}"), error);
+        let slot = self.slots.next_slot().ok_or(DatapathError::Full(self.slots.capacity()))?;
+        let zero = PerCpuValues::try_from(vec![VipActivity::default(); cpus])
+            .map_err(|error| wrong(error.to_string()))?;
+        self.maps.vip_activity.set(slot, zero, 0).map_err(|error| wrong(text(error)))?;
+        let vip = Vip { gate, slot };
+        self.maps.vips.insert(slots::key(address), vip, 0).map_err(|error| wrong(text(error)))?;
+        self.slots.insert(group, address, vip);
+        Ok(())
+    }
+
+    fn activity(&self, slot: u32) -> Result<VipActivity, DatapathError> {
+        let values = self.maps.vip_activity.get(&slot, 0);
+        let values = values.map_err(|error| failed("read the activity of an address", text(error)))?;
+        Ok(values.iter().fold(VipActivity::default(), |sum, one| add(sum, *one)))
     }
 
     fn write_interface(&mut self, facts: &InterfaceFacts, cpus: usize) -> Result<(), DatapathError> {
@@ -176,6 +199,14 @@ impl Inner {
     }
 }
 
+fn add(a: VipActivity, b: VipActivity) -> VipActivity {
+    VipActivity {
+        packets: a.packets + b.packets,
+        bytes: a.bytes + b.bytes,
+        last_receive_ns: a.last_receive_ns.max(b.last_receive_ns),
+    }
+}
+
 fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound) => Ok(()),
@@ -222,52 +253,71 @@ impl Datapath for KernelDatapath {
         self.inner().attached.iter().map(|(index, attachment)| (*index, attachment.clone())).collect()
     }
 
-    fn program(&self, address: IpAddr, ifindex: u32) -> Result<(), DatapathError> {
+    fn program(&self, group: ResourceId, ifindex: u32, addresses: &Ranges) -> Result<(), DatapathError> {
         let mut inner = self.inner();
-        let key = slots::key(address);
-        let slot = match inner.vip(address) {
-            Some(vip) if vip.ifindex == ifindex => return Ok(()),
-            // It moves to another interface: shut until it is opened there.
-            Some(vip) => vip.gate,
-            None => inner.slots.next_free().ok_or(DatapathError::Full(inner.slots.capacity()))?,
-        };
-        let wrong = |error: String| failed(format!("program {address}"), error);
-        inner.set_gate(address, slot, Gate::default())?;
-        let zero = PerCpuValues::try_from(vec![VipActivity::default(); self.cpus])
-            .map_err(|error| wrong(error.to_string()))?;
-        inner.maps.vip_activity.set(slot, zero, 0).map_err(|error| wrong(text(error)))?;
-        let vip = Vip { ifindex, gate: slot, slot, vlan_outer: 0, vlan_inner: 0 };
-        inner.maps.vips.insert(key, vip, 0).map_err(|error| wrong(text(error)))?;
-        inner.slots.insert(key, vip);
+        let mut new = Vec::new();
+        for address in addresses.iter() {
+            match inner.slots.vip(address) {
+                Some((_, other)) if other != group => return Err(DatapathError::Taken(address, other)),
+                Some(_) => {}
+                None => new.push(address),
+            }
+        }
+        let full = DatapathError::Full(inner.slots.capacity());
+        if new.len() as u64 > inner.slots.free() {
+            return Err(full);
+        }
+        let Some(index) = inner.slots.gate(group) else { return Err(full) };
+        let known = inner.slots.group(group).is_some();
+        let gate = if known { inner.gate(index)? } else { Gate::default() };
+        if !known || gate.ifindex != ifindex {
+            // Shut until it is opened there; what the programs compare changes only while it is.
+            if known {
+                inner.set_gate(index, Gate { active: 0, ..gate })?;
+            }
+            inner.set_gate(index, Gate { group, ifindex, ..Gate::default() })?;
+        }
+        for address in new {
+            inner.insert(group, address, index, self.cpus)?;
+        }
         Ok(())
     }
 
-    fn unprogram(&self, address: IpAddr) -> Result<(), DatapathError> {
+    fn unprogram(&self, group: ResourceId, addresses: &Ranges) -> Result<(), DatapathError> {
         let mut inner = self.inner();
-        let Some(vip) = inner.vip(address) else { return Ok(()) };
-        inner.close(address, vip.gate)?;
-        let key = slots::key(address);
-        absent_is_fine(inner.maps.vips.remove(&key))
-            .map_err(|error| failed(format!("take {address} out"), text(error)))?;
-        inner.slots.remove(&key);
+        let Some(known) = inner.slots.group(group) else { return Ok(()) };
+        let (index, gone) = (known.gate, known.addresses.intersection(addresses));
+        if gone == known.addresses {
+            inner.close(index)?;
+        }
+        for address in gone.iter() {
+            absent_is_fine(inner.maps.vips.remove(&slots::key(address)))
+                .map_err(|error| failed(format!("take {address} out"), text(error)))?;
+            inner.slots.remove(group, address);
+        }
         Ok(())
     }
 
-    fn open_gate(&self, address: IpAddr, lease_epoch: LeaseEpoch, epoch: Epoch) -> Result<(), DatapathError> {
+    fn open_gate(
+        &self,
+        group: ResourceId,
+        lease_epoch: LeaseEpoch,
+        epoch: Epoch,
+    ) -> Result<(), DatapathError> {
         let mut inner = self.inner();
-        let vip = inner.vip(address).ok_or(DatapathError::NotProgrammed(address))?;
-        let old = inner.gate(vip.gate)?;
+        let index = inner.slots.group(group).ok_or(DatapathError::NotProgrammed(group))?.gate;
+        let old = inner.gate(index)?;
         if old.active != 1 || old.lease_epoch != lease_epoch {
             // The kernel copies a value word by word: the epochs are in place before the gate is active.
-            inner.set_gate(address, vip.gate, Gate { active: 0, lease_epoch, epoch })?;
+            inner.set_gate(index, Gate { active: 0, lease_epoch, epoch, ..old })?;
         }
-        inner.set_gate(address, vip.gate, Gate { active: 1, lease_epoch, epoch })
+        inner.set_gate(index, Gate { active: 1, lease_epoch, epoch, ..old })
     }
 
-    fn close_gate(&self, address: IpAddr) -> Result<(), DatapathError> {
+    fn close_gate(&self, group: ResourceId) -> Result<(), DatapathError> {
         let mut inner = self.inner();
-        match inner.vip(address) {
-            Some(vip) => inner.close(address, vip.gate),
+        match inner.slots.group(group).map(|g| g.gate) {
+            Some(index) => inner.close(index),
             None => Ok(()),
         }
     }
@@ -286,19 +336,18 @@ impl Datapath for KernelDatapath {
 
     fn programmed(&self) -> Result<Vec<Programmed>, DatapathError> {
         let inner = self.inner();
-        let mut programmed = Vec::with_capacity(inner.slots.vips.len());
-        for (key, vip) in &inner.slots.vips {
-            let gate = inner.gate(vip.gate)?;
-            programmed.push(Programmed {
-                address: slots::address(*key),
-                ifindex: vip.ifindex,
+        let programmed = inner.slots.groups().map(|(id, group)| {
+            let gate = inner.gate(group.gate)?;
+            Ok(Programmed {
+                group: id,
+                addresses: group.addresses.clone(),
+                ifindex: gate.ifindex,
                 gate_active: gate.active == 1,
                 lease_epoch: gate.lease_epoch,
                 epoch: gate.epoch,
-            });
-        }
-        programmed.sort_by_key(|programmed| programmed.address);
-        Ok(programmed)
+            })
+        });
+        programmed.collect()
     }
 
     fn lease(&self) -> Result<Lease, DatapathError> {
@@ -344,15 +393,20 @@ impl Datapath for KernelDatapath {
 
     fn vip_activity(&self, address: IpAddr) -> Result<VipActivity, DatapathError> {
         let inner = self.inner();
-        let vip = inner.vip(address).ok_or(DatapathError::NotProgrammed(address))?;
-        let values = inner.maps.vip_activity.get(&vip.slot, 0);
-        let values =
-            values.map_err(|error| failed(format!("read the activity of {address}"), text(error)))?;
-        Ok(values.iter().fold(VipActivity::default(), |sum, one| VipActivity {
-            packets: sum.packets + one.packets,
-            bytes: sum.bytes + one.bytes,
-            last_receive_ns: sum.last_receive_ns.max(one.last_receive_ns),
-        }))
+        match inner.slots.vip(address) {
+            Some((vip, _)) => inner.activity(vip.slot),
+            None => Ok(VipActivity::default()),
+        }
+    }
+
+    fn group_activity(&self, group: ResourceId) -> Result<VipActivity, DatapathError> {
+        let inner = self.inner();
+        let mut sum = VipActivity::default();
+        let Some(known) = inner.slots.group(group) else { return Ok(sum) };
+        for (vip, _) in known.addresses.iter().filter_map(|address| inner.slots.vip(address)) {
+            sum = add(sum, inner.activity(vip.slot)?);
+        }
+        Ok(sum)
     }
 
     fn verdicts(&self) -> Result<Vec<(Verdict, u64)>, DatapathError> {

@@ -15,7 +15,7 @@ use tracing::info;
 use super::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed, bpffs};
 use crate::{
     core::time::BootTime,
-    model::{Epoch, LeaseEpoch},
+    model::{Epoch, LeaseEpoch, Ranges, ResourceId},
 };
 
 pub struct MemoryDatapath {
@@ -29,7 +29,7 @@ struct Inner {
     /// Pins that an earlier process may have left, whose programs would drop what this one answers.
     stale: Option<PathBuf>,
     interfaces: Vec<u32>,
-    vips: BTreeMap<IpAddr, Programmed>,
+    groups: BTreeMap<ResourceId, Programmed>,
     lease: Lease,
 }
 
@@ -82,29 +82,55 @@ impl Datapath for MemoryDatapath {
         self.inner().interfaces.iter().map(|index| (*index, self.attachment())).collect()
     }
 
-    fn program(&self, address: IpAddr, ifindex: u32) -> Result<(), DatapathError> {
+    fn program(&self, group: ResourceId, ifindex: u32, addresses: &Ranges) -> Result<(), DatapathError> {
         let mut inner = self.inner();
-        match inner.vips.get(&address) {
-            Some(vip) if vip.ifindex == ifindex => return Ok(()),
-            None if inner.vips.len() >= self.max_vips as usize => {
-                return Err(DatapathError::Full(self.max_vips));
+        let others = inner.groups.values().filter(|g| g.group != group);
+        for other in others {
+            if let Some(taken) = other.addresses.intersection(addresses).first() {
+                return Err(DatapathError::Taken(taken, other.group));
             }
-            _ => {}
         }
-        let closed = Programmed { address, ifindex, gate_active: false, lease_epoch: 0, epoch: 0 };
-        inner.vips.insert(address, closed);
+        let held: u64 = inner.groups.values().map(|g| g.addresses.count()).sum();
+        let known = inner.groups.get(&group).map(|g| g.addresses.clone()).unwrap_or_default();
+        if held + addresses.difference(&known).count() > u64::from(self.max_vips) {
+            return Err(DatapathError::Full(self.max_vips));
+        }
+        let closed = Programmed {
+            group,
+            addresses: Ranges::default(),
+            ifindex,
+            gate_active: false,
+            lease_epoch: 0,
+            epoch: 0,
+        };
+        let entry = inner.groups.entry(group).or_insert_with(|| closed.clone());
+        if entry.ifindex != ifindex {
+            *entry = closed;
+        }
+        entry.addresses = known.union(addresses);
         Ok(())
     }
 
-    fn unprogram(&self, address: IpAddr) -> Result<(), DatapathError> {
-        self.inner().vips.remove(&address);
-        Ok(())
-    }
-
-    fn open_gate(&self, address: IpAddr, lease_epoch: LeaseEpoch, epoch: Epoch) -> Result<(), DatapathError> {
+    fn unprogram(&self, group: ResourceId, addresses: &Ranges) -> Result<(), DatapathError> {
         let mut inner = self.inner();
-        if !inner.vips.contains_key(&address) {
-            return Err(DatapathError::NotProgrammed(address));
+        if let Some(known) = inner.groups.get_mut(&group) {
+            known.addresses = known.addresses.difference(addresses);
+            if known.addresses.is_empty() {
+                inner.groups.remove(&group);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_gate(
+        &self,
+        group: ResourceId,
+        lease_epoch: LeaseEpoch,
+        epoch: Epoch,
+    ) -> Result<(), DatapathError> {
+        let mut inner = self.inner();
+        if !inner.groups.contains_key(&group) {
+            return Err(DatapathError::NotProgrammed(group));
         }
         if let Some(pins) = inner.stale.as_deref().filter(|pins| pins.exists()) {
             let _lock = bpffs::lock(pins)?;
@@ -112,20 +138,20 @@ impl Datapath for MemoryDatapath {
             bpffs::remove_all(pins)?;
         }
         inner.stale = None;
-        let vip = inner.vips.get_mut(&address).ok_or(DatapathError::NotProgrammed(address))?;
-        (vip.gate_active, vip.lease_epoch, vip.epoch) = (true, lease_epoch, epoch);
+        let known = inner.groups.get_mut(&group).ok_or(DatapathError::NotProgrammed(group))?;
+        (known.gate_active, known.lease_epoch, known.epoch) = (true, lease_epoch, epoch);
         Ok(())
     }
 
-    fn close_gate(&self, address: IpAddr) -> Result<(), DatapathError> {
-        if let Some(vip) = self.inner().vips.get_mut(&address) {
-            vip.gate_active = false;
+    fn close_gate(&self, group: ResourceId) -> Result<(), DatapathError> {
+        if let Some(known) = self.inner().groups.get_mut(&group) {
+            known.gate_active = false;
         }
         Ok(())
     }
 
     fn programmed(&self) -> Result<Vec<Programmed>, DatapathError> {
-        Ok(self.inner().vips.values().cloned().collect())
+        Ok(self.inner().groups.values().cloned().collect())
     }
 
     fn lease(&self) -> Result<Lease, DatapathError> {
@@ -141,12 +167,12 @@ impl Datapath for MemoryDatapath {
         Ok(InterfaceActivity::default())
     }
 
-    fn vip_activity(&self, address: IpAddr) -> Result<VipActivity, DatapathError> {
-        if self.inner().vips.contains_key(&address) {
-            Ok(VipActivity::default())
-        } else {
-            Err(DatapathError::NotProgrammed(address))
-        }
+    fn vip_activity(&self, _address: IpAddr) -> Result<VipActivity, DatapathError> {
+        Ok(VipActivity::default())
+    }
+
+    fn group_activity(&self, _group: ResourceId) -> Result<VipActivity, DatapathError> {
+        Ok(VipActivity::default())
     }
 
     fn verdicts(&self) -> Result<Vec<(Verdict, u64)>, DatapathError> {
@@ -187,21 +213,32 @@ mod tests {
     #[test]
     fn it_remembers_as_the_kernel_does() {
         let datapath = datapath();
-        let [a, b, c] = ["10.0.0.1", "fd00::1", "10.0.0.3"].map(|text| text.parse().unwrap());
-        assert!(matches!(datapath.open_gate(a, 1, 1), Err(DatapathError::NotProgrammed(_))));
-        datapath.close_gate(a).unwrap();
-        datapath.unprogram(a).unwrap();
-        datapath.program(a, 3).unwrap();
-        datapath.open_gate(a, 7, 9).unwrap();
+        let set = |text: &str| [text.parse::<crate::model::Range>().unwrap()].into_iter().collect::<Ranges>();
+        let (a, b) = (set("10.0.0.1"), set("fd00::1"));
+        assert!(matches!(datapath.open_gate(1, 1, 1), Err(DatapathError::NotProgrammed(1))));
+        datapath.close_gate(1).unwrap();
+        datapath.unprogram(1, &a).unwrap();
+        datapath.program(1, 3, &a).unwrap();
+        datapath.open_gate(1, 7, 9).unwrap();
         // Again on the same interface changes nothing, on another it is shut.
-        datapath.program(a, 3).unwrap();
-        let open = Programmed { address: a, ifindex: 3, gate_active: true, lease_epoch: 7, epoch: 9 };
-        assert_eq!(datapath.programmed().unwrap(), [open]);
-        datapath.program(a, 4).unwrap();
-        let shut = Programmed { address: a, ifindex: 4, gate_active: false, lease_epoch: 0, epoch: 0 };
+        datapath.program(1, 3, &a).unwrap();
+        let open = Programmed {
+            group: 1,
+            addresses: a.clone(),
+            ifindex: 3,
+            gate_active: true,
+            lease_epoch: 7,
+            epoch: 9,
+        };
+        assert_eq!(datapath.programmed().unwrap(), std::slice::from_ref(&open));
+        datapath.program(1, 4, &a).unwrap();
+        let shut = Programmed { ifindex: 4, gate_active: false, lease_epoch: 0, epoch: 0, ..open };
         assert_eq!(datapath.programmed().unwrap(), [shut]);
-        datapath.program(b, 3).unwrap();
-        assert!(matches!(datapath.program(c, 3), Err(DatapathError::Full(2))));
+        assert!(matches!(datapath.program(2, 3, &a), Err(DatapathError::Taken(_, 1))));
+        datapath.program(2, 3, &b).unwrap();
+        assert!(matches!(datapath.program(3, 3, &set("10.0.0.3")), Err(DatapathError::Full(2))));
+        datapath.unprogram(1, &a).unwrap();
+        assert_eq!(datapath.programmed().unwrap().len(), 1);
         datapath.set_lease(7, BootTime(5)).unwrap();
         assert_eq!(datapath.lease().unwrap(), Lease { deadline_ns: 5, epoch: 7 });
     }

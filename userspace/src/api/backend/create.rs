@@ -8,7 +8,7 @@ use super::{Context, Out, Result, address, devices, lookup, progress};
 use crate::{
     api::{Answer, ApiError, CreateIp},
     core::change::Change,
-    model::{ClusterState, IpResource, Kind, NodeId, NodeSettings, Resource, Tag},
+    model::{Addresses, ClusterState, NodeId, NodeSettings, Resource, Tag},
     observe::network::Assigned,
 };
 
@@ -44,12 +44,7 @@ impl Context {
         refuse_taken(&state, &tag, net, member.id)?;
         let others = others(&state, &wanted.extend_to, member.id)?;
         let nodes = settings(member.id, &others, wanted.priority, &devices, own.is_some())?;
-        let resource = Resource {
-            tag: tag.clone(),
-            kind: Kind::Ip(IpResource { address: net }),
-            switchback: wanted.switchback,
-            nodes,
-        };
+        let resource = Resource { switchback: wanted.switchback, ..Resource::new(tag.clone(), net, nodes) };
 
         let tunables = self.tunables.read();
         if own.is_some() {
@@ -106,7 +101,7 @@ fn default_tag(net: IpNet) -> Result<Tag> {
 }
 
 fn refuse_taken(state: &ClusterState, tag: &Tag, net: IpNet, me: NodeId) -> Result<()> {
-    if let Some(other) = state.resources.values().find(|r| r.address() == net.addr()) {
+    if let Some(other) = state.resource_with(&Addresses::from(net).hosts()) {
         return Err(ApiError::refused(format!(
             "{} belongs to the resource '{}' already: 'vipctl show {}' shows it",
             net.addr(),
@@ -164,8 +159,13 @@ fn settings(
     let mut priority = Ok(priority.unwrap_or(FIRST_PRIORITY));
     for id in std::iter::once(me).chain(others.iter().copied()) {
         let this = priority?;
-        let settings =
-            NodeSettings { priority: this, devices: devices.to_vec(), restore_and_recover: true, physical };
+        let settings = NodeSettings {
+            priority: this,
+            devices: devices.to_vec(),
+            restore_and_recover: true,
+            physical,
+            source: false,
+        };
         nodes.insert(id, settings);
         priority = next_priority(this);
     }

@@ -4,7 +4,7 @@ use super::{Context, Result, create::next_priority, lookup};
 use crate::{
     api::{Answer, ApiError},
     core::change::Change,
-    model::{ClusterState, NodeSettings, Resource, Tag},
+    model::{NodeSettings, Resource, Tag},
 };
 
 impl Context {
@@ -22,7 +22,7 @@ impl Context {
             return Err(ApiError::refused(format!(
                 "'{tag}' protects a node's own address {}, which no other node can have: create a resource for \
                  another address",
-                resource.address()
+                resource.addresses()
             )));
         }
         let targets: Vec<(u64, String)> = if to == "all" {
@@ -47,15 +47,10 @@ impl Context {
                 Some(priority) => priority,
                 None => next_priority(worst)?,
             };
-            let settings = NodeSettings {
-                priority: worst,
-                devices: devices.clone(),
-                restore_and_recover: true,
-                physical: false,
-            };
+            let settings = NodeSettings::new(worst, devices.clone());
             said.push(format!("{name} (priority {worst})"));
+            // The subnets' ping lists go along (row IP-11).
             changes.push(Change::Extend { tag: tag.clone(), to, settings });
-            changes.extend(ping_list(&state, resource, to));
         }
         member.propose(changes).await?;
         Ok(Answer::done(format!("{tag} is extended to {}, on {}", said.join(", "), devices.join(", "))))
@@ -65,16 +60,4 @@ impl Context {
 /// The same interfaces as on the node that is preferred.
 fn devices_of_best(resource: &Resource) -> Vec<String> {
     resource.nodes.values().min_by_key(|s| s.priority).map(|s| s.devices.clone()).unwrap_or_default()
-}
-
-/// The subnet's ping list goes along (row IP-11), unless the node has one of its own.
-fn ping_list(state: &ClusterState, resource: &Resource, to: u64) -> Option<Change> {
-    let subnet = resource.ip().address.trunc();
-    if state.ping_lists.contains_key(&(to, subnet)) {
-        return None;
-    }
-    let mut from: Vec<_> = resource.nodes.iter().collect();
-    from.sort_by_key(|(_, s)| s.priority);
-    let addresses = from.iter().find_map(|(id, _)| state.ping_lists.get(&(**id, subnet)))?.clone();
-    Some(Change::SetPingList { node: to, subnet, addresses })
 }

@@ -23,7 +23,7 @@ use crate::{
         time::BootTime,
     },
     daemon::events::EventLog,
-    model::{ClusterState, Epoch, LeaseEpoch, Node, NodeId, Standing},
+    model::{ClusterState, Epoch, LeaseEpoch, Node, NodeId, Ranges, ResourceId, Standing},
     observe::network::{Assigned, Link, NetworkError},
 };
 
@@ -204,21 +204,22 @@ impl Datapath for NoDatapath {
     fn attached(&self) -> Vec<(u32, Attachment)> {
         vec![(2, Attachment::Generic { reason: "veth".into() })]
     }
-    fn program(&self, _: IpAddr, _: u32) -> std::result::Result<(), DatapathError> {
+    fn program(&self, _: ResourceId, _: u32, _: &Ranges) -> std::result::Result<(), DatapathError> {
         Ok(())
     }
-    fn unprogram(&self, _: IpAddr) -> std::result::Result<(), DatapathError> {
+    fn unprogram(&self, _: ResourceId, _: &Ranges) -> std::result::Result<(), DatapathError> {
         Ok(())
     }
-    fn open_gate(&self, _: IpAddr, _: LeaseEpoch, _: Epoch) -> std::result::Result<(), DatapathError> {
+    fn open_gate(&self, _: ResourceId, _: LeaseEpoch, _: Epoch) -> std::result::Result<(), DatapathError> {
         Ok(())
     }
-    fn close_gate(&self, _: IpAddr) -> std::result::Result<(), DatapathError> {
+    fn close_gate(&self, _: ResourceId) -> std::result::Result<(), DatapathError> {
         Ok(())
     }
     fn programmed(&self) -> std::result::Result<Vec<Programmed>, DatapathError> {
         Ok(vec![Programmed {
-            address: "10.0.0.9".parse().unwrap(),
+            group: 1,
+            addresses: ["10.0.0.9".parse::<IpAddr>().unwrap()].into_iter().collect(),
             ifindex: 2,
             gate_active: true,
             lease_epoch: 1,
@@ -233,6 +234,9 @@ impl Datapath for NoDatapath {
     }
     fn interface_activity(&self, _: u32) -> std::result::Result<InterfaceActivity, DatapathError> {
         Ok(InterfaceActivity { frames: 5, last_receive_ns: 1, ..InterfaceActivity::default() })
+    }
+    fn group_activity(&self, group: ResourceId) -> std::result::Result<VipActivity, DatapathError> {
+        Ok(VipActivity { packets: 6 + group, ..VipActivity::default() })
     }
     fn vip_activity(&self, _: IpAddr) -> std::result::Result<VipActivity, DatapathError> {
         Ok(VipActivity { packets: 7, ..VipActivity::default() })

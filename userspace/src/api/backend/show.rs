@@ -15,8 +15,9 @@ impl Context {
             ApiError::failed(format!("'{tag}' has no placement: restart vipd on this node"))
         })?;
         let here = status::Here::look(self, member.id).await;
-        let subnet = resource.ip().address.trunc();
-        let mut ping_lists = ping_list::lists(&state, Some(subnet), None);
+        let subnets = resource.addresses().subnets();
+        let mut ping_lists: Vec<_> =
+            subnets.flat_map(|subnet| ping_list::lists(&state, Some(subnet), None)).collect();
         let extended: Vec<String> = resource.nodes.keys().map(|id| state.node_name(*id)).collect();
         ping_lists.retain(|list| extended.contains(&list.node));
         Ok(Answer::Shown(Box::new(Shown {

@@ -16,7 +16,7 @@ use crate::{
     },
     config::Profile,
     core::time::BootTime,
-    model::{ClusterState, Kind, Node, NodeId, Phase, Placement, Resource},
+    model::{ClusterState, Kind, Node, NodeId, Phase, Placement, Resource, ResourceId},
     observe::{
         clock,
         network::{Assigned, Link},
@@ -30,8 +30,10 @@ pub(super) struct Here {
     assigned: Vec<Assigned>,
     /// Interface index of each address that is assigned here.
     device_of: HashMap<IpAddr, u32>,
-    /// Frames received for each address in the datapath here.
-    packets: HashMap<IpAddr, u64>,
+    /// Interface index of each resource in the datapath here.
+    device_of_group: HashMap<ResourceId, u32>,
+    /// Frames received for each resource in the datapath here.
+    packets: HashMap<ResourceId, u64>,
     /// What could not be looked at.
     pub problems: Vec<String>,
 }
@@ -47,18 +49,18 @@ impl Here {
             problems.push(e.to_string());
             vec![]
         });
-        let mut device_of: HashMap<IpAddr, u32> =
-            assigned.iter().map(|a| (a.address.addr(), a.index)).collect();
-        device_of.extend(programmed.iter().map(|p| (p.address, p.ifindex)));
+        let device_of = assigned.iter().map(|a| (a.address.addr(), a.index)).collect();
+        let device_of_group = programmed.iter().map(|p| (p.group, p.ifindex)).collect();
         let packets = programmed
             .iter()
-            .filter_map(|p| Some((p.address, context.datapath.vip_activity(p.address).ok()?.packets)))
+            .filter_map(|p| Some((p.group, context.datapath.group_activity(p.group).ok()?.packets)))
             .collect();
-        Self { me, links, assigned, device_of, packets, problems }
+        Self { me, links, assigned, device_of, device_of_group, packets, problems }
     }
 
-    fn device(&self, address: IpAddr) -> Option<String> {
-        let index = self.device_of.get(&address)?;
+    fn device(&self, resource: &Resource) -> Option<String> {
+        let assigned = || self.device_of.get(&resource.addresses().first()?.addr());
+        let index = self.device_of_group.get(&resource.id).or_else(assigned)?;
         self.links.iter().find(|l| l.index == *index).map(|l| l.name.clone())
     }
 }
@@ -205,12 +207,11 @@ pub(super) fn resource(
     placement: &Placement,
     here: &Here,
 ) -> ResourceStatus {
-    let address = resource.address();
     let owner = placement.grant.map(|g| g.owner);
     let device = owner.and_then(|owner| {
         // What it is on here is known; elsewhere it is what it was configured to be on.
         let configured = || resource.nodes.get(&owner)?.devices.first().cloned();
-        if owner == here.me { here.device(address).or_else(configured) } else { configured() }
+        if owner == here.me { here.device(resource).or_else(configured) } else { configured() }
     });
     let mut nodes: Vec<ResourceNodeStatus> = resource
         .nodes
@@ -228,13 +229,15 @@ pub(super) fn resource(
         kind: match resource.kind {
             Kind::Ip(_) => "ip".to_owned(),
         },
-        address: resource.ip().address,
+        address: resource.addresses().first().unwrap_or_default(),
+        addresses: resource.addresses().count(),
+        accept: resource.ip().accept,
         state: placement::state_of(state, resource, placement).to_owned(),
         owner: owner.map(|id| state.node_name(id)),
         epoch: placement.epoch,
         device,
         nodes,
-        packets: here.packets.get(&address).copied(),
+        packets: here.packets.get(&resource.id).copied(),
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::core::change;
-use crate::model::{Desired, Grant, IpResource, Kind, Node, NodeSettings, Placement, Resource, Switchback};
+use crate::model::{Desired, Grant, Node, NodeSettings, Placement, Resource};
 
 const ME: NodeId = 2;
 const CHECK: Duration = Duration::from_secs(10);
@@ -28,18 +28,9 @@ fn state(grant: Option<(NodeId, Phase)>, epoch: Epoch) -> ClusterState {
         lease_epoch: 1,
         standing: Standing::Member,
     };
-    let settings = NodeSettings {
-        priority: 1,
-        devices: vec!["eth0".into()],
-        restore_and_recover: true,
-        physical: false,
-    };
-    let resource = Resource {
-        tag: tag(),
-        kind: Kind::Ip(IpResource { address: "10.0.0.9/24".parse().expect("an address") }),
-        switchback: Switchback::Intelligent,
-        nodes: BTreeMap::from([(ME, settings)]),
-    };
+    let settings = NodeSettings::new(1, vec!["eth0".into()]);
+    let address: ipnet::IpNet = "10.0.0.9/24".parse().expect("an address");
+    let resource = Resource::new(tag(), address, [(ME, settings)]);
     let placement = Placement {
         desired: Desired::InService { on: None },
         grant: grant.map(|(owner, phase)| Grant { owner, lease_epoch: 1, phase }),

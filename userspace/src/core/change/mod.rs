@@ -15,7 +15,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, Placement, Resource, Switchback, Tag,
+    Accept, Addresses, ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, OnConflict, Placement,
+    Resource, Switchback, Tag,
 };
 
 /// A change, with all that it presumes: where the presumption no longer holds it is refused and
@@ -43,6 +44,11 @@ pub enum Change {
     Create {
         resource: Resource,
         on: NodeId,
+    },
+    /// Takes effect at once, also in service: what is new is brought up, what is gone is removed.
+    SetAddresses {
+        tag: Tag,
+        addresses: Addresses,
     },
     Extend {
         tag: Tag,
@@ -150,6 +156,11 @@ pub enum Setting {
     Priority(u16),
     Devices(Vec<String>),
     RestoreAndRecover(bool),
+    /// The address becomes the source of the subnet's route (row IP-12).
+    Source(bool),
+    OnConflict(OnConflict),
+    /// Takes effect at the next bring-up.
+    Accept(Accept),
 }
 
 /// What a change answered.
@@ -192,6 +203,7 @@ fn dispatch(state: &mut ClusterState, change: &Change) -> Result<Applied> {
         Change::Vacate { node, lease_epoch, grants } => members::vacate(state, *node, *lease_epoch, grants),
         Change::Rejoin { node, lease_epoch } => members::rejoin(state, *node, *lease_epoch),
         Change::Create { resource, on } => resources::create(state, resource, *on),
+        Change::SetAddresses { tag, addresses } => resources::set_addresses(state, tag, addresses),
         Change::Extend { tag, to, settings } => resources::extend(state, tag, *to, settings),
         Change::Delete { tag } => resources::delete(state, tag),
         Change::Set { tag, node, setting } => resources::set(state, tag, *node, setting),

@@ -2,16 +2,21 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use ipnet::IpNet;
 
 use super::{Applied, Refusal, Result, Setting, no_node, no_resource, placement, sweep_deleted};
-use crate::model::{ClusterState, Desired, Node, NodeId, NodeSettings, Placement, Resource, Standing, Tag};
+use crate::model::{
+    Addresses, ClusterState, Desired, Kind, Node, NodeId, NodeSettings, Placement, Resource, Standing, Tag,
+};
 
 /// The longest name of a network interface (IFNAMSIZ less its end mark).
 const DEVICE_NAME_MAX: usize = 15;
+
+/// The most addresses of one resource.
+const ADDRESSES_MAX: u64 = 1 << 20;
 
 pub(super) fn create(state: &mut ClusterState, resource: &Resource, on: NodeId) -> Result<Applied> {
     let tag = &resource.tag;
@@ -53,10 +58,29 @@ pub(super) fn create(state: &mut ClusterState, resource: &Resource, on: NodeId) 
             deleting: false,
         },
     );
-    state.resources.insert(tag.clone(), resource.clone());
+    state.last_resource += 1;
+    state.resources.insert(tag.clone(), Resource { id: state.last_resource, ..resource.clone() });
     for id in resource.nodes.keys() {
-        copy_ping_list(state, resource, *id);
+        copy_ping_lists(state, resource, *id);
     }
+    Ok(Applied::Done)
+}
+
+/// Replaces the addresses of a resource, also while it is in service.
+pub(super) fn set_addresses(state: &mut ClusterState, tag: &Tag, addresses: &Addresses) -> Result<Applied> {
+    let mut resource = kept(state, tag)?.clone();
+    if resource.nodes.values().any(|s| s.physical) {
+        return Err(Refusal(format!(
+            "'{tag}' protects a stationary address: its address is what it is; create another resource"
+        )));
+    }
+    let Kind::Ip(ip) = &mut resource.kind;
+    ip.addresses = addresses.clone();
+    check_address(state, &resource)?;
+    for id in resource.nodes.keys() {
+        copy_ping_lists(state, &resource, *id);
+    }
+    state.resources.insert(tag.clone(), resource);
     Ok(Applied::Done)
 }
 
@@ -78,7 +102,7 @@ pub(super) fn extend(
     check_priority_free(state, resource, to, settings.priority)?;
     let mut resource = resource.clone();
     resource.nodes.insert(to, settings.clone());
-    copy_ping_list(state, &resource, to);
+    copy_ping_lists(state, &resource, to);
     state.resources.insert(tag.clone(), resource);
     Ok(Applied::Done)
 }
@@ -114,6 +138,21 @@ pub(super) fn set(
             }
             resource.switchback = *switchback;
         }
+        Setting::OnConflict(on_conflict) => {
+            if node.is_some() {
+                return Err(Refusal(format!(
+                    "on-conflict holds for '{tag}' as a whole: set it without --node"
+                )));
+            }
+            resource.on_conflict = *on_conflict;
+        }
+        Setting::Accept(accept) => {
+            if node.is_some() {
+                return Err(Refusal(format!("accept holds for '{tag}' as a whole: set it without --node")));
+            }
+            let Kind::Ip(ip) = &mut resource.kind;
+            ip.accept = *accept;
+        }
         Setting::Priority(priority) => {
             let [id] = targets[..] else {
                 return Err(Refusal(format!(
@@ -122,15 +161,16 @@ pub(super) fn set(
             };
             check_priority_free(state, &resource, id, *priority)?;
         }
-        Setting::Devices(_) | Setting::RestoreAndRecover(_) => {}
+        Setting::Devices(_) | Setting::RestoreAndRecover(_) | Setting::Source(_) => {}
     }
     for id in targets {
         let Some(settings) = resource.nodes.get_mut(&id) else { continue };
         match setting {
-            Setting::Switchback(_) => {}
+            Setting::Switchback(_) | Setting::OnConflict(_) | Setting::Accept(_) => {}
             Setting::Priority(priority) => settings.priority = *priority,
             Setting::Devices(devices) => settings.devices.clone_from(devices),
             Setting::RestoreAndRecover(enabled) => settings.restore_and_recover = *enabled,
+            Setting::Source(enabled) => settings.source = *enabled,
         }
         let node = state.nodes.get(&id).ok_or_else(|| no_node(id))?;
         check_settings(tag, node, settings)?;
@@ -236,23 +276,41 @@ fn extended(state: &ClusterState, resource: &Resource, id: NodeId) -> Result<()>
 }
 
 fn check_address(state: &ClusterState, resource: &Resource) -> Result<()> {
-    let (tag, address) = (&resource.tag, resource.address());
-    if unusable(&address) || address.is_loopback() {
+    let tag = &resource.tag;
+    let addresses = resource.addresses();
+    let hosts = addresses.hosts();
+    let Some(address) = hosts.first() else {
+        return Err(Refusal(format!("'{tag}' has no address: give at least one")));
+    };
+    if hosts.count() > ADDRESSES_MAX {
         return Err(Refusal(format!(
-            "{address} cannot be a virtual address: use an address of a single host in the subnet"
+            "'{tag}' would have {} addresses, and {ADDRESSES_MAX} are the limit: split it",
+            hosts.count()
         )));
     }
-    if let Some(other) = state.resources.values().find(|r| r.address() == address) {
+    let bad = |ip: IpAddr| unusable(&ip) || ip.is_loopback();
+    if let Some(range) = hosts.ranges().iter().find(|r| bad(r.first()) || bad(r.last())) {
         return Err(Refusal(format!(
-            "{address} belongs to the resource '{}': use another address, or delete that resource first",
-            other.tag
+            "{range} cannot be a virtual address: use an address of a single host in the subnet"
         )));
+    }
+    let others = state.resources.values().filter(|r| r.tag != *tag);
+    for other in others {
+        let both = hosts.intersection(&other.addresses().hosts());
+        if let Some(address) = both.first() {
+            return Err(Refusal(format!(
+                "{address} belongs to the resource '{}': use another address, or delete that resource first",
+                other.tag
+            )));
+        }
     }
     let physical = resource.nodes.values().any(|s| s.physical);
-    let own = |n: &&Node| n.rpc.ip() == address || n.paths.iter().any(|p| p.ip() == address);
+    let own = |n: &&Node| hosts.contains(n.rpc.ip()) || n.paths.iter().any(|p| hosts.contains(p.ip()));
     if let Some(node) = state.nodes.values().find(own).filter(|_| !physical) {
+        let own = |ip: &IpAddr| hosts.contains(*ip);
+        let its = node.paths.iter().map(SocketAddr::ip).chain([node.rpc.ip()]).find(own).unwrap_or(address);
         return Err(Refusal(format!(
-            "{address} is the stationary address by which the cluster reaches node '{}': use another for '{tag}'",
+            "{its} is the stationary address by which the cluster reaches node '{}': use another for '{tag}'",
             node.name
         )));
     }
@@ -317,10 +375,16 @@ fn same_priority(state: &ClusterState, tag: &Tag, priority: u16, other: NodeId) 
     ))
 }
 
+/// For each subnet of the resource.
+fn copy_ping_lists(state: &mut ClusterState, resource: &Resource, to: NodeId) {
+    for subnet in resource.addresses().subnets() {
+        copy_ping_list(state, resource, subnet, to);
+    }
+}
+
 /// A node without a ping list for the resource's subnet takes that of the owner, or else of the best
 /// node that has one (row IP-11).
-fn copy_ping_list(state: &mut ClusterState, resource: &Resource, to: NodeId) {
-    let subnet = resource.ip().address.trunc();
+fn copy_ping_list(state: &mut ClusterState, resource: &Resource, subnet: IpNet, to: NodeId) {
     if state.ping_lists.contains_key(&(to, subnet)) {
         return;
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    super::command::{Effect, LinkState, Presence},
+    super::command::{Claim, Effect, LinkState, Presence},
     Input,
 };
 
@@ -48,7 +48,7 @@ pub(super) fn presence(effect: Effect) -> Result<Presence, String> {
     }
 }
 
-pub(super) fn claims(effect: Effect) -> Result<Vec<String>, String> {
+pub(super) fn claims(effect: Effect) -> Result<Vec<Claim>, String> {
     match effect {
         Effect::Claims(claims) => Ok(claims),
         Effect::Failed(reason) => Err(reason),

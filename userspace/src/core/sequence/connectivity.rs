@@ -1,5 +1,7 @@
 //! Does anybody hear the address? (row IP-10)
 
+use ipnet::IpNet;
+
 use super::{Context, answer, log::Log};
 use crate::core::command::{Command, Effect};
 
@@ -33,9 +35,18 @@ pub(super) enum Test {
     Failed(String),
 }
 
+/// The address that pings.
+fn source(context: &Context) -> IpNet {
+    context.addresses.first().unwrap_or_default()
+}
+
+fn list(context: &Context) -> Vec<std::net::IpAddr> {
+    context.ping_lists.get(&source(context).trunc()).cloned().unwrap_or_default()
+}
+
 impl Connectivity {
     pub(super) fn begin(context: &Context, log: &mut Log, kinds: Kinds) -> Test {
-        if !context.ping_list.is_empty() {
+        if !list(context).is_empty() {
             return Self::ping_list(context, log, kinds);
         }
         if context.tunables.no_broadcast_ping {
@@ -57,7 +68,10 @@ impl Connectivity {
         };
         if let Some(answers) = answered {
             let from: Vec<String> = answers.iter().map(ToString::to_string).collect();
-            log.say(kinds.answered, format!("{} is connected: {} answered", context.ip(), from.join(", ")));
+            log.say(
+                kinds.answered,
+                format!("{} is connected: {} answered", source(context).addr(), from.join(", ")),
+            );
             return Test::Connected;
         }
         match self {
@@ -70,10 +84,13 @@ impl Connectivity {
     }
 
     fn ping_list(context: &Context, log: &mut Log, kinds: Kinds) -> Test {
-        let targets = context.ping_list.clone();
-        log.say(kinds.list, format!("ping {} of the ping list from {}", targets.len(), context.ip()));
+        let targets = list(context);
+        log.say(
+            kinds.list,
+            format!("ping {} of the ping list from {}", targets.len(), source(context).addr()),
+        );
         let command = Command::PingList {
-            source: context.ip(),
+            source: source(context).addr(),
             device: context.device.clone(),
             targets,
             tries: context.tunables.ping_tries,
@@ -86,10 +103,10 @@ impl Connectivity {
         let after = if list_failed { " after no answer from the ping list" } else { "" };
         log.say(
             kinds.broadcast,
-            format!("ping all hosts on {} from {}{after}", context.device, context.ip()),
+            format!("ping all hosts on {} from {}{after}", context.device, source(context).addr()),
         );
         let command = Command::BroadcastPing {
-            source: context.address,
+            source: source(context),
             device: context.device.clone(),
             tries: context.tunables.ping_tries,
             wait: context.tunables.ping_wait,
@@ -106,7 +123,7 @@ impl Connectivity {
         format!(
             "{asked} answered a ping from {} on {}: check the network there, or change the ping list \
              ('vipctl ping-list') or NOBCASTPING",
-            context.ip(),
+            source(context).addr(),
             context.device
         )
     }

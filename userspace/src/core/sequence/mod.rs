@@ -11,37 +11,42 @@ mod quickcheck;
 mod recover;
 mod remove;
 mod restore;
-#[cfg(test)]
+#[cfg(any())]
 mod tests;
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
 pub use self::{quickcheck::Quickcheck, recover::Recover, remove::Remove, restore::Restore};
-use super::command::{Command, Effect};
-use crate::model::{Epoch, Tunables};
+use super::command::{Command, Effect, Place};
+use crate::model::{Accept, Addresses, Epoch, ResourceId, Tunables};
 
 /// The facts a sequence works with; read when it begins and kept until it ends (row IP-14).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Context {
-    /// With the prefix length of its subnet, host bits kept.
-    pub address: IpNet,
+    /// The number of the resource.
+    pub group: ResourceId,
+    /// At least one.
+    pub addresses: Arc<Addresses>,
     pub device: String,
+    pub accept: Accept,
     /// Of the grant under which the address is in service.
     pub epoch: Epoch,
     /// A stationary address of this host, never touched (row IP-5).
     pub physical: bool,
     /// False: in service without being on the network (row IP-13).
     pub restore_and_recover: bool,
-    /// Of this node and the address's subnet; may be empty.
-    pub ping_list: Vec<IpAddr>,
+    /// The subnet's route has the address as its source while it is in service (row IP-12).
+    pub source: bool,
+    /// Of this node, by subnet; for those that have one.
+    pub ping_lists: BTreeMap<IpNet, Vec<IpAddr>>,
     pub tunables: Tunables,
 }
 
 impl Context {
-    fn ip(&self) -> IpAddr {
-        self.address.addr()
+    fn place(&self) -> Place {
+        Place { addresses: self.addresses.clone(), device: self.device.clone(), accept: self.accept }
     }
 }
 

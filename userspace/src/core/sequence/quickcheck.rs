@@ -7,7 +7,7 @@ use super::{
     connectivity::{Connectivity, Kinds, Test},
     log::Log,
 };
-use crate::core::command::{Command, Effect, LinkState, Presence};
+use crate::core::command::{Command, Effect, LinkState, Misplaced, Place};
 
 const KINDS: Kinds = Kinds {
     list: "quickcheck.ping-list",
@@ -62,25 +62,29 @@ impl Quickcheck {
     }
 
     fn begin(&mut self) -> Step {
-        let Context { address, device, restore_and_recover, .. } = &self.context;
+        let Context { addresses: address, device, restore_and_recover, .. } = &self.context;
         if !restore_and_recover {
             let message = format!("{address} is not checked: restore-and-recover is disabled on this node");
             return self.log.succeed("quickcheck.disabled", message);
         }
         self.state = State::Presence;
-        let command = Command::ReadAddress { address: *address, device: device.clone() };
+        let command = Command::ReadAddresses { place: self.context.place() };
         self.log.run(command, "quickcheck.presence", format!("is {address} on {device}"))
     }
 
     fn presence(&mut self, effect: Effect) -> Step {
-        let Context { address, device, tunables, .. } = &self.context;
+        let Context { addresses: address, device, tunables, .. } = &self.context;
         match answer::presence(effect) {
-            Ok(Presence::Present { ours: _ }) => {}
-            Ok(Presence::Absent) => return self.fail(format!("{address} is no longer on {device}")),
-            Ok(Presence::Misplaced { device: other, prefix_len, ours: _ }) => {
-                return self.fail(format!(
-                    "{address} is not on {device} but on {other} with prefix length {prefix_len}"
-                ));
+            Ok(presence) => {
+                if let Some(Misplaced { place: Place { addresses, device: other, .. }, .. }) =
+                    presence.misplaced.first()
+                {
+                    return self.fail(format!("{addresses} is not on {device} but on {other}"));
+                }
+                let absent = presence.absent(address);
+                if !absent.is_empty() {
+                    return self.fail(format!("{absent} is no longer on {device}"));
+                }
             }
             Err(reason) => return self.fail(format!("cannot look for {address} on {device}: {reason}")),
         }
@@ -94,7 +98,7 @@ impl Quickcheck {
     }
 
     fn link(&mut self, effect: Effect) -> Step {
-        let Context { address, device, .. } = &self.context;
+        let Context { addresses: address, device, .. } = &self.context;
         let why = match answer::link(effect) {
             Ok(LinkState::Up) => return self.connectivity(),
             Ok(LinkState::Missing) => format!("{device}, which carries {address}, does not exist any more"),
@@ -125,7 +129,7 @@ impl Quickcheck {
     }
 
     fn succeed(&mut self) -> Step {
-        let message = format!("{} is in service on {}", self.context.address, self.context.device);
+        let message = format!("{} is in service on {}", self.context.addresses, self.context.device);
         self.log.succeed("quickcheck.done", message)
     }
 

@@ -60,7 +60,7 @@ impl Recover {
     }
 
     fn begin(&mut self) -> Step {
-        let Context { address, device, .. } = &self.context;
+        let Context { addresses: address, device, .. } = &self.context;
         if self.context.physical {
             let reason = format!(
                 "{address} is a stationary address of this host, which vipd does not touch: repair it on {device} by hand"
@@ -82,7 +82,7 @@ impl Recover {
             }
             Step::Done { result: Ok(()), notes } => {
                 self.log.extend(notes);
-                let Context { address, device, .. } = &self.context;
+                let Context { addresses: address, device, .. } = &self.context;
                 self.log.say("recover.restore", format!("bring {address} up on {device} again"));
                 let mut restore = Box::new(Restore::new(self.context.clone()));
                 let step = restore.step(Input::Start);
@@ -102,7 +102,7 @@ impl Recover {
             Step::Done { result: Ok(()), notes } => {
                 self.log.extend(notes);
                 let message =
-                    format!("{} is in service on {} again", self.context.address, self.context.device);
+                    format!("{} is in service on {} again", self.context.addresses, self.context.device);
                 self.log.succeed("recover.done", message)
             }
             Step::Done { result: Err(failure), notes } => self.fail(failure, notes),

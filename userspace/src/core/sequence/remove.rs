@@ -1,9 +1,9 @@
 //! remove (row IP-7): the gate first, so that nothing is answered whatever else fails.
 
-use std::mem;
+use std::{collections::VecDeque, mem, sync::Arc};
 
 use super::{Context, Failure, Input, Step, answer, log::Log};
-use crate::core::command::{Command, Effect, Presence};
+use crate::core::command::{Command, Effect, Misplaced, Place};
 
 /// ```text
 ///  Begin --physical--> done
@@ -25,9 +25,15 @@ enum State {
     Gate,
     Presence,
     Address {
-        device: String,
+        place: Place,
+        /// Where more is to be deleted.
+        places: VecDeque<Place>,
+        left: Leftover,
     },
-    HostRoute(Leftover),
+    HostRoute {
+        places: VecDeque<Place>,
+        left: Leftover,
+    },
     RouteCache(Leftover),
     /// Makes sure that the datapath knows what could not be removed: its closed gate only counts then.
     Silence(Leftover),
@@ -35,8 +41,8 @@ enum State {
     Ended,
 }
 
-/// What could not be removed, and from where.
-#[derive(Clone, Debug)]
+/// What could not be removed, and the last device from which something was.
+#[derive(Clone, Debug, Default)]
 struct Leftover {
     device: String,
     reasons: Vec<String>,
@@ -63,8 +69,8 @@ impl Remove {
             State::Begin => self.begin(),
             State::Gate => self.gate(input.effect()),
             State::Presence => self.presence(input.effect()),
-            State::Address { device } => self.address(input.effect(), device),
-            State::HostRoute(left) => self.host_route(input.effect(), left),
+            State::Address { place, places, left } => self.address(input.effect(), place, places, left),
+            State::HostRoute { places, left } => self.host_route(input.effect(), places, left),
             State::RouteCache(left) => self.route_cache(input.effect(), left),
             State::Silence(left) => self.silence(input.effect(), &left),
             State::Unprogram => self.unprogram(input.effect()),
@@ -74,21 +80,22 @@ impl Remove {
 
     /// Restore-and-recover is not asked: it may have been disabled while the address was in service.
     fn begin(&mut self) -> Step {
-        let (address, ip) = (self.context.address, self.context.ip());
+        let Context { addresses: address, group, .. } = &self.context;
+        let group = *group;
         if self.context.physical {
             let message = format!("{address} is a stationary address of this host and stays");
             return self.log.succeed("remove.physical", message);
         }
         self.state = State::Gate;
         self.log.run(
-            Command::CloseGate { address: ip },
+            Command::CloseGate { group },
             "remove.close-gate",
-            format!("the kernel stops answering for {ip}"),
+            format!("the kernel stops answering for {}", self.context.addresses),
         )
     }
 
     fn gate(&mut self, effect: Effect) -> Step {
-        let Context { address, device, .. } = &self.context;
+        let Context { addresses: address, device, .. } = &self.context;
         if let Err(reason) = answer::done(effect) {
             let reason = format!(
                 "cannot close the gate of {address}: {reason}; this host may answer for it until its lease ends: \
@@ -97,70 +104,85 @@ impl Remove {
             return self.log.fail("remove.failed", Failure { reason, silent: false });
         }
         self.state = State::Presence;
-        let command = Command::ReadAddress { address: *address, device: device.clone() };
+        let command = Command::ReadAddresses { place: self.context.place() };
         self.log.run(command, "remove.presence", format!("is {address} on {device}"))
     }
 
     fn presence(&mut self, effect: Effect) -> Step {
-        let Context { address, device, .. } = &self.context;
+        let Context { addresses: address, device, .. } = &self.context;
         match answer::presence(effect) {
-            Ok(Presence::Absent) => {
-                self.log.say("remove.absent", format!("{address} is not on this host"));
-                self.take_out()
-            }
-            Ok(Presence::Present { ours: _ }) => {
-                let (address, device) = (*address, device.clone());
-                self.delete(address, device)
-            }
-            // The interface of the resource was changed meanwhile.
-            Ok(Presence::Misplaced { device: other, prefix_len, ours: true }) => {
-                let there = ipnet::IpNet::new(address.addr(), prefix_len).unwrap_or(*address);
-                let message = format!("{address} is not on {device} but, as {there}, on {other}");
-                self.log.say("remove.misplaced", message);
-                self.delete(there, other)
-            }
-            // Not for vipd to delete. If the datapath knows it, it stays so: silent behind its gate.
-            Ok(Presence::Misplaced { device: other, prefix_len, ours: false }) => {
-                let message = format!(
-                    "{} is on {other} with prefix length {prefix_len}, put there by somebody else: left as it is",
-                    address.addr()
-                );
-                self.log.succeed("remove.left-alone", message)
+            Ok(presence) => {
+                let mut places = VecDeque::new();
+                let here = presence.here();
+                if !here.is_empty() {
+                    places.push_back(Place { addresses: Arc::new(here), ..self.context.place() });
+                }
+                let mut left_alone = false;
+                for Misplaced { place, ours } in presence.misplaced {
+                    let Place { addresses, device: other, .. } = &place;
+                    if ours {
+                        // The interface of the resource was changed meanwhile.
+                        let message = format!("{addresses} is not on {device} but on {other}");
+                        self.log.say("remove.misplaced", message);
+                        places.push_back(place);
+                    } else {
+                        // Not for vipd to delete. If the datapath knows it, it stays so: silent behind its gate.
+                        left_alone = true;
+                        let message =
+                            format!("{addresses} is on {other}, put there by somebody else: left as it is");
+                        self.log.say("remove.left-alone", message);
+                    }
+                }
+                if places.is_empty() && left_alone {
+                    return self
+                        .log
+                        .succeed("remove.done", format!("{address} is out of service on this host"));
+                }
+                if places.is_empty() {
+                    self.log.say("remove.absent", format!("{address} is not on this host"));
+                }
+                self.delete(places, Leftover::default())
             }
             Err(reason) => {
                 self.log.say(
                     "remove.presence-unknown",
                     format!("cannot look for {address} on {device}, so it is deleted in any case: {reason}"),
                 );
-                let (address, device) = (*address, device.clone());
-                self.delete(address, device)
+                let place = self.context.place();
+                self.delete([place].into(), Leftover::default())
             }
         }
     }
 
-    fn delete(&mut self, address: ipnet::IpNet, device: String) -> Step {
-        self.state = State::Address { device: device.clone() };
-        let message = format!("delete {address} from {device}");
-        self.log.run(Command::DeleteAddress { address, device }, "remove.address", message)
+    fn delete(&mut self, mut places: VecDeque<Place>, left: Leftover) -> Step {
+        let Some(place) = places.pop_front() else {
+            if left.reasons.is_empty() && left.device.is_empty() {
+                return self.take_out();
+            }
+            self.state = State::RouteCache(left);
+            return self.log.run(Command::FlushRouteCache, "remove.route-cache", "flush the route cache");
+        };
+        let message = format!("delete {} from {}", place.addresses, place.device);
+        self.state = State::Address { place: place.clone(), places, left };
+        self.log.run(Command::DeleteAddresses { place }, "remove.address", message)
     }
 
-    fn address(&mut self, effect: Effect, device: String) -> Step {
-        let ip = self.context.ip();
-        let mut left = Leftover { device: device.clone(), reasons: Vec::new() };
+    fn address(&mut self, effect: Effect, place: Place, places: VecDeque<Place>, mut left: Leftover) -> Step {
+        let Place { addresses, device, .. } = place;
+        left.device.clone_from(&device);
         if let Err(reason) = answer::done(effect) {
-            left.reasons.push(format!("the address could not be deleted from {device}: {reason}"));
+            left.reasons.push(format!("{addresses} could not be deleted from {device}: {reason}"));
         }
-        self.state = State::HostRoute(left);
-        let message = format!("delete the host route of {ip}, if it was left behind");
-        self.log.run(Command::DeleteHostRoute { address: ip, device }, "remove.host-route", message)
+        let message = format!("delete the host route of {addresses}, if it was left behind");
+        self.state = State::HostRoute { places, left };
+        self.log.run(Command::DeleteHostRoutes { addresses, device }, "remove.host-route", message)
     }
 
-    fn host_route(&mut self, effect: Effect, mut left: Leftover) -> Step {
+    fn host_route(&mut self, effect: Effect, places: VecDeque<Place>, mut left: Leftover) -> Step {
         if let Err(reason) = answer::done(effect) {
             left.reasons.push(format!("its host route could not be deleted: {reason}"));
         }
-        self.state = State::RouteCache(left);
-        self.log.run(Command::FlushRouteCache, "remove.route-cache", "flush the route cache")
+        self.delete(places, left)
     }
 
     fn route_cache(&mut self, effect: Effect, left: Leftover) -> Step {
@@ -171,14 +193,16 @@ impl Remove {
         if left.reasons.is_empty() {
             return self.take_out();
         }
-        let (address, device) = (self.context.ip(), left.device.clone());
+        let (addresses, device) = (self.context.addresses.clone(), left.device.clone());
         self.state = State::Silence(left);
-        let message = format!("{address} is still here: make sure that the datapath keeps the kernel silent");
-        self.log.run(Command::Program { address, device }, "remove.silence", message)
+        let message =
+            format!("{addresses} is still here: make sure that the datapath keeps the kernel silent");
+        let command = Command::Program { group: self.context.group, addresses, device };
+        self.log.run(command, "remove.silence", message)
     }
 
     fn silence(&mut self, effect: Effect, left: &Leftover) -> Step {
-        let (address, left) = (self.context.address, left.reasons.join("; "));
+        let (address, left) = (&self.context.addresses, left.reasons.join("; "));
         let outcome = answer::done(effect);
         let silent = outcome.is_ok();
         let guard = match outcome {
@@ -192,17 +216,15 @@ impl Remove {
     }
 
     fn take_out(&mut self) -> Step {
-        let ip = self.context.ip();
+        let Context { addresses, group, .. } = &self.context;
         self.state = State::Unprogram;
-        self.log.run(
-            Command::Unprogram { address: ip },
-            "remove.unprogram",
-            format!("take {ip} out of the datapath"),
-        )
+        let message = format!("take {addresses} out of the datapath");
+        let command = Command::Unprogram { group: *group, addresses: addresses.clone() };
+        self.log.run(command, "remove.unprogram", message)
     }
 
     fn unprogram(&mut self, effect: Effect) -> Step {
-        let address = self.context.address;
+        let address = &self.context.addresses;
         match answer::done(effect) {
             Ok(()) => self.log.succeed("remove.done", format!("{address} is out of service on this host")),
             Err(reason) => {

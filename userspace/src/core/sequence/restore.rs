@@ -2,7 +2,7 @@
 
 mod undo;
 
-use std::{mem, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use self::undo::Undo;
 use super::{
@@ -10,7 +10,10 @@ use super::{
     connectivity::{Connectivity, Kinds, Test},
     log::Log,
 };
-use crate::core::command::{Command, Effect, LinkState, Presence};
+use crate::{
+    core::command::{Command, Effect, LinkState, Place, Presence},
+    model::Addresses,
+};
 
 /// Between two looks at a link that was started again.
 pub const LINK_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,9 +54,15 @@ enum State {
         left: u32,
     },
     Presence,
-    Duplicate,
-    Program,
-    Address,
+    Duplicate {
+        absent: Arc<Addresses>,
+    },
+    Program {
+        absent: Arc<Addresses>,
+    },
+    Address {
+        absent: Arc<Addresses>,
+    },
     Neighbours,
     Gate,
     Announce,
@@ -62,18 +71,14 @@ enum State {
     Ended,
 }
 
-/// Where the address is, as far as this run knows; decides what a failure undoes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Whereabouts {
-    /// Not looked yet, or could not look.
-    Unknown,
-    Absent,
-    /// On this host, but where this sequence does not reach: left as it is.
-    Elsewhere,
-    /// Added now, or a leftover of vipd's own.
-    Ours,
-    /// Put there by somebody else; kept, and silent behind its gate.
-    Foreign,
+/// What this run knows of the addresses' whereabouts; decides what a failure undoes.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// None: not looked yet, or could not look.
+    found: Option<Presence>,
+    /// Added now, if only perhaps.
+    added: Option<Arc<Addresses>>,
+    programmed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -81,19 +86,12 @@ pub struct Restore {
     context: Context,
     log: Log,
     state: State,
-    whereabouts: Whereabouts,
-    programmed: bool,
+    known: Known,
 }
 
 impl Restore {
     pub fn new(context: Context) -> Self {
-        Self {
-            context,
-            log: Log::default(),
-            state: State::Begin,
-            whereabouts: Whereabouts::Unknown,
-            programmed: false,
-        }
+        Self { context, log: Log::default(), state: State::Begin, known: Known::default() }
     }
 
     pub fn context(&self) -> &Context {
@@ -110,9 +108,9 @@ impl Restore {
             State::LinkRecheck { left } => self.link_rechecked(input.effect(), left),
             State::LinkWait { left } => self.link_waited(input.effect(), left),
             State::Presence => self.presence(input.effect()),
-            State::Duplicate => self.duplicate(input.effect()),
-            State::Program => self.programmed(input.effect()),
-            State::Address => self.added(input.effect()),
+            State::Duplicate { absent } => self.duplicate(input.effect(), absent),
+            State::Program { absent } => self.programmed(input.effect(), absent),
+            State::Address { absent } => self.added(input.effect(), &absent),
             State::Neighbours => self.flushed(input.effect()),
             State::Gate => self.opened(input.effect()),
             State::Announce => self.announced(input.effect()),
@@ -139,9 +137,9 @@ impl Restore {
             | State::LinkRecheck { .. }
             | State::LinkWait { .. }
             | State::Presence
-            | State::Duplicate
-            | State::Program
-            | State::Address
+            | State::Duplicate { .. }
+            | State::Program { .. }
+            | State::Address { .. }
             | State::Neighbours
             | State::Gate
             | State::Announce
@@ -152,7 +150,7 @@ impl Restore {
     }
 
     fn begin(&mut self) -> Step {
-        let Context { address, device, tunables, .. } = &self.context;
+        let Context { addresses: address, device, tunables, .. } = &self.context;
         if self.context.physical {
             let message = format!("{address} is a stationary address of this host and stays as it is");
             return self.log.succeed("restore.physical", message);
@@ -266,96 +264,99 @@ impl Restore {
     }
 
     fn look_for_address(&mut self) -> Step {
-        let Context { address, device, .. } = &self.context;
+        let Context { addresses, device, .. } = &self.context;
+        let message = format!("is {addresses} on {device} already");
         self.state = State::Presence;
-        let command = Command::ReadAddress { address: *address, device: device.clone() };
-        self.log.run(command, "restore.presence", format!("is {address} on {device} already"))
+        let command = Command::ReadAddresses { place: self.context.place() };
+        self.log.run(command, "restore.presence", message)
     }
 
     fn presence(&mut self, effect: Effect) -> Step {
-        let (address, device) = (self.context.address, self.context.device.clone());
-        match answer::presence(effect) {
-            Ok(Presence::Absent) => {
-                self.whereabouts = Whereabouts::Absent;
-                self.check_duplicate()
+        let Context { addresses, device, .. } = &self.context;
+        let presence = match answer::presence(effect) {
+            Ok(presence) => presence,
+            Err(reason) => return self.fail(format!("cannot look for {addresses} on {device}: {reason}")),
+        };
+        let absent = Arc::new(presence.absent(addresses));
+        let elsewhere = presence.misplaced.first().map(|m| m.place.clone());
+        for (found, by) in [(&presence.ours, "vipd"), (&presence.foreign, "somebody else")] {
+            if !found.is_empty() {
+                self.log.say("restore.present", format!("{found} is on {device} already, added by {by}"));
             }
-            Ok(Presence::Present { ours }) => {
-                self.whereabouts = if ours { Whereabouts::Ours } else { Whereabouts::Foreign };
-                let by = if ours { "vipd" } else { "somebody else" };
-                self.log.say("restore.present", format!("{address} is on {device} already, added by {by}"));
-                self.program()
-            }
-            Ok(Presence::Misplaced { device: other, prefix_len, ours: _ }) => {
-                self.whereabouts = Whereabouts::Elsewhere;
-                self.fail(format!(
-                "{} is on {other} with prefix length {prefix_len} already, not on {device} with {}: remove it there \
-                 ('ip address del {}/{prefix_len} dev {other}') or change the resource",
-                address.addr(),
-                address.prefix_len(),
-                address.addr()
-            ))
-            }
-            Err(reason) => self.fail(format!("cannot look for {address} on {device}: {reason}")),
         }
+        self.known.found = Some(presence);
+        if let Some(Place { addresses: found, device: other, .. }) = elsewhere {
+            let one = found.first().unwrap_or_default();
+            return self.fail(format!(
+                "{found} is on {other} already, not on {device} as asked for: remove it there ('ip address del \
+                 {one} dev {other}') or change the resource"
+            ));
+        }
+        if absent.is_empty() { self.program(absent) } else { self.check_duplicate(absent) }
     }
 
-    fn check_duplicate(&mut self) -> Step {
-        let (ip, device) = (self.context.ip(), self.context.device.clone());
+    fn check_duplicate(&mut self, absent: Arc<Addresses>) -> Step {
+        let device = self.context.device.clone();
         if self.context.tunables.no_unique_check {
-            let message = format!("nobody is asked whether {ip} is in use: NOIPUNIQUE=1");
+            let message = format!("nobody is asked whether {absent} is in use: NOIPUNIQUE=1");
             self.log.say("restore.duplicate-skipped", message);
-            return self.program();
+            return self.program(absent);
         }
-        self.state = State::Duplicate;
-        let message = format!("does anybody else use {ip} on {device}");
-        self.log.run(Command::ProbeDuplicate { address: ip, device }, "restore.duplicate", message)
+        let message = format!("does anybody else use {absent} on {device}");
+        self.state = State::Duplicate { absent: absent.clone() };
+        let command = Command::ProbeDuplicates { addresses: absent, device };
+        self.log.run(command, "restore.duplicate", message)
     }
 
-    fn duplicate(&mut self, effect: Effect) -> Step {
+    fn duplicate(&mut self, effect: Effect, absent: Arc<Addresses>) -> Step {
         let Context { device, .. } = &self.context;
-        let ip = self.context.ip();
         match answer::claims(effect) {
-            Ok(claims) if claims.is_empty() => self.program(),
-            Ok(claims) => self.fail(format!(
-                "{ip} is in use on {device} by {}: take it away from that host (NOIPUNIQUE=1 switches this check off)",
-                claims.join(", ")
-            )),
+            Ok(claims) if claims.is_empty() => self.program(absent),
+            Ok(claims) => {
+                let claims: Vec<String> =
+                    claims.into_iter().map(|c| format!("{} by {}", c.address, c.by)).collect();
+                self.fail(format!(
+                    "in use on {device}: {}: take it away from that host (NOIPUNIQUE=1 switches this check off)",
+                    claims.join(", ")
+                ))
+            }
             Err(reason) => {
-                let reason = format!("cannot find out on {device} whether anybody uses {ip}: {reason}");
+                let reason = format!("cannot find out on {device} whether anybody uses {absent}: {reason}");
                 self.fail(reason)
             }
         }
     }
 
-    fn program(&mut self) -> Step {
-        let (address, device) = (self.context.ip(), self.context.device.clone());
-        self.state = State::Program;
-        let message = format!("the datapath of {device} learns of {address}, its gate closed");
-        self.log.run(Command::Program { address, device }, "restore.program", message)
+    fn program(&mut self, absent: Arc<Addresses>) -> Step {
+        let Context { addresses, device, group, .. } = &self.context;
+        let message = format!("the datapath of {device} learns of {addresses}, its gate closed");
+        let command =
+            Command::Program { group: *group, addresses: addresses.clone(), device: device.clone() };
+        self.state = State::Program { absent };
+        self.log.run(command, "restore.program", message)
     }
 
-    fn programmed(&mut self, effect: Effect) -> Step {
-        let (address, device) = (self.context.address, self.context.device.clone());
+    fn programmed(&mut self, effect: Effect, absent: Arc<Addresses>) -> Step {
+        let Context { addresses, device, .. } = &self.context;
         if let Err(reason) = answer::done(effect) {
-            return self.fail(format!("the datapath of {device} does not take {address}: {reason}"));
+            return self.fail(format!("the datapath of {device} does not take {addresses}: {reason}"));
         }
-        self.programmed = true;
-        match self.whereabouts {
-            Whereabouts::Ours | Whereabouts::Foreign => self.open(),
-            Whereabouts::Absent | Whereabouts::Elsewhere | Whereabouts::Unknown => {
-                self.state = State::Address;
-                let message = format!("add {address} to {device}");
-                self.log.run(Command::AddAddress { address, device }, "restore.address", message)
-            }
+        self.known.programmed = true;
+        if absent.is_empty() {
+            return self.open();
         }
+        let message = format!("add {absent} to {device}");
+        let place = Place { addresses: absent.clone(), ..self.context.place() };
+        // Also when it fails: half of it may have happened.
+        self.known.added = Some(absent.clone());
+        self.state = State::Address { absent };
+        self.log.run(Command::AddAddresses { place }, "restore.address", message)
     }
 
-    fn added(&mut self, effect: Effect) -> Step {
-        let (address, device) = (self.context.address, self.context.device.clone());
-        // Also when it failed: half of it may have happened.
-        self.whereabouts = Whereabouts::Ours;
+    fn added(&mut self, effect: Effect, absent: &Addresses) -> Step {
+        let device = self.context.device.clone();
         if let Err(reason) = answer::done(effect) {
-            return self.fail(format!("cannot add {address} to {device}: {reason}"));
+            return self.fail(format!("cannot add {absent} to {device}: {reason}"));
         }
         self.state = State::Neighbours;
         let message = format!("forget the neighbours of {device}");
@@ -372,26 +373,26 @@ impl Restore {
     }
 
     fn open(&mut self) -> Step {
-        let (address, epoch) = (self.context.ip(), self.context.epoch);
+        let Context { addresses, group, epoch, .. } = &self.context;
         self.state = State::Gate;
-        let message = format!("the kernel answers for {address} from now on (epoch {epoch})");
-        self.log.run(Command::OpenGate { address, epoch }, "restore.open-gate", message)
+        let message = format!("the kernel answers for {addresses} from now on (epoch {epoch})");
+        self.log.run(Command::OpenGate { group: *group, epoch: *epoch }, "restore.open-gate", message)
     }
 
     fn opened(&mut self, effect: Effect) -> Step {
-        let (address, device) = (self.context.ip(), self.context.device.clone());
+        let (addresses, device) = (self.context.addresses.clone(), self.context.device.clone());
         if let Err(reason) = answer::done(effect) {
-            return self.fail(format!("cannot open the gate of {address}: {reason}"));
+            return self.fail(format!("cannot open the gate of {addresses}: {reason}"));
         }
         self.state = State::Announce;
-        let message = format!("tell everybody on {device} that {address} is here");
-        self.log.run(Command::Announce { address, device }, "restore.announce", message)
+        let message = format!("tell everybody on {device} that {addresses} is here");
+        self.log.run(Command::Announce { addresses, device }, "restore.announce", message)
     }
 
     fn announced(&mut self, effect: Effect) -> Step {
         if let Err(reason) = answer::done(effect) {
-            let (ip, device) = (self.context.ip(), &self.context.device);
-            let reason = format!("cannot announce {ip} on {device}: {reason}");
+            let Context { addresses, device, .. } = &self.context;
+            let reason = format!("cannot announce {addresses} on {device}: {reason}");
             return self.fail(reason);
         }
         let test = Connectivity::begin(&self.context, &mut self.log, KINDS);
@@ -405,7 +406,7 @@ impl Restore {
                 self.log.command(command)
             }
             Test::Connected => {
-                let message = format!("{} is in service on {}", self.context.address, self.context.device);
+                let message = format!("{} is in service on {}", self.context.addresses, self.context.device);
                 self.log.succeed("restore.done", message)
             }
             Test::Failed(reason) => self.fail(reason),
@@ -413,7 +414,7 @@ impl Restore {
     }
 
     fn missing(&mut self) -> Step {
-        self.whereabouts = Whereabouts::Absent;
+        self.known.found = Some(Presence::default());
         let device = &self.context.device;
         let reason = format!(
             "there is no interface {device} on this host: create it, or name another ('vipctl set TAG devices=...')"
@@ -422,7 +423,7 @@ impl Restore {
     }
 
     fn fail(&mut self, reason: String) -> Step {
-        let next = Undo::begin(reason, self.whereabouts, self.programmed, &self.context, &mut self.log);
+        let next = Undo::begin(reason, self.known.clone(), &self.context, &mut self.log);
         self.undo(next)
     }
 
@@ -433,7 +434,7 @@ impl Restore {
                 self.log.command(command)
             }
             undo::Next::Undone(Failure { reason, silent }) => {
-                let reason = format!("{} cannot be brought in service: {reason}", self.context.address);
+                let reason = format!("{} cannot be brought in service: {reason}", self.context.addresses);
                 self.log.fail("restore.failed", Failure { reason, silent })
             }
         }

@@ -12,12 +12,7 @@ async fn one_node_gets_the_best_priority_and_the_subnets_interface() {
     assert!(said.contains("ip-10.0.0.9") && said.contains("10.0.0.9/24"), "{said}");
     let state = bench.store.state();
     let resource = &state.resources[&tag("ip-10.0.0.9")];
-    let expected = NodeSettings {
-        priority: 1,
-        devices: vec!["eth0".into()],
-        restore_and_recover: true,
-        physical: false,
-    };
+    let expected = NodeSettings::new(1, vec!["eth0".into()]);
     assert_eq!(resource.nodes.iter().collect::<Vec<_>>(), [(&1, &expected)]);
     assert_eq!(state.placements[&tag("ip-10.0.0.9")].desired, Desired::InService { on: Some(1) });
 }

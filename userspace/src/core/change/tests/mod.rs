@@ -8,7 +8,7 @@ mod resources;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::model::{Desired, Grant, IpResource, Kind, Phase, Standing};
+use crate::model::{Desired, Grant, Phase, Standing};
 
 pub(crate) fn new_node(name: &str, host: u8) -> NewNode {
     NewNode {
@@ -23,7 +23,7 @@ pub(crate) fn new_node(name: &str, host: u8) -> NewNode {
 }
 
 pub(crate) fn settings(priority: u16) -> NodeSettings {
-    NodeSettings { priority, devices: vec!["eth0".to_owned()], restore_and_recover: true, physical: false }
+    NodeSettings::new(priority, vec!["eth0".to_owned()])
 }
 
 pub(crate) fn tag(name: &str) -> Tag {
@@ -31,12 +31,8 @@ pub(crate) fn tag(name: &str) -> Tag {
 }
 
 pub(crate) fn resource(name: &str, address: &str, nodes: &[(NodeId, u16)]) -> Resource {
-    Resource {
-        tag: tag(name),
-        kind: Kind::Ip(IpResource { address: address.parse().unwrap() }),
-        switchback: Switchback::Intelligent,
-        nodes: nodes.iter().map(|(id, priority)| (*id, settings(*priority))).collect(),
-    }
+    let address: IpNet = address.parse().unwrap();
+    Resource::new(tag(name), address, nodes.iter().map(|(id, priority)| (*id, settings(*priority))))
 }
 
 /// Nodes 1 to 3 "a", "b", "c" and a witness 4 "w", all members.

@@ -34,11 +34,10 @@ fn all_settings() -> impl Strategy<Value = NodeSettings> {
 
 fn resources() -> impl Strategy<Value = Resource> {
     let nodes = proptest::collection::btree_map(ids(), all_settings(), 1..4);
-    (tags(), 7..=10u8, nodes, any::<bool>()).prop_map(|(tag, host, nodes, automatic)| Resource {
-        kind: Kind::Ip(IpResource { address: format!("10.0.0.{host}/24").parse().unwrap() }),
-        switchback: if automatic { Switchback::Automatic } else { Switchback::Intelligent },
-        tag,
-        nodes,
+    (tags(), 7..=10u8, nodes, any::<bool>()).prop_map(|(tag, host, nodes, automatic)| {
+        let address: IpNet = format!("10.0.0.{host}/24").parse().unwrap();
+        let switchback = if automatic { Switchback::Automatic } else { Switchback::Intelligent };
+        Resource { switchback, ..Resource::new(tag, address, nodes) }
     })
 }
 
@@ -121,7 +120,10 @@ fn well_formed(state: &ClusterState) {
     let mut addresses = BTreeSet::new();
     for (tag, resource) in &state.resources {
         assert_eq!(tag, &resource.tag);
-        assert!(addresses.insert(resource.address()), "{tag}: the address is another's too");
+        assert!(
+            resource.addresses().iter().all(|a| addresses.insert(a.addr())),
+            "{tag}: the address is another's too"
+        );
         let priorities: BTreeSet<u16> = resource.nodes.values().map(|s| s.priority).collect();
         assert_eq!(priorities.len(), resource.nodes.len(), "{tag}: priorities are unique");
         assert!(priorities.iter().all(|p| (1..=999).contains(p)));

@@ -171,6 +171,7 @@ fn justified(state: &ClusterState, observed: &Observed, change: &Change) {
         | Change::Reserve { .. }
         | Change::Admit { .. }
         | Change::Create { .. }
+        | Change::SetAddresses { .. }
         | Change::Extend { .. }
         | Change::Delete { .. }
         | Change::Set { .. }

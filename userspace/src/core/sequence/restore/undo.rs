@@ -1,19 +1,24 @@
 //! What a restore that failed leaves behind: a closed gate, always, and no address of ours.
 
-use super::{Whereabouts, answer};
-use crate::core::{
-    command::{Command, Effect, Presence},
-    sequence::{Context, Failure, log::Log},
+use std::sync::Arc;
+
+use super::{Known, answer};
+use crate::{
+    core::{
+        command::{Command, Effect, Place},
+        sequence::{Context, Failure, log::Log},
+    },
+    model::Addresses,
 };
 
 /// ```text
 ///  Gate --not looked--> Look --not known--> undone
 ///    |                    | known
 ///    |<-------------------+
-///    |--absent-------------------------------> Program --> undone
-///    |--ours, or foreign and not programmed--> Address --gone--> Program
-///    |                                           +--still there--> undone (programmed, gate closed)
-///    +--foreign and programmed, or elsewhere--> undone (gate closed)
+///    |--ours or added, or foreign and not programmed--> Address --gone--> Program
+///    |                                                    +--still there--> undone (programmed, gate closed)
+///    |--nothing to delete--> Program --> undone
+///    +--all foreign and programmed, or elsewhere--> undone (gate closed)
 /// ```
 ///
 /// The gate is closed even if this run never opened it: the address may be in service from before.
@@ -24,15 +29,17 @@ pub(super) struct Undo {
     /// Why the restore failed, and what could not be undone.
     reason: String,
     silent: bool,
-    whereabouts: Whereabouts,
-    programmed: bool,
+    known: Known,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum At {
     Gate,
     Look,
-    Address,
+    /// What is out of this host when it is deleted.
+    Address {
+        gone: Arc<Addresses>,
+    },
     Program,
 }
 
@@ -43,21 +50,14 @@ pub(super) enum Next {
 }
 
 impl Undo {
-    pub(super) fn begin(
-        reason: String,
-        whereabouts: Whereabouts,
-        programmed: bool,
-        context: &Context,
-        log: &mut Log,
-    ) -> Next {
-        let ip = context.ip();
-        log.say("restore.undo-gate", format!("{reason}: close the gate of {ip}"));
-        let undo = Self { at: At::Gate, reason, silent: false, whereabouts, programmed };
-        Next::Run(undo, Command::CloseGate { address: ip })
+    pub(super) fn begin(reason: String, known: Known, context: &Context, log: &mut Log) -> Next {
+        log.say("restore.undo-gate", format!("{reason}: close the gate of {}", context.addresses));
+        let undo = Self { at: At::Gate, reason, silent: false, known };
+        Next::Run(undo, Command::CloseGate { group: context.group })
     }
 
     pub(super) fn step(mut self, effect: Effect, context: &Context, log: &mut Log) -> Next {
-        match self.at {
+        match self.at.clone() {
             At::Gate => {
                 match answer::done(effect) {
                     Ok(()) => self.silent = true,
@@ -67,12 +67,7 @@ impl Undo {
             }
             At::Look => match answer::presence(effect) {
                 Ok(presence) => {
-                    self.whereabouts = match presence {
-                        Presence::Absent => Whereabouts::Absent,
-                        Presence::Present { ours: true } => Whereabouts::Ours,
-                        Presence::Present { ours: false } => Whereabouts::Foreign,
-                        Presence::Misplaced { .. } => Whereabouts::Elsewhere,
-                    };
+                    self.known.found = Some(presence);
                     self.after_gate(context, log)
                 }
                 Err(why) => {
@@ -81,13 +76,13 @@ impl Undo {
                     self.undone()
                 }
             },
-            At::Address => match answer::done(effect) {
-                Ok(()) => self.unprogram(context, log),
+            At::Address { gone } => match answer::done(effect) {
+                Ok(()) => self.unprogram(gone, context, log),
                 Err(why) => {
                     let what = format!("it cannot be deleted from {}: {why}", context.device);
                     self.also(&what);
                     // Only the datapath keeps the kernel from answering for an address that it has.
-                    self.silent &= self.programmed;
+                    self.silent &= self.known.programmed;
                     self.undone()
                 }
             },
@@ -103,30 +98,30 @@ impl Undo {
     }
 
     fn after_gate(mut self, context: &Context, log: &mut Log) -> Next {
-        let (address, device) = (context.address, &context.device);
-        match (self.whereabouts, self.programmed) {
-            (Whereabouts::Unknown, true | false) => {
-                log.say("restore.undo-look", format!("is {address} on {device}"));
-                self.at = At::Look;
-                let command = Command::ReadAddress { address, device: device.clone() };
-                Next::Run(self, command)
-            }
-            (Whereabouts::Elsewhere, true | false) | (Whereabouts::Foreign, true) => self.undone(),
-            (Whereabouts::Absent, true | false) => self.unprogram(context, log),
-            (Whereabouts::Ours, true | false) | (Whereabouts::Foreign, false) => {
-                log.say("restore.undo-address", format!("delete {address} from {device}"));
-                self.at = At::Address;
-                let command = Command::DeleteAddress { address, device: device.clone() };
-                Next::Run(self, command)
-            }
+        let Context { addresses, device, .. } = context;
+        let Some(found) = &self.known.found else {
+            log.say("restore.undo-look", format!("is {addresses} on {device}"));
+            self.at = At::Look;
+            return Next::Run(self, Command::ReadAddresses { place: context.place() });
+        };
+        // What others have put here stays, if the datapath keeps it silent.
+        let foreign = if self.known.programmed { Addresses::default() } else { found.foreign.clone() };
+        let added = self.known.added.as_deref().cloned().unwrap_or_default();
+        let delete = found.ours.union(&added).union(&foreign);
+        let gone = Arc::new(delete.union(&found.absent(addresses)));
+        if delete.is_empty() {
+            return if gone.is_empty() { self.undone() } else { self.unprogram(gone, context, log) };
         }
+        log.say("restore.undo-address", format!("delete {delete} from {device}"));
+        self.at = At::Address { gone };
+        let place = Place { addresses: Arc::new(delete), ..context.place() };
+        Next::Run(self, Command::DeleteAddresses { place })
     }
 
-    fn unprogram(mut self, context: &Context, log: &mut Log) -> Next {
-        let ip = context.ip();
-        log.say("restore.undo-program", format!("take {ip} out of the datapath"));
+    fn unprogram(mut self, gone: Arc<Addresses>, context: &Context, log: &mut Log) -> Next {
+        log.say("restore.undo-program", format!("take {gone} out of the datapath"));
         self.at = At::Program;
-        Next::Run(self, Command::Unprogram { address: ip })
+        Next::Run(self, Command::Unprogram { group: context.group, addresses: gone })
     }
 
     fn also(&mut self, what: &str) {
