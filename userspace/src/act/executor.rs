@@ -22,7 +22,7 @@ use crate::{
     observe::{
         network::{Link, Network, NetworkError},
         ping::{Ping, Reply},
-        probe::Prober,
+        probe::{ADDRESSES_PER_SOCKET, Prober, claims_of},
         shared::{Freshness, Shared},
     },
 };
@@ -246,6 +246,14 @@ impl Executor {
             Ok(link) => link,
             Err(error) => return failed(&error),
         };
+        if addresses.count() > ADDRESSES_PER_SOCKET as u64 {
+            return match claims_of(&link, addresses.hosts().iter(), self.duplicate_wait).await {
+                Ok(found) => Effect::Claims(
+                    found.into_iter().map(|(address, mac)| Claim { address, by: mac_text(mac) }).collect(),
+                ),
+                Err(error) => failed(&error),
+            };
+        }
         let probes = addresses.iter().map(|a| {
             let (link, ip) = (&link, a.addr());
             async move { (ip, self.prober.claims(link, ip, self.duplicate_wait).await) }

@@ -234,9 +234,14 @@ pub(crate) fn arp_filter(addresses: &[Ipv4Addr]) -> Vec<SockFilter> {
     filter
 }
 
-/// As [`arp_filter`], for neighbour discovery. Only the last four bytes of addresses are compared.
-pub(crate) fn nd_filter(addresses: &[Ipv6Addr]) -> Vec<SockFilter> {
-    let mut filter = vec![
+/// Lets everything through.
+pub(crate) fn any_filter() -> Vec<SockFilter> {
+    vec![verdict(u32::MAX)]
+}
+
+/// A socket filter for IPv6: neighbour solicitations and advertisements go on behind it.
+fn nd_only() -> Vec<SockFilter> {
+    vec![
         load_byte(20), // next header
         jump_if(IpNextHeaderProtocols::Icmpv6.0.into(), 1, 0),
         verdict(0),
@@ -244,8 +249,20 @@ pub(crate) fn nd_filter(addresses: &[Ipv6Addr]) -> Vec<SockFilter> {
         jump_if(Icmpv6Types::NeighborAdvert.0.into(), 2, 0),
         jump_if(Icmpv6Types::NeighborSolicit.0.into(), 1, 0),
         verdict(0),
-        load_word(74), // end of the target
-    ];
+    ]
+}
+
+/// A socket filter for IPv6: all of neighbour discovery that may claim an address.
+pub(crate) fn any_nd_filter() -> Vec<SockFilter> {
+    let mut filter = nd_only();
+    filter.push(verdict(u32::MAX));
+    filter
+}
+
+/// As [`arp_filter`], for neighbour discovery. Only the last four bytes of addresses are compared.
+pub(crate) fn nd_filter(addresses: &[Ipv6Addr]) -> Vec<SockFilter> {
+    let mut filter = nd_only();
+    filter.push(load_word(74)); // end of the target
     filter.extend(addresses.iter().flat_map(|a| {
         let o = a.octets();
         pass_if(u32::from_be_bytes([o[12], o[13], o[14], o[15]]))
