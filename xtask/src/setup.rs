@@ -41,6 +41,7 @@ const PEERS: &[(&str, &str)] = &[
     ("keepalived", "keepalived"),
     ("tcpdump", "tcpdump"),
     ("nft", "nftables"),
+    ("ocf-tester", "resource-agents"),
 ];
 
 pub fn run() -> Result<()> {

@@ -205,6 +205,11 @@ impl Host {
         }
     }
 
+    /// The daemon's process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Child::id)
+    }
+
     pub fn is_running(&self) -> bool {
         self.check_alive().is_ok()
     }

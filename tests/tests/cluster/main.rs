@@ -4,7 +4,9 @@
 
 mod connectivity;
 mod crashes;
+mod density;
 mod membership;
+mod neighbours;
 mod operator;
 mod partitions;
 mod restarts;
@@ -32,6 +34,8 @@ fn main() -> std::process::ExitCode {
         restarts::TESTS,
         membership::TESTS,
         operator::TESTS,
+        density::TESTS,
+        neighbours::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {
