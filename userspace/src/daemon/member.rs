@@ -3,11 +3,12 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
-    agent::AgentDriver,
+    agent::{AgentDriver, CHECKS_AT_ONCE},
     events::{About, EventLog},
+    in_use::InUse,
     interfaces::Interfaces,
     leader::{Leader, Voters},
     watcher::Watcher,
@@ -46,6 +47,8 @@ pub struct Host {
     pub keeper: Arc<Gatekeeper>,
     pub interfaces: Arc<Interfaces>,
     pub facts: watch::Sender<Facts>,
+    /// Which interface each resource uses here.
+    pub in_use: InUse,
 }
 
 impl LeaseSlot for Gatekeeper {
@@ -155,6 +158,8 @@ pub fn start(
         timing: host.timing,
         events: host.events.clone(),
         caught_up,
+        in_use: host.in_use.clone(),
+        checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
     };
     if !host.config.witness {
         tokio::spawn(host.interfaces.clone().run(me, store.view()));

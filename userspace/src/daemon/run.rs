@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     events::{About, EventLog},
+    in_use::InUse,
     interfaces::Interfaces,
     leftovers::{self, Which},
     member::{self, Host},
@@ -99,6 +100,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         keeper,
         interfaces,
         facts,
+        in_use: InUse::default(),
     };
     let control = Arc::new(Control::new(host)?);
     control.resume().await?;

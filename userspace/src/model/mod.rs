@@ -1,6 +1,7 @@
 //! Plain data: nodes, resources, placements. Serde, no logic beyond accessors.
 
 mod addresses;
+mod map;
 mod node;
 mod placement;
 mod ranges;
@@ -9,6 +10,7 @@ mod state;
 mod tunables;
 
 pub use addresses::*;
+pub use map::Map;
 pub use node::*;
 pub use placement::*;
 pub use ranges::*;

@@ -24,6 +24,8 @@ use super::{
     slots::key,
 };
 
+const MAP: &str = "ANNOUNCE";
+
 pub(super) struct Generator {
     program: SchedClassifier,
     chunk: Array<MapData, AnnounceChunk>,
@@ -40,7 +42,9 @@ impl Generator {
             // A handle of its own: the object's is wanted for attaching the others.
             .and_then(|info| SchedClassifier::from_program_info(info, ANNOUNCE.into()))
             .map_err(|error: ProgramError| wrong(text(error)))?;
-        Ok(Self { program, chunk: loader::take(ebpf, "ANNOUNCE")? })
+        let map = ebpf.take_map(MAP).ok_or_else(|| wrong(format!("the object has no map {MAP}")))?;
+        let chunk = Array::try_from(map).map_err(|error| wrong(text(error)))?;
+        Ok(Self { program, chunk })
     }
 
     /// As [`super::Datapath::announce`].
