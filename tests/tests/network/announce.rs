@@ -434,13 +434,13 @@ fn the_kernel_makes_the_same_frames() -> Result<()> {
     let kernel = Kernel::new(&pair.us, "same", 1024)?;
     pair.us.sysctl("ipv6/conf/eth0/forwarding", "1")?;
     let v6 = (0..100).map(|n| addr(&format!("2001:db8::{:x}:{:x}", 0xfff0 + n % 16, 0xffff - n)));
-    let vips: Vec<_> = numbered(100).into_iter().chain(v6).collect();
+    let vips: Vec<_> = numbered(200).into_iter().chain(v6).collect();
     let mut heard = Heard::new(&pair)?;
     let mut seen = Vec::new();
     for us in [Us::with(&pair.us, kernel.datapath.clone())?, Us::new(&pair.us)?] {
         kernel.hold(us.link.index, &vips)?;
         us.announce(&vips, BURST)?;
-        seen.push(heard.frames(500)?);
+        seen.push(heard.frames(900)?);
         us.announcer.withdraw(vips.iter().copied());
     }
     // In another order: by address family within a chunk.
@@ -456,15 +456,15 @@ fn the_kernel_makes_none_for_a_shut_gate() -> Result<()> {
     let us = Us::with(&pair.us, kernel.datapath.clone())?;
     let mut heard = Heard::new(&pair)?;
     let v6 = (0..100).map(|n| addr(&format!("2001:db8::{:x}", 0x100 + n)));
-    let vips: Vec<_> = numbered(100).into_iter().chain(v6).collect();
+    let vips: Vec<_> = numbered(200).into_iter().chain(v6).collect();
     let open = || kernel.hold(us.link.index, &vips);
     open()?;
     us.announce(&vips, ONCE)?;
-    heard.addresses(200)?;
+    heard.addresses(300)?;
 
     let shut = |heard: &mut Heard, how: &str| {
         let error = us.announce(&vips, ONCE).unwrap_err().to_string();
-        ensure!(error.contains("200 of 200") && error.contains("gate closed"), "{how}: {error}");
+        ensure!(error.contains("300 of 300") && error.contains("gate closed"), "{how}: {error}");
         ensure!(heard.rest() == NONE, "{how}");
         Ok(())
     };
@@ -482,8 +482,8 @@ fn the_kernel_makes_none_for_a_shut_gate() -> Result<()> {
     // Only those that are held.
     let unknown: Vec<_> = (0..50).map(|n| addr(&format!("10.77.0.{n}"))).collect();
     let error = us.announce(&[vips, unknown.clone()].concat(), ONCE).unwrap_err().to_string();
-    ensure!(error.contains("50 of 250") && error.contains("10.77.0.0"), "{error}");
-    let seen = heard.addresses(200)?;
+    ensure!(error.contains("50 of 350") && error.contains("10.77.0.0"), "{error}");
+    let seen = heard.addresses(300)?;
     ensure!(seen.iter().all(|address| !unknown.contains(address)));
     assert_eq!(heard.rest(), NONE);
     Ok(())

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     act::{
+        announce::Plan,
         datapath::Datapath,
         executor::{Executor, Gates},
         gatekeeper::Gatekeeper,
@@ -153,7 +154,11 @@ pub fn start(
             host.datapath.clone(),
             no_gates,
             host.timing.duplicate_wait,
-        ),
+        )
+        .announcing_by({
+            let tunables = host.tunables.clone();
+            move || Plan::from(&tunables.read())
+        }),
         tunables: host.tunables.clone(),
         timing: host.timing,
         events: host.events.clone(),

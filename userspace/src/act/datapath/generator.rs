@@ -19,9 +19,9 @@ use datapath_common::{
 use super::{
     DatapathError, Generated,
     bpffs::failed,
+    layout,
     links::text,
     loader::{self, ANNOUNCE},
-    slots::key,
 };
 
 const MAP: &str = "ANNOUNCE";
@@ -65,7 +65,7 @@ impl Generator {
             results: [0; ANNOUNCE_CHUNK],
         };
         for (place, address) in chunk.addresses.iter_mut().zip(addresses) {
-            *place = key(*address);
+            *place = layout::address(layout::key(*address));
         }
         self.chunk.set(0, chunk, 0).map_err(|error| wrong(text(error)))?;
         let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
