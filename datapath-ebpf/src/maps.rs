@@ -7,8 +7,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use datapath_common::{
-    Address, AnnounceChunk, BroadcastKey, BroadcastRate, BroadcastSource, Directory, Gate, Interface, InterfaceActivity,
-    Lease, MAX_BROADCASTS, MAX_INTERFACES, PAGE_SIZE, Page, VERDICT_COUNT, Vip, VipActivity,
+    Address, AnnounceChunk, BroadcastKey, BroadcastRate, BroadcastSource, Directory, Gate, Interface,
+    InterfaceActivity, Lease, MAX_BROADCASTS, MAX_INTERFACES, PAGE_SIZE, Page, VERDICT_COUNT, Vip,
+    VipActivity,
 };
 
 const MAX_VIPS: u32 = 65_536;
