@@ -230,6 +230,29 @@ pub struct VipActivity {
     pub last_receive_ns: u64,
 }
 
+/// Addresses that one run of `vipd_announce` announces at most. A run keeps its CPU from receiving: the
+/// segment's own bridge queues one frame for each of its ports meanwhile, 1,000 by default.
+pub const ANNOUNCE_CHUNK: usize = 32;
+
+/// The one value of `ANNOUNCE`: what `vipd_announce` is to announce, and what became of it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct AnnounceChunk {
+    /// Where the frames leave: addresses that live elsewhere are left out.
+    pub ifindex: u32,
+    /// How many of the addresses are meant.
+    pub count: u32,
+    pub addresses: [Address; ANNOUNCE_CHUNK],
+    /// `ANNOUNCED_*`, 0 where the run did not come to it.
+    pub results: [u8; ANNOUNCE_CHUNK],
+}
+
+pub const ANNOUNCED_SENT: u8 = 1;
+/// Not held on that interface, or its gate is closed.
+pub const ANNOUNCED_SHUT: u8 = 2;
+/// The interface, its queue or tc egress did not take the frame.
+pub const ANNOUNCED_DROPPED: u8 = 3;
+
 /// What became of a frame; the index into `VERDICTS` (one u64 per CPU each).
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,6 +315,7 @@ const _: () = {
     assert!(size_of::<Interface>() == 56);
     assert!(size_of::<InterfaceActivity>() == 56);
     assert!(size_of::<VipActivity>() == 24);
+    assert!(size_of::<AnnounceChunk>() == 8 + 17 * ANNOUNCE_CHUNK);
     assert!(Verdict::PassedMalformed as u32 + 1 == VERDICT_COUNT);
 };
 
@@ -300,6 +324,8 @@ mod user {
     use super::*;
     // SAFETY: each is repr(C), Copy, without padding and valid for any bit pattern (bytemuck::Pod).
     unsafe impl aya::Pod for Address {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for AnnounceChunk {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Vip {}
     // SAFETY: as above.

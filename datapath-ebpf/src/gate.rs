@@ -80,15 +80,20 @@ fn alone(address: &Address, slots: u32) -> Option<Held> {
 #[inline(always)]
 pub fn held(frame: &Frame, vlans: Vlans, address: &Address) -> Option<Held> {
     let held = find(address)?;
-    let gate: *const Gate = GATES.get_ptr(held.gate)?;
+    here(&held, frame.ifindex, vlans).then_some(held)
+}
+
+#[inline(always)]
+fn here(held: &Held, ifindex: u32, vlans: Vlans) -> bool {
+    let Some(gate) = GATES.get_ptr(held.gate) else { return false };
     // SAFETY: points into a map that outlives the program; user space changes these words only while the
     // gate is shut.
-    let here = unsafe {
-        read_volatile(&raw const (*gate).ifindex) == frame.ifindex
+    unsafe {
+        let gate: *const Gate = gate;
+        read_volatile(&raw const (*gate).ifindex) == ifindex
             && read_volatile(&raw const (*gate).vlan_outer) == vlans.outer
             && read_volatile(&raw const (*gate).vlan_inner) == vlans.inner
-    };
-    here.then_some(held)
+    }
 }
 
 /// Open iff active, opened under the present lease, and that lease has not run out.
@@ -118,6 +123,15 @@ pub fn shut(address: &Address) -> bool {
     match find(address) {
         // SAFETY: a helper without arguments.
         Some(held) => !open(&held, unsafe { bpf_ktime_get_boot_ns() }),
+        None => false,
+    }
+}
+
+/// The address lives on that interface, untagged, and its gate is open.
+#[inline(always)]
+pub fn speaks(address: &Address, ifindex: u32, now: u64) -> bool {
+    match find(address) {
+        Some(held) => here(&held, ifindex, Vlans::NONE) && open(&held, now),
         None => false,
     }
 }

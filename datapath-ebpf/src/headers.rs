@@ -145,6 +145,8 @@ unsafe impl Wire for Ethernet {}
 // SAFETY: as above.
 unsafe impl Wire for Tag {}
 // SAFETY: as above.
+unsafe impl Wire for V4 {}
+// SAFETY: as above.
 unsafe impl Wire for V6 {}
 
 /// VLAN ids in the frame itself, outer then inner; 0 for none (and for a mere priority tag, which

@@ -1,6 +1,7 @@
 //! The programs in the kernel: `vipd_xdp` answers for virtual addresses and drops what is addressed to
-//! them while their gate is closed, `vipd_egress` lets nothing leave in their name meanwhile, and
-//! `vipd_clock` tells user space the time that the gates are judged by.
+//! them while their gate is closed, `vipd_egress` lets nothing leave in their name meanwhile,
+//! `vipd_announce` says where they are now, and `vipd_clock` tells user space the time that the gates
+//! are judged by.
 //!
 //! The programs know nothing of policy: they look a value up and do what it says. Every handler
 //! returns an [`Outcome`]; [`action`] is the one place where a verdict becomes an XDP action.
@@ -8,6 +9,7 @@
 #![no_main]
 
 mod activity;
+mod announce;
 mod arp;
 mod broadcast;
 mod checksum;
@@ -78,6 +80,13 @@ pub fn vipd_egress(ctx: TcContext) -> i32 {
     } else {
         TC_ACT_UNSPEC
     }
+}
+
+/// Announces a chunk of addresses: run by user space with BPF_PROG_TEST_RUN. Answers how many frames
+/// left.
+#[classifier]
+pub fn vipd_announce(ctx: TcContext) -> i32 {
+    announce::run(&ctx) as i32
 }
 
 /// Writes the kernel's CLOCK_BOOTTIME into the first eight bytes of the frame: run by the loader with

@@ -7,8 +7,9 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use datapath_common::{
-    Address, BroadcastKey, BroadcastRate, BroadcastSource, Directory, Gate, Interface, InterfaceActivity,
-    Lease, MAX_BROADCASTS, MAX_INTERFACES, PAGE_SIZE, Page, VERDICT_COUNT, Vip, VipActivity,
+    Address, AnnounceChunk, BroadcastKey, BroadcastRate, BroadcastSource, Directory, Gate, Interface,
+    InterfaceActivity, Lease, MAX_BROADCASTS, MAX_INTERFACES, PAGE_SIZE, Page, VERDICT_COUNT, Vip,
+    VipActivity,
 };
 
 const MAX_VIPS: u32 = 65_536;
@@ -49,3 +50,7 @@ pub static VIP_ACTIVITY: Array<VipActivity> = Array::pinned(MAX_VIPS, BPF_F_MMAP
 
 #[map]
 pub static VERDICTS: PerCpuArray<u64> = PerCpuArray::pinned(VERDICT_COUNT, 0);
+
+/// Not pinned: it means something only while the process that filled it runs `vipd_announce`.
+#[map]
+pub static ANNOUNCE: Array<AnnounceChunk> = Array::with_max_entries(1, 0);

@@ -1,10 +1,15 @@
 use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process::Stdio,
     time::{Duration, Instant},
 };
 
 use anyhow::{Result, ensure};
-use vipd::observe::{network::Network, probe::claims};
+use vipd::observe::{
+    network::Network,
+    probe::{claims, claims_of},
+};
 use vipd_tests::netns::{NetNs, veth};
 
 use crate::{
@@ -21,9 +26,128 @@ pub const TESTS: Tests = &[
     ("own_interfaces_are_no_claimants", own_interfaces_are_no_claimants),
     ("two_hundred_at_once", two_hundred_at_once),
     ("a_link_that_is_down_is_an_error", a_link_that_is_down_is_an_error),
+    ("duplicates_among_sixty_five_thousand", duplicates_among_sixty_five_thousand),
+    ("every_address_of_a_set_is_probed_for", every_address_of_a_set_is_probed_for),
+    ("a_small_set_of_both_families", a_small_set_of_both_families),
+    ("sixteen_claims_are_enough", sixteen_claims_are_enough),
+    ("a_large_set_listens_to_every_group", a_large_set_listens_to_every_group),
+    ("a_set_on_a_link_that_is_down_is_an_error", a_set_on_a_link_that_is_down_is_an_error),
 ];
 
+const SHORT: Duration = Duration::from_millis(200);
+
 const LONG: Duration = Duration::from_secs(5);
+
+/// 10.0.0.0 and up, 2001:db8::1:0 and up.
+fn set(count: u32) -> impl Iterator<Item = IpAddr> {
+    let v4 = (0..count).map(|n| Ipv4Addr::from(0x0a00_0000 + n).into());
+    v4.chain((0..count).map(|n| Ipv6Addr::from(0x2001_0db8_u128 << 96 | u128::from(0x1_0000 + n)).into()))
+}
+
+fn give_to_peer(pair: &Pair, vips: &[&str]) -> Result<()> {
+    let commands: Vec<_> = vips
+        .iter()
+        .map(|vip| match vip.contains(':') {
+            true => format!("addr add {vip}/64 dev eth0 nodad\n"),
+            false => format!("addr add {vip}/8 dev eth0\n"),
+        })
+        .collect();
+    pair.peer.ip_batch(&commands.concat())
+}
+
+fn duplicates_among_sixty_five_thousand() -> Result<()> {
+    let pair = Pair::new()?;
+    let taken =
+        ["10.0.0.0", "10.0.77.3", "10.0.255.255", "2001:db8::1:0", "2001:db8::1:4d03", "2001:db8::1:ffff"];
+    give_to_peer(&pair, &taken)?;
+    let mac = pair.peer_mac()?;
+    pair.with_link(async |_, link| {
+        let found: BTreeSet<_> = claims_of(&link, set(65_536), SHORT).await?.into_iter().collect();
+        assert_eq!(found, taken.map(|vip| (addr(vip), mac)).into());
+        Ok(())
+    })
+}
+
+/// Nobody answers: each is asked for three times, or twice in a set of thousands.
+fn every_address_of_a_set_is_probed_for() -> Result<()> {
+    let pair = Pair::new()?;
+    let mac = pair.our_mac()?;
+    let probed = |frame: &[u8]| -> Option<IpAddr> {
+        if !is_from(frame, mac) {
+            return None;
+        }
+        if frame[12..14] == [8, 6] && frame[28..32] == [0; 4] {
+            return Some(Ipv4Addr::from(<[u8; 4]>::try_from(&frame[38..42]).ok()?).into());
+        }
+        (frame[12..14] == [0x86, 0xdd] && frame[54] == 135 && frame[22..38] == [0; 16])
+            .then(|| Ipv6Addr::from(<[u8; 16]>::try_from(&frame[62..78]).unwrap_or_default()).into())
+    };
+    for (count, probes) in [(600, 3), (3000, 2)] {
+        let mut capture = pair.capture()?;
+        pair.with_link(async |_, link| {
+            assert_eq!(claims_of(&link, set(count), SHORT).await?, []);
+            Ok(())
+        })?;
+        let mut seen: Vec<_> =
+            capture.rest(|frame| probed(frame).is_some()).iter().filter_map(|frame| probed(frame)).collect();
+        seen.sort_unstable();
+        let expected: Vec<_> = set(count).flat_map(|vip| vec![vip; probes]).collect();
+        ensure!(seen == expected, "{} of {} probes for {count}", seen.len(), expected.len());
+    }
+    Ok(())
+}
+
+fn a_small_set_of_both_families() -> Result<()> {
+    let pair = Pair::new()?;
+    give_to_peer(&pair, &["10.0.0.3", "2001:db8::1:5"])?;
+    let mac = pair.peer_mac()?;
+    pair.with_link(async |_, link| {
+        let found: BTreeSet<_> = claims_of(&link, set(10), SHORT).await?.into_iter().collect();
+        assert_eq!(found, BTreeSet::from(["10.0.0.3", "2001:db8::1:5"].map(|vip| (addr(vip), mac))));
+        Ok(())
+    })
+}
+
+fn sixteen_claims_are_enough() -> Result<()> {
+    let pair = Pair::new()?;
+    let taken: Vec<_> = (0..100).map(|n| format!("10.0.3.{n}")).collect();
+    give_to_peer(&pair, &taken.iter().map(String::as_str).collect::<Vec<_>>())?;
+    pair.with_link(async |_, link| {
+        let claims = claims_of(&link, set(5000), Duration::from_secs(3600));
+        let found = tokio::time::timeout(crate::lab::DEADLINE, claims).await??;
+        assert_eq!(found.len(), 16);
+        ensure!(found.iter().all(|(vip, _)| taken.contains(&vip.to_string())), "{found:?}");
+        Ok(())
+    })
+}
+
+/// A veth receives every group anyway: what can be seen is that the device was told to, and that this ends.
+fn a_large_set_listens_to_every_group() -> Result<()> {
+    let pair = Pair::new()?;
+    let told = |times: u32| -> Result<bool> {
+        Ok(pair.us.ip("-d link show dev eth0")?.contains(&format!("allmulti {times} ")))
+    };
+    ensure!(told(0)?);
+    std::thread::scope(|scope| {
+        let sweep = scope.spawn(|| {
+            pair.with_link(async |_, link| Ok(claims_of(&link, set(200), Duration::from_secs(1)).await?))
+        });
+        crate::lab::until("the device to receive all groups", || told(1))?;
+        assert_eq!(sweep.join().expect("no panic")?, []);
+        anyhow::Ok(())
+    })?;
+    crate::lab::until("the device to be as it was", || told(0))
+}
+
+fn a_set_on_a_link_that_is_down_is_an_error() -> Result<()> {
+    let pair = Pair::new()?;
+    pair.us.ip("link set eth0 down")?;
+    pair.with_link(async |_, link| {
+        let error = claims_of(&link, set(300), SHORT).await.unwrap_err().to_string();
+        ensure!(error.contains("600 addresses") && error.contains("eth0"), "{error}");
+        Ok(())
+    })
+}
 
 fn a_claimant_is_found_early() -> Result<()> {
     let pair = Pair::new()?;

@@ -11,6 +11,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
+    announce::{Announcer, Plan},
     bounce::Bouncer,
     datapath::{Attachment, Datapath, DatapathError},
     gatekeeper::GateError,
@@ -22,7 +23,7 @@ use crate::{
     observe::{
         network::{Link, Network, NetworkError, mac_text},
         ping::{Ping, Reply},
-        probe::Prober,
+        probe::{ADDRESSES_PER_SOCKET, Prober, claims_of},
         shared::{Freshness, Shared},
     },
 };
@@ -55,6 +56,8 @@ pub struct Executor {
     gates: Arc<dyn Gates>,
     /// How long a duplicate of an address is waited for.
     duplicate_wait: Duration,
+    announcer: Announcer,
+    plan: Arc<dyn Fn() -> Plan + Send + Sync>,
     prober: Prober,
     connectivity: Sharing<Reach>,
     neighbours: Sharing<String>,
@@ -77,6 +80,8 @@ impl Executor {
     ) -> Self {
         Self {
             bouncer: Bouncer::new(network.clone(), NetworkManager::default()),
+            announcer: Announcer::new(network.clone(), Arc::clone(&datapath)),
+            plan: Arc::new(Plan::default),
             network,
             datapath,
             gates,
@@ -95,6 +100,16 @@ impl Executor {
     /// The same executor, sharing the same work, with the gates of one grant.
     pub fn with_gates(&self, gates: Arc<dyn Gates>) -> Self {
         Self { gates, ..self.clone() }
+    }
+
+    /// The same executor, which asks each time how to announce.
+    pub fn announcing_by(&self, plan: impl Fn() -> Plan + Send + Sync + 'static) -> Self {
+        Self { plan: Arc::new(plan), ..self.clone() }
+    }
+
+    /// What announces this node's addresses: to be told when a carrier comes back.
+    pub fn announcer(&self) -> &Announcer {
+        &self.announcer
     }
 
     /// Performs one command. Every failure is an [`Effect::Failed`] with a sentence for an operator.
@@ -156,12 +171,16 @@ impl Executor {
             }
             Command::Announce { addresses, device } => match self.network.link(device).await {
                 Ok(link) => {
-                    let all: Vec<IpAddr> = addresses.hosts().iter().collect();
-                    done(self.network.announce(&link, &all))
+                    let rank = |address| self.heard_for(address);
+                    let plan = (self.plan)();
+                    done(self.announcer.announce(&link, addresses.hosts().iter(), plan, &rank).await)
                 }
                 Err(error) => failed(&error),
             },
-            Command::Withdraw { .. } => Effect::Done,
+            Command::Withdraw { addresses } => {
+                self.announcer.withdraw(addresses.hosts().iter());
+                Effect::Done
+            }
             Command::PingList { source, device, targets, tries, wait } => {
                 let (device, targets) = (device.clone(), targets.clone());
                 let reach = Reach::List { device, targets, tries: *tries, wait: *wait };
@@ -173,6 +192,11 @@ impl Executor {
                 self.check(reach, source.addr()).await
             }
         }
+    }
+
+    /// Packets to the address that the datapath has seen: who has most is announced first.
+    fn heard_for(&self, address: IpAddr) -> u64 {
+        self.datapath.vip_activity(address).map_or(0, |activity| activity.packets)
     }
 
     async fn read_link(&self, device: &str) -> Effect {
@@ -231,6 +255,14 @@ impl Executor {
             Ok(link) => link,
             Err(error) => return failed(&error),
         };
+        if addresses.count() > ADDRESSES_PER_SOCKET as u64 {
+            return match claims_of(&link, addresses.hosts().iter(), self.duplicate_wait).await {
+                Ok(found) => Effect::Claims(
+                    found.into_iter().map(|(address, mac)| Claim { address, by: mac_text(mac) }).collect(),
+                ),
+                Err(error) => failed(&error),
+            };
+        }
         let probes = addresses.iter().map(|a| {
             let (link, ip) = (&link, a.addr());
             async move { (ip, self.prober.claims(link, ip, self.duplicate_wait).await) }

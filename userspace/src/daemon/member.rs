@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     act::{
+        announce::Plan,
         bounce::Bouncer,
         datapath::Datapath,
         executor::{Executor, Gates},
@@ -190,7 +191,11 @@ pub fn start(
             no_gates,
             host.timing.duplicate_wait,
         )
-        .with_bouncer(host.bouncer.clone()),
+        .with_bouncer(host.bouncer.clone())
+        .announcing_by({
+            let tunables = host.tunables.clone();
+            move || Plan::from(&tunables.read())
+        }),
         tunables: host.tunables.clone(),
         timing: host.timing,
         events: host.events.clone(),

@@ -32,6 +32,17 @@ pub struct Tunables {
     pub remove_timeout: Duration,
     /// `IP_RECOVER_TIMEOUT`, seconds: bound of a local recovery (removal and bring-up together).
     pub recover_timeout: Duration,
+    /// `IP_ANNOUNCE_COUNT`: gratuitous ARPs of an address in one burst. An IPv6 address has one
+    /// advertisement in each, and up to two more a second apart after the first.
+    pub announce_count: u32,
+    /// `IP_ANNOUNCE_REPEAT`: bursts that follow the first one.
+    pub announce_repeat: u32,
+    /// `IP_ANNOUNCE_REPEAT_DELAY`, seconds from one burst to the next.
+    pub announce_repeat_delay: Duration,
+    /// `IP_ANNOUNCE_REFRESH`, seconds: how often an address in service is announced again; 0 for never.
+    pub announce_refresh: Duration,
+    /// `IP_ANNOUNCE_PACE`: announcements in a second on an interface, of all its addresses.
+    pub announce_pace: u32,
 }
 
 impl Default for Tunables {
@@ -50,6 +61,11 @@ impl Default for Tunables {
             restore_timeout: s(60),
             remove_timeout: s(60),
             recover_timeout: s(120),
+            announce_count: 4,
+            announce_repeat: 1,
+            announce_repeat_delay: s(5),
+            announce_refresh: Duration::ZERO,
+            announce_pace: 100_000,
         }
     }
 }
@@ -72,6 +88,11 @@ impl Tunables {
             ("IP_RESTORE_TIMEOUT", seconds(self.restore_timeout)),
             ("IP_REMOVE_TIMEOUT", seconds(self.remove_timeout)),
             ("IP_RECOVER_TIMEOUT", seconds(self.recover_timeout)),
+            ("IP_ANNOUNCE_COUNT", self.announce_count.to_string()),
+            ("IP_ANNOUNCE_REPEAT", self.announce_repeat.to_string()),
+            ("IP_ANNOUNCE_REPEAT_DELAY", seconds(self.announce_repeat_delay)),
+            ("IP_ANNOUNCE_REFRESH", seconds(self.announce_refresh)),
+            ("IP_ANNOUNCE_PACE", self.announce_pace.to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

@@ -35,6 +35,9 @@ const ND: usize = 24;
 /// The link-layer address option for Ethernet.
 const ND_OPTION: usize = 8;
 
+/// R: the sender is a router.
+const ND_ROUTER: u8 = 0b1000_0000;
+
 /// O: the receiver replaces the address it has cached (RFC 4861 section 4.4).
 const ND_OVERRIDE: u8 = 0b0010_0000;
 
@@ -44,17 +47,17 @@ pub(crate) fn arp_probe(mac: Mac, address: Ipv4Addr) -> Vec<u8> {
     arp(ArpOperations::Request, mac, (mac, nobody), ([0; 6], address))
 }
 
-/// The four gratuitous ARPs of an address: a request and a reply, each naming as target hardware
-/// address the address's own and broadcast. Some receivers heed only one of these forms: Linux takes
-/// a reply for gratuitous only when both hardware addresses are the same. All go to everybody.
-pub(crate) fn gratuitous_arps(mac: Mac, address: Ipv4Addr) -> [Vec<u8>; 4] {
-    let frame = |operation, target| arp(operation, mac, (mac, address), (target, address));
-    [
-        frame(ArpOperations::Request, mac),
-        frame(ArpOperations::Reply, mac),
-        frame(ArpOperations::Request, BROADCAST),
-        frame(ArpOperations::Reply, BROADCAST),
-    ]
+/// One of the four gratuitous ARPs of an address, counted round: a request and a reply, naming as target
+/// hardware address first the address's own, then broadcast. Some receivers heed only one of these forms:
+/// Linux takes a reply for gratuitous only when both hardware addresses are the same. All go to everybody.
+pub(crate) fn gratuitous_arp(mac: Mac, address: Ipv4Addr, form: u32) -> Vec<u8> {
+    let (operation, target) = match form % 4 {
+        0 => (ArpOperations::Request, mac),
+        1 => (ArpOperations::Reply, mac),
+        2 => (ArpOperations::Request, BROADCAST),
+        _ => (ArpOperations::Reply, BROADCAST),
+    };
+    arp(operation, mac, (mac, address), (target, address))
 }
 
 fn arp(operation: ArpOperation, mac: Mac, sender: (Mac, Ipv4Addr), target: (Mac, Ipv4Addr)) -> Vec<u8> {
@@ -84,13 +87,12 @@ pub(crate) fn duplicate_address_solicitation(mac: Mac, address: Ipv6Addr) -> Vec
 }
 
 /// An unsolicited neighbour advertisement to all nodes that overrides what they know (RFC 4861
-/// section 7.2.6). The router flag is clear, as in all answers of the datapath: hosts must not see a
-/// router come and go with the frame.
-pub(crate) fn unsolicited_advertisement(mac: Mac, address: Ipv6Addr) -> Vec<u8> {
+/// section 7.2.6). `router`: whether this host is one on the interface.
+pub(crate) fn unsolicited_advertisement(mac: Mac, address: Ipv6Addr, router: bool) -> Vec<u8> {
     nd(mac, address, ALL_NODES, Icmpv6Types::NeighborAdvert, |nd| {
         let (header, option) = nd.split_at_mut(ND);
         let mut advert = MutableNeighborAdvertPacket::new(header).expect("made long enough for ND");
-        advert.set_flags(ND_OVERRIDE);
+        advert.set_flags(if router { ND_ROUTER | ND_OVERRIDE } else { ND_OVERRIDE });
         advert.set_target_addr(address);
         let mut option = MutableNdpOptionPacket::new(option).expect("made long enough for the option");
         option.set_option_type(NdpOptionTypes::TargetLLAddr);
@@ -232,9 +234,14 @@ pub(crate) fn arp_filter(addresses: &[Ipv4Addr]) -> Vec<SockFilter> {
     filter
 }
 
-/// As [`arp_filter`], for neighbour discovery. Only the last four bytes of addresses are compared.
-pub(crate) fn nd_filter(addresses: &[Ipv6Addr]) -> Vec<SockFilter> {
-    let mut filter = vec![
+/// Lets everything through.
+pub(crate) fn any_filter() -> Vec<SockFilter> {
+    vec![verdict(u32::MAX)]
+}
+
+/// A socket filter for IPv6: neighbour solicitations and advertisements go on behind it.
+fn nd_only() -> Vec<SockFilter> {
+    vec![
         load_byte(20), // next header
         jump_if(IpNextHeaderProtocols::Icmpv6.0.into(), 1, 0),
         verdict(0),
@@ -242,8 +249,20 @@ pub(crate) fn nd_filter(addresses: &[Ipv6Addr]) -> Vec<SockFilter> {
         jump_if(Icmpv6Types::NeighborAdvert.0.into(), 2, 0),
         jump_if(Icmpv6Types::NeighborSolicit.0.into(), 1, 0),
         verdict(0),
-        load_word(74), // end of the target
-    ];
+    ]
+}
+
+/// A socket filter for IPv6: all of neighbour discovery that may claim an address.
+pub(crate) fn any_nd_filter() -> Vec<SockFilter> {
+    let mut filter = nd_only();
+    filter.push(verdict(u32::MAX));
+    filter
+}
+
+/// As [`arp_filter`], for neighbour discovery. Only the last four bytes of addresses are compared.
+pub(crate) fn nd_filter(addresses: &[Ipv6Addr]) -> Vec<SockFilter> {
+    let mut filter = nd_only();
+    filter.push(load_word(74)); // end of the target
     filter.extend(addresses.iter().flat_map(|a| {
         let o = a.octets();
         pass_if(u32::from_be_bytes([o[12], o[13], o[14], o[15]]))
@@ -326,7 +345,9 @@ mod tests {
                  020000000001 c0000207 {target} c0000207"
             ))
         });
-        assert_eq!(gratuitous_arps(US, v4("192.0.2.7")), expected);
+        let arps = [0, 1, 2, 3].map(|form| gratuitous_arp(US, v4("192.0.2.7"), form));
+        assert_eq!(arps, expected);
+        assert_eq!(gratuitous_arp(US, v4("192.0.2.7"), 4), arps[0]);
     }
 
     #[test]
@@ -341,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_advertisement_byte_by_byte() {
-        let frame = unsolicited_advertisement(US, v6("2001:db8::7"));
+        let frame = unsolicited_advertisement(US, v6("2001:db8::7"), false);
         let expected = "333300000001 020000000001 86dd 60000000 0020 3a ff
                         20010db8000000000000000000000007 ff020000000000000000000000000001
                         88 00 CCCC 20000000 20010db8000000000000000000000007
@@ -387,10 +408,10 @@ mod tests {
     fn claims_on_an_ipv6_address() {
         let address = v6("2001:db8::7");
         let claims = |frame: &[u8]| claimant(frame, address.into());
-        let advert = unsolicited_advertisement(THEM, address);
+        let advert = unsolicited_advertisement(THEM, address, false);
         assert_eq!(claims(&advert), Some(THEM));
         assert_eq!(claims(&duplicate_address_solicitation(THEM, address)), Some(THEM));
-        assert_eq!(claims(&unsolicited_advertisement(THEM, v6("2001:db8::8"))), None);
+        assert_eq!(claims(&unsolicited_advertisement(THEM, v6("2001:db8::8"), false)), None);
         assert_eq!(claims(&duplicate_address_solicitation(THEM, v6("2001:db8::8"))), None);
         // From another link, or damaged.
         let mut forwarded = advert.clone();
@@ -412,7 +433,7 @@ mod tests {
         let (four, six) = (v4("192.0.2.7"), v6("2001:db8::7"));
         for (frame, address) in [
             (arp_probe(THEM, four), IpAddr::V4(four)),
-            (unsolicited_advertisement(THEM, six), IpAddr::V6(six)),
+            (unsolicited_advertisement(THEM, six, false), IpAddr::V6(six)),
         ] {
             for length in 0..frame.len() {
                 assert_eq!(claimant(&frame[..length], address), None, "{address} cut at {length}");

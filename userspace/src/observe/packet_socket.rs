@@ -2,7 +2,10 @@
 
 use std::{io, mem, os::fd::AsRawFd, time::Duration};
 
-use nix::libc;
+use nix::{
+    libc,
+    sys::socket::{setsockopt, sockopt},
+};
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockFilter, Socket, Type};
 use tokio::io::{Interest, unix::AsyncFd};
 
@@ -17,26 +20,41 @@ const BATCH: usize = 1024;
 /// How long a full send buffer is waited for.
 const SEND_TIMEOUT: Duration = Duration::from_millis(20);
 
+/// Socket buffers, in bytes, for some ten thousand short frames.
+const ANSWERS: usize = 8 << 20;
+
 /// A frame to send and its protocol (`ETH_P_*`).
 pub(crate) type Outgoing = (u16, Vec<u8>);
+
+/// Multicast link-layer addresses to be received beside those that the host receives anyway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Groups<'a> {
+    These(&'a [Mac]),
+    /// The device receives every group while the socket is open.
+    All,
+}
 
 /// Hears the frames of one protocol on one interface that pass a filter, from the moment it is made.
 pub(crate) struct Listener(Option<AsyncFd<Socket>>);
 
 impl Listener {
-    /// `groups`: multicast link-layer addresses to be received as well.
     pub(crate) fn open(
         ifindex: u32,
         protocol: u16,
         filter: &[SockFilter],
-        groups: &[Mac],
+        groups: Groups<'_>,
     ) -> io::Result<Self> {
         let socket = unbound()?;
         socket.set_nonblocking(true)?;
         // The filter comes before the capture begins: nothing else is ever queued.
         socket.attach_filter(filter)?;
-        for group in groups {
-            join(&socket, ifindex, *group)?;
+        match groups {
+            Groups::These(groups) => {
+                for group in groups {
+                    join(&socket, ifindex, libc::PACKET_MR_MULTICAST, group)?;
+                }
+            }
+            Groups::All => join(&socket, ifindex, libc::PACKET_MR_ALLMULTI, &[])?,
         }
         socket.bind(&link_address(ifindex, protocol)?)?;
         Ok(Self(Some(readable(socket)?)))
@@ -45,6 +63,14 @@ impl Listener {
     /// The next frame; its length is returned. Cancel-safe.
     pub(crate) async fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.socket().async_io(Interest::READABLE, |socket| io::Read::read(&mut &*socket, buffer)).await
+    }
+
+    /// Makes room for the answers to thousands of questions. Where that is not allowed, what is allowed
+    /// has to do.
+    pub(crate) fn enlarge(&self) {
+        let socket = self.socket().get_ref();
+        let _ = setsockopt(socket, sockopt::RcvBufForce, &ANSWERS);
+        let _ = setsockopt(socket, sockopt::SndBufForce, &ANSWERS);
     }
 
     /// As [`Sender::send_all`], never waiting.
@@ -162,15 +188,15 @@ fn link_address(ifindex: u32, protocol: u16) -> io::Result<SockAddr> {
     Ok(unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) })
 }
 
-/// Until the socket is closed.
-fn join(socket: &Socket, ifindex: u32, group: Mac) -> io::Result<()> {
+/// Until the socket is closed. `kind`: PACKET_MR_*.
+fn join(socket: &Socket, ifindex: u32, kind: libc::c_int, group: &[u8]) -> io::Result<()> {
     let mut request = libc::packet_mreq {
         mr_ifindex: index(ifindex)?,
-        mr_type: libc::PACKET_MR_MULTICAST as u16,
+        mr_type: kind as u16,
         mr_alen: group.len() as u16,
         mr_address: [0; 8],
     };
-    request.mr_address[..group.len()].copy_from_slice(&group);
+    request.mr_address[..group.len()].copy_from_slice(group);
     // SAFETY: the option takes a packet_mreq, which is passed with its size and only read.
     let result = unsafe {
         libc::setsockopt(

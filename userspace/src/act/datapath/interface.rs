@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+pub use datapath_common::ANNOUNCE_CHUNK;
 use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
 
 use super::ConflictReader;
@@ -60,6 +61,16 @@ pub struct Programmed {
     pub epoch: Epoch,
 }
 
+/// What became of frames that the kernel was asked to make, one for each address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Generated {
+    Sent,
+    /// The address is not held on that interface, or its gate is closed.
+    Shut,
+    /// The interface, its queue or tc egress did not take the frame.
+    Dropped,
+}
+
 /// All methods are quick map operations: callable from any thread, never awaiting. Implementations:
 /// the kernel's (`KernelDatapath`) and, where BPF cannot be used, one that only remembers.
 pub trait Datapath: Send + Sync {
@@ -101,6 +112,20 @@ pub trait Datapath: Send + Sync {
 
     /// One write, whatever the number of addresses. No error when it is unknown.
     fn close_gate(&self, group: ResourceId) -> Result<(), DatapathError>;
+
+    /// Sends a copy of `frame`, an announcement of `0.0.0.0` or `::`, for each of the addresses, all of
+    /// that family and at most [`ANNOUNCE_CHUNK`], by the interface of the calling thread's network
+    /// namespace, and answers what became of each. None where the kernel cannot make them: then they are
+    /// to be sent in another way.
+    fn announce(
+        &self,
+        ifindex: u32,
+        frame: &[u8],
+        addresses: &[IpAddr],
+    ) -> Result<Option<Vec<Generated>>, DatapathError> {
+        let _ = (ifindex, frame, addresses);
+        Ok(None)
+    }
 
     /// In the order of their numbers.
     fn programmed(&self) -> Result<Vec<Programmed>, DatapathError>;

@@ -14,11 +14,12 @@ use nix::fcntl::Flock;
 use tracing::{info, warn};
 
 use super::{
-    Attachment, Datapath, DatapathError, InterfaceFacts, Programmed,
+    Attachment, Datapath, DatapathError, Generated, InterfaceFacts, Programmed,
     activity::Records,
     bpffs::{self, failed},
     carry,
     conflicts::ConflictReader,
+    generator::Generator,
     layout,
     links::{Links, text},
     loader::{self, Maps},
@@ -40,6 +41,8 @@ pub struct KernelDatapath {
     mode: DatapathMode,
     inner: Mutex<Inner>,
     conflicts: Mutex<Option<ConflictReader>>,
+    /// Not a part of `inner`: the lease is renewed while frames are made.
+    generator: Option<Mutex<Generator>>,
     _log: Option<PacketLog>,
     _lock: Flock<File>,
 }
@@ -84,6 +87,9 @@ impl KernelDatapath {
             None
         };
         let conflicts = Mutex::new(Some(ConflictReader::take(&mut ebpf)?));
+        let generator = Generator::take(&mut ebpf)
+            .inspect_err(|error| warn!("the kernel will not make announcements itself: {error}"));
+        let generator = generator.ok().map(Mutex::new);
         let (maps, records) = Maps::take(&mut ebpf, sizes)?;
         let (slots, redundant) = maps.slots(config.max_vips)?;
         let lease = maps.lease()?;
@@ -123,7 +129,7 @@ impl KernelDatapath {
         if whole {
             inner.take_over()?;
         }
-        Ok(Self { mode: config.mode, inner: Mutex::new(inner), conflicts, _log: log, _lock: lock })
+        Ok(Self { mode: config.mode, inner: Mutex::new(inner), conflicts, generator, _log: log, _lock: lock })
     }
 
     /// Tells the programs what they need to know of an interface, without attaching them to it.
@@ -228,6 +234,18 @@ impl Datapath for KernelDatapath {
             Some(index) => inner.close(index),
             None => Ok(()),
         }
+    }
+
+    fn announce(
+        &self,
+        ifindex: u32,
+        frame: &[u8],
+        addresses: &[IpAddr],
+    ) -> Result<Option<Vec<Generated>>, DatapathError> {
+        let Some(generator) = &self.generator else { return Ok(None) };
+        // A panic meanwhile has left a chunk that the next one overwrites.
+        let mut generator = generator.lock().unwrap_or_else(PoisonError::into_inner);
+        generator.run(ifindex, frame, addresses).map(Some)
     }
 
     fn programmed(&self) -> Result<Vec<Programmed>, DatapathError> {

@@ -26,6 +26,7 @@ use crate::{core::time::BootTime, observe::clock};
 
 pub(super) const XDP: &str = "vipd_xdp";
 pub(super) const EGRESS: &str = "vipd_egress";
+pub(super) const ANNOUNCE: &str = "vipd_announce";
 const CLOCK: &str = "vipd_clock";
 
 /// The kernel's clock and ours may differ by this much: what lies between two readings on a busy machine.

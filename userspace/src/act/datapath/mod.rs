@@ -10,6 +10,7 @@ mod conflicts;
 mod describe;
 mod detach;
 mod facts;
+mod generator;
 mod interface;
 mod kernel;
 mod layout;

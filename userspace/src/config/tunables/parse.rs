@@ -97,10 +97,11 @@ fn set(t: &mut Tunables, name: &str, value: &str) -> Result<(), String> {
         }
         Ok(d)
     };
-    let count = || match value.parse::<u32>() {
-        Ok(n @ 1..=1000) => Ok(n),
-        Ok(_) | Err(_) => Err(wrong("use a whole number from 1 to 1000")),
+    let within = |least: u32, most: u32| match value.parse::<u32>() {
+        Ok(n) if (least..=most).contains(&n) => Ok(n),
+        Ok(_) | Err(_) => Err(wrong(&format!("use a whole number from {least} to {most}"))),
     };
+    let count = || within(1, 1000);
     let ms = Duration::from_millis;
     match name {
         "NOBCASTPING" => t.no_broadcast_ping = flag()?,
@@ -115,6 +116,18 @@ fn set(t: &mut Tunables, name: &str, value: &str) -> Result<(), String> {
         "IP_RESTORE_TIMEOUT" => t.restore_timeout = seconds(ms(100))?,
         "IP_REMOVE_TIMEOUT" => t.remove_timeout = seconds(ms(100))?,
         "IP_RECOVER_TIMEOUT" => t.recover_timeout = seconds(ms(100))?,
+        "IP_ANNOUNCE_COUNT" => t.announce_count = count()?,
+        "IP_ANNOUNCE_REPEAT" => t.announce_repeat = within(0, 1000)?,
+        // Advertisements are a second apart at least (RFC 4861 section 7.2.6).
+        "IP_ANNOUNCE_REPEAT_DELAY" => t.announce_repeat_delay = seconds(ms(1000))?,
+        "IP_ANNOUNCE_REFRESH" => {
+            let every = seconds(Duration::ZERO)?;
+            if !every.is_zero() && every < ms(1000) {
+                return Err(wrong("use 0 for never, or 1 to 86400 seconds"));
+            }
+            t.announce_refresh = every;
+        }
+        "IP_ANNOUNCE_PACE" => t.announce_pace = within(1, 10_000_000)?,
         _ => {}
     }
     Ok(())
@@ -191,6 +204,27 @@ mod tests {
     }
 
     #[test]
+    fn announcements() {
+        for (text, name, shown) in [
+            ("IP_ANNOUNCE_REPEAT=0", "IP_ANNOUNCE_REPEAT", "0"),
+            ("IP_ANNOUNCE_REFRESH=60", "IP_ANNOUNCE_REFRESH", "60"),
+            ("IP_ANNOUNCE_PACE=10000000", "IP_ANNOUNCE_PACE", "10000000"),
+        ] {
+            assert_eq!(value(text, name), shown, "{text}");
+        }
+        for wrong in [
+            "IP_ANNOUNCE_COUNT=0",
+            "IP_ANNOUNCE_REPEAT=1001",
+            "IP_ANNOUNCE_REPEAT_DELAY=0.9",
+            "IP_ANNOUNCE_REFRESH=0.5",
+            "IP_ANNOUNCE_PACE=0",
+        ] {
+            let (tunables, complaints) = parse(wrong);
+            assert_eq!((tunables, complaints.len()), (Tunables::default(), 1), "{wrong}");
+        }
+    }
+
+    #[test]
     fn the_example_and_the_documentation_say_what_holds() {
         let example = include_str!("../../../../deploy/vipd.default");
         assert_eq!(parse(example), (Tunables::default(), vec![]));
@@ -209,7 +243,7 @@ mod tests {
     fn what_is_shown_can_be_read_back() {
         let text: String = Tunables::default().pairs().iter().map(|(n, v)| format!("{n}={v}\n")).collect();
         assert_eq!(parse(&text), (Tunables::default(), vec![]));
-        assert_eq!(Tunables::default().pairs().len(), 12);
+        assert_eq!(Tunables::default().pairs().len(), 17);
     }
 
     proptest! {

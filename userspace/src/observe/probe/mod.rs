@@ -4,6 +4,8 @@
 //! Another host's simultaneous probe for the address counts as a claim, as the RFCs ask; so two hosts
 //! must not check the same address at the same time unless at least one of them is to be refused.
 
+mod sweep;
+
 use std::{
     collections::HashMap,
     io,
@@ -18,10 +20,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub use self::sweep::claims_of;
 use super::{
     frame::{self, Mac},
     network::{self, Link, NetworkError, netlink::Netlink},
-    packet_socket::{ETH_P_ARP, ETH_P_IPV6, Listener, Outgoing},
+    packet_socket::{ETH_P_ARP, ETH_P_IPV6, Groups, Listener, Outgoing},
 };
 
 /// PROBE_NUM of RFC 5227 section 1.1.
@@ -31,7 +34,7 @@ const PROBES: u32 = 3;
 const GATHER: Duration = Duration::from_millis(2);
 
 /// Addresses of one socket: its filter must fit into `net.core.optmem_max`, 20 KiB on older kernels.
-const ADDRESSES_PER_SOCKET: usize = 128;
+pub(crate) const ADDRESSES_PER_SOCKET: usize = 128;
 
 /// Longest frame that is looked at: neighbour advertisements have at most a few options.
 const FRAME_BYTES: usize = 1514;
@@ -184,13 +187,13 @@ fn listener(link: &Link, addresses: &[IpAddr]) -> io::Result<Listener> {
         }
     }
     if v6.is_empty() {
-        return Listener::open(link.index, ETH_P_ARP, &frame::arp_filter(&v4), &[]);
+        return Listener::open(link.index, ETH_P_ARP, &frame::arp_filter(&v4), Groups::These(&[]));
     }
     // Other hosts' detections go to the solicited-node group.
     let mut groups: Vec<_> = v6.iter().map(|a| frame::multicast_mac(frame::solicited_node(*a))).collect();
     groups.sort_unstable();
     groups.dedup();
-    Listener::open(link.index, ETH_P_IPV6, &frame::nd_filter(&v6), &groups)
+    Listener::open(link.index, ETH_P_IPV6, &frame::nd_filter(&v6), Groups::These(&groups))
 }
 
 fn probe(link: &Link, address: IpAddr) -> Outgoing {
