@@ -63,7 +63,7 @@ pub(super) struct Cleared {
 
 pub(super) enum Next {
     /// A note for it is in the log.
-    Run(Clear, Command),
+    Run(Box<Clear>, Command),
     Cleared(Cleared),
 }
 
@@ -120,7 +120,7 @@ impl Clear {
                 let Place { addresses, device, .. } = place.clone();
                 log.say(self.kinds.host_route, format!("delete host routes of {addresses} left on {device}"));
                 self.at = At::HostRoute(place);
-                Next::Run(self, Command::DeleteHostRoutes { addresses, device })
+                Next::Run(Box::new(self), Command::DeleteHostRoutes { addresses, device })
             }
             At::HostRoute(place) => {
                 if let Err(why) = answer::done(effect) {
@@ -142,7 +142,7 @@ impl Clear {
                 log.say(self.kinds.look, format!("what is left of {addresses} on {device}"));
                 let command = Command::ReadAddresses { place: self.home.clone() };
                 self.at = At::Look;
-                Next::Run(self, command)
+                Next::Run(Box::new(self), command)
             }
             At::Look => self.looked(effect),
         }
@@ -152,7 +152,7 @@ impl Clear {
         let Some(place) = self.rest.pop_front() else {
             log.say(self.kinds.route_cache, "flush the route cache");
             self.at = At::RouteCache;
-            return Next::Run(self, Command::FlushRouteCache);
+            return Next::Run(Box::new(self), Command::FlushRouteCache);
         };
         if !has_ipv4(&place.addresses) {
             return self.delete(place, log);
@@ -161,13 +161,13 @@ impl Clear {
         let Place { addresses, device, .. } = place.clone();
         log.say(self.kinds.source, format!("{addresses} are not the source of routes of {device} any more"));
         self.at = At::Source(place);
-        Next::Run(self, Command::UnsetSource { addresses, device })
+        Next::Run(Box::new(self), Command::UnsetSource { addresses, device })
     }
 
     fn delete(mut self, place: Place, log: &mut Log) -> Next {
         log.say(self.kinds.address, format!("delete {} from {}", place.addresses, place.device));
         self.at = At::Address(place.clone());
-        Next::Run(self, Command::DeleteAddresses { place })
+        Next::Run(Box::new(self), Command::DeleteAddresses { place })
     }
 
     /// A deletion that failed may have done its work, or half of it.

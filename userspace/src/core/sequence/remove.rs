@@ -173,7 +173,7 @@ impl Remove {
     fn clearing(&mut self, next: clear::Next) -> Step {
         let Cleared { left, reasons, others } = match next {
             clear::Next::Run(clear, command) => {
-                self.state = State::Clear(Box::new(clear));
+                self.state = State::Clear(clear);
                 return self.log.command(command);
             }
             clear::Next::Cleared(cleared) => cleared,

@@ -191,7 +191,7 @@ impl Switch {
     fn clearing(&mut self, next: clear::Next) -> Step {
         match next {
             clear::Next::Run(clear, command) => {
-                self.state = State::Clear(Box::new(clear));
+                self.state = State::Clear(clear);
                 self.log.command(command)
             }
             clear::Next::Cleared(cleared) if cleared.left.is_empty() => self.set_source(),
@@ -258,7 +258,7 @@ impl Switch {
     fn undo(&mut self, next: undo::Next) -> Step {
         match next {
             undo::Next::Run(undo, command) => {
-                self.state = State::Undo(Box::new(undo));
+                self.state = State::Undo(undo);
                 self.log.command(command)
             }
             undo::Next::Undone(failure) => {

@@ -66,7 +66,7 @@ enum At {
 
 pub(super) enum Next {
     /// A note for it is in the log.
-    Run(Undo, Command),
+    Run(Box<Undo>, Command),
     Undone(Failure),
 }
 
@@ -80,7 +80,7 @@ impl Undo {
     ) -> Next {
         log.say(kinds.gate, format!("{reason}: close the gate of {}", context.addresses));
         let undo = Self { kinds, at: At::Gate, reason, cause, shut: false, known };
-        Next::Run(undo, Command::CloseGate { group: context.group })
+        Next::Run(Box::new(undo), Command::CloseGate { group: context.group })
     }
 
     pub(super) fn step(mut self, effect: Effect, context: &Context, log: &mut Log) -> Next {
@@ -104,7 +104,7 @@ impl Undo {
                 let message = format!("{addresses} are not the source of routes of {device} any more");
                 log.say(self.kinds.clear.source, message);
                 self.at = At::Source;
-                Next::Run(self, Command::UnsetSource { addresses, device })
+                Next::Run(Box::new(self), Command::UnsetSource { addresses, device })
             }
             At::Source => {
                 if let Err(why) = answer::done(effect) {
@@ -143,7 +143,7 @@ impl Undo {
         let addresses = context.addresses.clone();
         log.say(self.kinds.withdraw, format!("{addresses} are not announced any more"));
         self.at = At::Withdraw;
-        Next::Run(self, Command::Withdraw { addresses })
+        Next::Run(Box::new(self), Command::Withdraw { addresses })
     }
 
     fn whereabouts(mut self, context: &Context, log: &mut Log) -> Next {
@@ -152,7 +152,7 @@ impl Undo {
         }
         log.say(self.kinds.look, format!("is {} on {}", context.addresses, context.device));
         self.at = At::Look;
-        Next::Run(self, Command::ReadAddresses { place: context.place() })
+        Next::Run(Box::new(self), Command::ReadAddresses { place: context.place() })
     }
 
     fn clear(self, found: Presence, context: &Context, log: &mut Log) -> Next {
@@ -167,8 +167,8 @@ impl Undo {
     fn clearing(mut self, next: clear::Next, found: Presence, context: &Context, log: &mut Log) -> Next {
         let Cleared { left, reasons, .. } = match next {
             clear::Next::Run(clear, command) => {
-                self.at = At::Clear(Box::new(clear), found);
-                return Next::Run(self, command);
+                self.at = At::Clear(clear, found);
+                return Next::Run(Box::new(self), command);
             }
             clear::Next::Cleared(cleared) => cleared,
         };
@@ -184,7 +184,7 @@ impl Undo {
         }
         log.say(self.kinds.program, format!("take {gone} out of the datapath"));
         self.at = At::Program { remain };
-        Next::Run(self, Command::Unprogram { group: context.group, addresses: gone })
+        Next::Run(Box::new(self), Command::Unprogram { group: context.group, addresses: gone })
     }
 
     fn also(&mut self, what: &str) {

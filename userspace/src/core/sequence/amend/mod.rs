@@ -175,7 +175,7 @@ impl Amend {
     fn retiring(&mut self, next: retire::Next) -> Step {
         match next {
             retire::Next::Run(retire, command) => {
-                self.state = State::Retire(Box::new(retire));
+                self.state = State::Retire(retire);
                 self.log.command(command)
             }
             retire::Next::Retired { left, reasons } => {
@@ -189,8 +189,7 @@ impl Amend {
     fn look(&mut self) -> Step {
         let Context { addresses, device, .. } = &self.context;
         if !self.context.restore_and_recover {
-            let message =
-                format!("nothing is put on the network: restore-and-recover is disabled on this node");
+            let message = "nothing is put on the network: restore-and-recover is disabled on this node";
             self.log.say("amend.disabled", message);
             return self.finish();
         }
@@ -283,7 +282,7 @@ impl Amend {
     fn clearing_unfit(&mut self, next: clear::Next) -> Step {
         match next {
             clear::Next::Run(clear, command) => {
-                self.state = State::Unfit(Box::new(clear));
+                self.state = State::Unfit(clear);
                 self.log.command(command)
             }
             clear::Next::Cleared(cleared) if !cleared.left.is_empty() => {
@@ -316,7 +315,7 @@ impl Amend {
     fn clearing_replaced(&mut self, next: clear::Next) -> Step {
         match next {
             clear::Next::Run(clear, command) => {
-                self.state = State::Replaced(Box::new(clear));
+                self.state = State::Replaced(clear);
                 self.log.command(command)
             }
             clear::Next::Cleared(cleared) if cleared.left.is_empty() => self.announce(),
@@ -406,7 +405,7 @@ impl Amend {
     fn undoing(&mut self, next: retire::Next, cause: Cause) -> Step {
         match next {
             retire::Next::Run(retire, command) => {
-                self.state = State::Undo(Box::new(retire), cause);
+                self.state = State::Undo(retire, cause);
                 self.log.command(command)
             }
             retire::Next::Retired { left, reasons } => {

@@ -45,7 +45,7 @@ enum At {
 
 pub(super) enum Next {
     /// A note for it is in the log.
-    Run(Retire, Command),
+    Run(Box<Retire>, Command),
     /// What is, or may be, still in service, and why.
     Retired { left: Addresses, reasons: Vec<String> },
 }
@@ -55,7 +55,7 @@ impl Retire {
         log.say(kinds.withdraw, format!("{addresses} are not announced any more"));
         let place = Place { addresses: addresses.clone(), ..context.place() };
         let retire = Self { kinds, at: At::Withdraw, place, reasons: Vec::new() };
-        Next::Run(retire, Command::Withdraw { addresses })
+        Next::Run(Box::new(retire), Command::Withdraw { addresses })
     }
 
     pub(super) fn step(mut self, effect: Effect, context: &Context, log: &mut Log) -> Next {
@@ -68,7 +68,7 @@ impl Retire {
                 log.say(self.kinds.presence, format!("is {} on {}", self.place.addresses, self.place.device));
                 self.at = At::Presence;
                 let command = Command::ReadAddresses { place: self.place.clone() };
-                Next::Run(self, command)
+                Next::Run(Box::new(self), command)
             }
             At::Presence => {
                 let home = self.place.clone();
@@ -108,8 +108,8 @@ impl Retire {
     fn clearing(mut self, next: clear::Next, context: &Context, log: &mut Log) -> Next {
         let cleared = match next {
             clear::Next::Run(clear, command) => {
-                self.at = At::Clear(Box::new(clear));
-                return Next::Run(self, command);
+                self.at = At::Clear(clear);
+                return Next::Run(Box::new(self), command);
             }
             clear::Next::Cleared(cleared) => cleared,
         };
@@ -122,6 +122,6 @@ impl Retire {
         }
         log.say(self.kinds.program, format!("take {gone} out of the datapath"));
         self.at = At::Program { left: cleared.left };
-        Next::Run(self, Command::Unprogram { group: context.group, addresses: gone })
+        Next::Run(Box::new(self), Command::Unprogram { group: context.group, addresses: gone })
     }
 }

@@ -275,7 +275,7 @@ impl Restore {
     fn clearing_unfit(&mut self, next: clear::Next) -> Step {
         match next {
             clear::Next::Run(clear, command) => {
-                self.state = State::Unfit(Box::new(clear));
+                self.state = State::Unfit(clear);
                 self.log.command(command)
             }
             clear::Next::Cleared(cleared) if !cleared.left.is_empty() => {
@@ -311,7 +311,7 @@ impl Restore {
     fn clearing_replaced(&mut self, next: clear::Next) -> Step {
         match next {
             clear::Next::Run(clear, command) => {
-                self.state = State::Replaced(Box::new(clear));
+                self.state = State::Replaced(clear);
                 self.log.command(command)
             }
             clear::Next::Cleared(cleared) if !cleared.left.is_empty() => {
@@ -408,7 +408,7 @@ impl Restore {
     fn undo(&mut self, next: undo::Next) -> Step {
         match next {
             undo::Next::Run(undo, command) => {
-                self.state = State::Undo(Box::new(undo));
+                self.state = State::Undo(undo);
                 self.log.command(command)
             }
             undo::Next::Undone(failure) => {
