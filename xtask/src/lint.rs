@@ -86,6 +86,12 @@ fn deny() -> Result<()> {
         setup::tool("cargo-deny").context("cargo-deny is not installed: run `cargo xtask setup`")?;
     say("skipped: cargo-deny's advisories (they need the network: `cargo deny check advisories`)");
     for manifest in ["Cargo.toml", "datapath-ebpf/Cargo.toml"] {
+        // It looks at the crates of all targets; a build has fetched those of its own only.
+        let mut fetch = cargo();
+        fetch.current_dir(root()).args(["fetch", "--quiet", "--locked", "--manifest-path", manifest]);
+        if let Err(error) = run_program(&mut fetch) {
+            say(&format!("{error:#}: going on with the crates that are there"));
+        }
         let mut deny = Command::new(&program);
         deny.current_dir(root()).args(["--offline", "--all-features", "--config", "deny.toml"]);
         run_program(deny.args([

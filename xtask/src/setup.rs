@@ -4,6 +4,7 @@
 //! a few milliseconds and touches nothing.
 
 use std::{
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -123,7 +124,24 @@ fn peers(missing: &mut Vec<String>) -> Result<()> {
     if lacking.is_empty() {
         return Ok(());
     }
+    if lacking.contains(&"network-manager") && is_root() {
+        mask_network_manager()?;
+    }
     apt(&lacking, missing)
+}
+
+/// The tests start their own, in namespaces. This host's network has somebody else to look after it, and
+/// Debian starts what it installs.
+fn mask_network_manager() -> Result<()> {
+    let units = Path::new("/etc/systemd/system");
+    let unit = units.join("NetworkManager.service");
+    if units.is_dir() && unit.symlink_metadata().is_err() {
+        symlink("/dev/null", &unit).with_context(|| format!("cannot mask {}", unit.display()))?;
+        say(
+            "NetworkManager is for the tests only and masked (`systemctl unmask NetworkManager` undoes that)",
+        );
+    }
+    Ok(())
 }
 
 fn iputils_arping() -> bool {
