@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::sync::{Mutex, watch};
@@ -19,6 +20,9 @@ use crate::{
     model::{Addresses, ClusterState, NodeId, Resource},
     observe::network::{Assigned, Link, Network, NetworkError, NetworkEvent},
 };
+
+/// How soon an interface that could not take XDP is tried again.
+const RETRY: Duration = Duration::from_secs(2);
 
 pub struct Interfaces {
     config: NodeConfig,
@@ -47,6 +51,8 @@ impl Interfaces {
         loop {
             let state = view.borrow_and_update().state.clone();
             self.refresh(&state, me).await;
+            let unguarded = self.datapath.unguarded().is_none() && !self.all_guarded();
+            let retry = tokio::time::Instant::now() + RETRY;
             loop {
                 tokio::select! {
                     changed = view.changed() => match changed {
@@ -62,6 +68,8 @@ impl Interfaces {
                             break;
                         }
                     }
+                    // The kernel does not tell when another tool's program leaves an interface.
+                    () = tokio::time::sleep_until(retry), if unguarded => break,
                 }
             }
         }
