@@ -2,14 +2,23 @@
 //! a word of it in the product. System calls are bpf(2) as the kernel documents them.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use anyhow::{Context as _, Result};
 use nix::libc;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_MAP_FREEZE: libc::c_long = 22;
+const BPF_LINK_DETACH: libc::c_long = 34;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const PROGRAM_XDP: u32 = 6;
@@ -18,6 +27,7 @@ const LIVE_FRAMES: u32 = 1 << 1;
 const GENERIC: u32 = 1 << 1;
 const NATIVE: u32 = 1 << 2;
 pub const XDP_DROP: i32 = 1;
+pub const XDP_PASS: i32 = 2;
 pub const XDP_TX: i32 = 3;
 /// What fits a veth's ring even when its other end is slow.
 const BATCH: u32 = 64;
@@ -155,6 +165,15 @@ impl Program {
         program.load(name)
     }
 
+    /// Pins it, for other tools to attach.
+    pub fn pin(&self, path: &Path) -> Result<()> {
+        let name = CString::new(path.as_os_str().as_bytes())?;
+        let fd = self.0.as_raw_fd() as u32;
+        let mut attributes = Object { path: name.as_ptr() as u64, fd, ..Object::default() };
+        bpf(BPF_OBJ_PIN, &mut attributes).with_context(|| format!("pinning {}", path.display()))?;
+        Ok(())
+    }
+
     /// Attaches to an interface of the calling thread's namespace.
     pub fn attach(&self, ifindex: u32, native: bool) -> Result<Attached> {
         #[repr(C)]
@@ -216,6 +235,42 @@ impl Program {
         bpf(BPF_PROG_TEST_RUN, &mut attributes).context("sending frames")?;
         Ok(())
     }
+}
+
+/// `bpf_attr` of BPF_OBJ_PIN and BPF_OBJ_GET.
+#[repr(C)]
+#[derive(Default)]
+struct Object {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// `bpf_attr` of the commands that take a descriptor only.
+#[repr(C)]
+struct Descriptor(u32);
+
+fn pinned(path: &Path) -> Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = Object { path: name.as_ptr() as u64, ..Object::default() };
+    let fd = bpf(BPF_OBJ_GET, &mut attributes).with_context(|| format!("opening {}", path.display()))?;
+    Ok(owned(fd))
+}
+
+/// From now on the kernel refuses every system call that would change the pinned map.
+pub fn freeze(map: &Path) -> Result<()> {
+    let map_fd = pinned(map)?;
+    bpf(BPF_MAP_FREEZE, &mut Descriptor(map_fd.as_raw_fd() as u32))
+        .with_context(|| format!("freezing {}", map.display()))?;
+    Ok(())
+}
+
+/// Detaches a pinned link by force, as `bpftool link detach` does; the pin stays.
+pub fn detach_link(link: &Path) -> Result<()> {
+    let link_fd = pinned(link)?;
+    bpf(BPF_LINK_DETACH, &mut Descriptor(link_fd.as_raw_fd() as u32))
+        .with_context(|| format!("detaching {}", link.display()))?;
+    Ok(())
 }
 
 fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {

@@ -87,6 +87,16 @@ impl Pair {
         Ok(datapath)
     }
 
+    /// The same after others have programmed the addresses for resources of their own.
+    pub fn serving_anew(&self) -> Result<KernelDatapath> {
+        let datapath = self.open()?;
+        for programmed in datapath.programmed()? {
+            datapath.unprogram(programmed.group, &programmed.addresses)?;
+        }
+        drop(datapath);
+        self.serving()
+    }
+
     pub fn index(&self) -> Result<u32> {
         Ok(self.host.enter(|| datapath::facts("left", 0))?.index)
     }

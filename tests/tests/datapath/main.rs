@@ -1,4 +1,4 @@
-//! The datapath (rows DP-1 to DP-7, DP-11, DP-13 to DP-15): each fixture is a test, run through the
+//! The datapath (rows DP-1 to DP-8, DP-11 to DP-15): each fixture is a test, run through the
 //! loaded programs; then the programs on real links between network namespaces.
 #![allow(clippy::unwrap_used, reason = "a test; clippy only knows those of the standard harness")]
 
@@ -6,6 +6,8 @@ mod activity;
 mod arp;
 mod bench;
 mod broadcast;
+mod crashes;
+mod density;
 mod echo4;
 mod echo6;
 mod egress;
@@ -52,6 +54,12 @@ fn main() {
     ];
     trials.extend(tests.map(|(name, test)| Trial::test(name, move || Ok(test()?))));
     let live: [Named<anyhow::Result<()>>; _] = [
+        ("density: one gate moves them all", density::one_gate_moves_them_all),
+        ("density: they are counted, adopted and given up", density::they_are_counted_adopted_and_given_up),
+        (
+            "density: an address is known while pages come and go",
+            density::an_address_is_known_while_pages_come_and_go,
+        ),
         ("live: ordinary tools are answered", live::ordinary_tools_are_answered),
         (
             "live: a killed process goes silent at the deadline",
@@ -68,6 +76,11 @@ fn main() {
         ("pins: of lost interfaces are removed", pins::pins_of_lost_interfaces_are_removed),
         ("pins: an interface comes back under its number", pins::an_interface_comes_back_under_its_number),
         ("pins: a stranger's program is left alone", pins::a_strangers_program_is_left_alone),
+        ("pins: another tool's program is refused and named", crashes::another_tools_program_is_refused),
+        ("pins: a program put in our place", crashes::a_program_put_in_our_place),
+        ("pins: half of them", crashes::half_of_the_pins),
+        ("pins: killed while carrying over", crashes::killed_while_carrying_over),
+        ("pins: killed at any moment", crashes::killed_at_any_moment),
         ("pins: have one owner", pins::pins_have_one_owner),
         ("pins: switching off frees the kernel", pins::switching_off_frees_the_kernel),
         ("pins: modes follow the configuration", pins::modes_follow_the_configuration),

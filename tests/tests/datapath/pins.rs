@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Program ids of the interface, as `ip` shows them.
-fn program_id(pair: &Pair) -> Result<String> {
+pub fn program_id(pair: &Pair) -> Result<String> {
     let shown = pair.host.ip("link show dev left")?;
     let (_, rest) = shown.split_once("prog/xdp id ").with_context(|| format!("no XDP program: {shown}"))?;
     Ok(rest.split_whitespace().next().unwrap_or_default().to_owned())

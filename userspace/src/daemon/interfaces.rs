@@ -37,6 +37,9 @@ use crate::{
 const PACE: Duration = Duration::from_millis(20);
 const LONGEST_PACE: Duration = Duration::from_secs(2);
 
+/// How soon an interface that could not take XDP is tried again.
+const RETRY: Duration = Duration::from_secs(2);
+
 pub struct Interfaces {
     config: NodeConfig,
     network: Network,
@@ -66,6 +69,8 @@ impl Interfaces {
             let owners = Owners::of(&state);
             let begun = Instant::now();
             self.refresh(&state, &owners, me).await;
+            let unguarded = self.datapath.unguarded().is_none() && !self.all_guarded();
+            let retry = Instant::now() + RETRY;
             // Many things change together: one look at all of them, and time for others in between.
             tokio::time::sleep((begun.elapsed() * 4).clamp(PACE, LONGEST_PACE)).await;
             let mut changed = drain(&mut events, &owners);
@@ -82,6 +87,8 @@ impl Interfaces {
                             return;
                         }
                     }
+                    // The kernel does not tell when another tool's program leaves an interface.
+                    () = tokio::time::sleep_until(retry), if unguarded => changed = true,
                 }
             }
         }
