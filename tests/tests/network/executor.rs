@@ -47,7 +47,7 @@ pub const TESTS: Tests = &[
 pub struct Recorder {
     programmed: Mutex<BTreeMap<ResourceId, (u32, Ranges)>>,
     open: Mutex<BTreeMap<ResourceId, Epoch>>,
-    attached: Mutex<Vec<(u32, Attachment)>>,
+    pub attached: Mutex<Vec<(u32, Attachment)>>,
 }
 
 impl Gates for Recorder {
@@ -277,7 +277,10 @@ fn unassigned_ipv6_needs_xdp() -> Result<()> {
             for accept in [Accept::Route, Accept::Anyip] {
                 match add("2001:db8::50/64", accept).await {
                     Effect::Failed(why) => {
-                        assert!(why.contains(reason) && why.contains("vipctl set TAG accept=assign"), "{why}");
+                        assert!(
+                            why.contains(reason) && why.contains("vipctl set TAG accept=assign"),
+                            "{why}"
+                        );
                     }
                     effect => panic!("{effect:?}"),
                 }

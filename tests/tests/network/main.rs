@@ -2,14 +2,17 @@
 //! root and Debian's iputils-arping, iputils-ping, ndisc6 and iproute2.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test here, which clippy cannot see")]
 
+mod accept;
 mod address;
 mod announce;
 mod devices;
 mod events;
 mod executor;
 mod lab;
+mod leftovers;
 mod ping;
 mod probe;
+mod source;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -19,13 +22,16 @@ type Tests = &'static [(&'static str, fn() -> Result<()>)];
 
 fn main() {
     let modules = [
+        ("accept", accept::TESTS),
         ("address", address::TESTS),
         ("announce", announce::TESTS),
         ("devices", devices::TESTS),
         ("events", events::TESTS),
         ("executor", executor::TESTS),
+        ("leftovers", leftovers::TESTS),
         ("ping", ping::TESTS),
         ("probe", probe::TESTS),
+        ("source", source::TESTS),
     ];
     let trials = modules.iter().flat_map(|(module, tests)| {
         tests.iter().map(move |&(name, test)| {
