@@ -2,16 +2,19 @@
 //! root and Debian's iputils-arping, iputils-ping, ndisc6 and iproute2.
 #![allow(clippy::unwrap_used, reason = "a panic is a failed test here, which clippy cannot see")]
 
+mod accept;
 mod address;
 mod announce;
 mod devices;
 mod events;
 mod executor;
 mod lab;
+mod leftovers;
 mod managed;
 mod network_manager;
 mod ping;
 mod probe;
+mod source;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -21,14 +24,17 @@ type Tests = &'static [(&'static str, fn() -> Result<()>)];
 
 fn main() {
     let modules = [
+        ("accept", accept::TESTS),
         ("address", address::TESTS),
         ("announce", announce::TESTS),
         ("devices", devices::TESTS),
         ("events", events::TESTS),
         ("executor", executor::TESTS),
         ("network_manager", network_manager::TESTS),
+        ("leftovers", leftovers::TESTS),
         ("ping", ping::TESTS),
         ("probe", probe::TESTS),
+        ("source", source::TESTS),
     ];
     // In CI nothing is left out: there its absence is a failure.
     let missing = managed::missing().filter(|_| std::env::var_os("CI").is_none_or(|ci| ci != "true"));

@@ -11,6 +11,7 @@ use netlink_packet_route::{
 };
 use nix::libc;
 
+use super::local::is_host;
 use crate::{
     act::address::PROTOCOL,
     model::{Addresses, Range, Ranges},
@@ -27,13 +28,14 @@ impl Network {
     pub(super) async fn reach(&self, link: &Link, addresses: &Addresses) -> Result<(), NetworkError> {
         let mut kept = self.kept.lock().await;
         for v6 in [false, true] {
-            let mut subnets = addresses.subnets().filter(|s| matches!(s, IpNet::V6(_)) == v6).peekable();
+            let wanted = |s: &IpNet| matches!(s, IpNet::V6(_)) == v6;
+            let mut subnets = addresses.subnets().filter(wanted).peekable();
             if subnets.peek().is_none() {
                 continue;
             }
             let there = routes::on_link(&self.netlink, link.index, v6).await?;
             for subnet in subnets {
-                if !there.iter().any(|route| reaches(route, subnet)) {
+                if !is_host(subnet) && !there.iter().any(|route| reaches(route, subnet)) {
                     self.add_connected(link, subnet).await?;
                 }
             }
@@ -42,6 +44,51 @@ impl Network {
             }
         }
         Ok(())
+    }
+
+    /// The kernel takes its route to a subnet along with the last address that is assigned there: what else
+    /// needs it gets one of ours.
+    pub(super) async fn reach_again(&self, link: &Link, addresses: &Addresses) -> Result<(), NetworkError> {
+        for (subnet, hosts) in addresses.by_subnet() {
+            if self.is_reachable(link, subnet, hosts).await? {
+                continue;
+            }
+            let _kept = self.kept.lock().await;
+            let range = Ranges::from_iter([Range::from(subnet)]);
+            let there = self.our_local_routes(link.index).await?;
+            if there
+                .iter()
+                .any(|r| !range.intersection(&[Range::from(r.net)].into_iter().collect()).is_empty())
+            {
+                self.add_connected(link, subnet).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether packets to the subnet leave by the interface. `hosts` are addresses of this host.
+    pub(super) async fn is_reachable(
+        &self,
+        link: &Link,
+        subnet: IpNet,
+        hosts: &Ranges,
+    ) -> Result<bool, NetworkError> {
+        // An address that is its own subnet has no neighbours there.
+        if is_host(subnet) {
+            return Ok(true);
+        }
+        // The first address of a subnet may stand for all of it.
+        let others = Ranges::from_iter([Range::from(subnet)]).difference(hosts);
+        if let Some(other) = others.iter().take(2).last() {
+            let route = routes::matching(&self.netlink, other).await?;
+            let clear =
+                |r: &_| routes::is_on_link(r) && routes::oif(r) == Some(link.index) && reaches(r, subnet);
+            if route.as_ref().is_some_and(clear) {
+                return Ok(true);
+            }
+        }
+        let all = routes::on_link(&self.netlink, link.index, matches!(subnet, IpNet::V6(_))).await?;
+        Ok(all.iter().any(|route| reaches(route, subnet)))
     }
 
     async fn add_connected(&self, link: &Link, subnet: IpNet) -> Result<(), NetworkError> {

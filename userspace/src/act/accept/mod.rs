@@ -45,7 +45,11 @@ impl Network {
         accept: Accept,
     ) -> Result<(), NetworkError> {
         match accept {
-            Accept::Assign => self.unassign(link, addresses).await,
+            Accept::Assign => {
+                let result = self.unassign(link, addresses).await;
+                let reached = self.reach_again(link, addresses).await;
+                result.and(reached)
+            }
             Accept::Route | Accept::Anyip => {
                 let result = self.delete_local(link, &addresses.hosts(), accept, Of::Anybody).await;
                 // What other resources share is looked at in any case.

@@ -65,8 +65,9 @@ impl Network {
         let ours = Of::Protocol(PROTOCOL);
         let unrouted = self.delete_local(link, hosts, Accept::Anyip, ours).await;
         let unrouted = unrouted.and(self.delete_local(link, hosts, Accept::Route, ours).await);
+        let reached = self.reach_again(link, &assigned).await;
         let tidied = self.tidy().await;
-        released.and(unassigned).and(unrouted).and(tidied)
+        released.and(unassigned).and(unrouted).and(reached).and(tidied)
     }
 
     /// Takes routes to subnets away that no address needs any more.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 
-use super::{connected::reaches, local::is_host};
+use super::local::is_host;
 use crate::{
     act::address::PROTOCOL,
     core::command::{Misplaced, Place, Presence},
@@ -44,80 +44,50 @@ impl Network {
         Ok(found.presence(links))
     }
 
-    /// Answers the two clear cases: all of each address is as it should be, or nothing of it is there.
+    /// What the last list of all says, if that is still true of the addresses that should be there: so it is
+    /// when each of them is as it was, and none has come from elsewhere. What somebody else has added in another
+    /// place meanwhile is told by the next list.
     async fn ask(&self, link: &Link, place: &Place) -> Result<Option<Found>, NetworkError> {
+        let Some(last) = self.last_snapshot().await else { return Ok(None) };
+        let found = Found::search(&last, Some(link.index), place);
+        if !found.misplaced.is_empty() {
+            return Ok(None);
+        }
         let wanted = Wanted::new(place);
-        let mut ours = Vec::new();
-        let mut foreign = Vec::new();
+        let here = found.ours.union(&found.foreign);
         for address in place.addresses.iter() {
             let route = routes::matching(&self.netlink, address.addr()).await?.filter(routes::is_local);
-            let route = route.as_ref().and_then(routes::local_route);
-            let here = route.is_some_and(|r| r.index == link.index);
-            match place.accept {
-                Accept::Assign => match (self.assigned(link, address).await?, route) {
-                    (Where::Nowhere, None) => {}
-                    (Where::Here(by), Some(_)) if here => match by {
-                        Some(PROTOCOL) => ours.push(address),
-                        _ => foreign.push(address),
-                    },
+            let route = route.as_ref().and_then(routes::local_route).filter(|r| r.index == link.index);
+            let is_here = match (place.accept, route) {
+                (Accept::Assign, route) => match (self.is_assigned(link, address).await?, route) {
+                    (Some(true), Some(_)) => true,
+                    (Some(false), None) => false,
                     _ => return Ok(None),
                 },
-                Accept::Route | Accept::Anyip => match route {
-                    None => {}
-                    Some(r) if here && r.protocol == PROTOCOL && wanted.fits(r) => ours.push(address),
-                    Some(_) => return Ok(None),
-                },
+                (Accept::Route | Accept::Anyip, Some(route)) if wanted.fits(route) => true,
+                (Accept::Route | Accept::Anyip, Some(_)) => return Ok(None),
+                (Accept::Route | Accept::Anyip, None) => false,
+            };
+            if is_here != here.contains(address.addr()) {
+                return Ok(None);
             }
         }
-        let (ours, foreign) = (ours.into_iter().collect(), foreign.into_iter().collect());
-        Ok(Some(Found { ours, foreign, misplaced: Vec::new() }))
+        Ok(Some(found))
     }
 
-    /// Who put an IPv4 address there is taken from the last list of all addresses: somebody else who deletes
-    /// it and adds it again in between goes unnoticed, to whom it makes no difference.
-    async fn assigned(&self, link: &Link, address: IpNet) -> Result<Where, NetworkError> {
-        match address.addr() {
+    /// None when it is there in another way, or elsewhere.
+    async fn is_assigned(&self, link: &Link, address: IpNet) -> Result<Option<bool>, NetworkError> {
+        Ok(match address.addr() {
             IpAddr::V4(ip) => match self.find4(link, ip) {
-                None => Ok(Where::Nowhere),
-                Some(found) if found != address => Ok(Where::Unclear),
-                Some(_) => {
-                    let last = self.last_snapshot().await;
-                    let mut same = last.iter().flat_map(|s| s.find(address.addr()));
-                    let same = same.find(|a| a.index == link.index && a.address == address);
-                    Ok(same.map_or(Where::Unclear, |a| Where::Here(a.protocol)))
-                }
+                None => Some(false),
+                Some(found) => (found == address).then_some(true),
             },
-            IpAddr::V6(ip) => Ok(match self.find6(ip).await? {
-                None => Where::Nowhere,
-                Some(a) if a.index == link.index && a.address == address => Where::Here(a.protocol),
-                Some(_) => Where::Unclear,
-            }),
-        }
+            IpAddr::V6(ip) => match self.find6(ip).await? {
+                None => Some(false),
+                Some(found) => (found.index == link.index && found.address == address).then_some(true),
+            },
+        })
     }
-
-    async fn is_reachable(&self, link: &Link, subnet: IpNet, hosts: &Ranges) -> Result<bool, NetworkError> {
-        // The first address of a subnet may stand for all of it.
-        let others = Ranges::from_iter([Range::from(subnet)]).difference(hosts);
-        if let Some(other) = others.iter().take(2).last() {
-            let route = routes::matching(&self.netlink, other).await?;
-            let clear =
-                |r: &_| routes::is_on_link(r) && routes::oif(r) == Some(link.index) && reaches(r, subnet);
-            if route.as_ref().is_some_and(clear) {
-                return Ok(true);
-            }
-        }
-        let all = routes::on_link(&self.netlink, link.index, matches!(subnet, IpNet::V6(_))).await?;
-        Ok(all.iter().any(|route| reaches(route, subnet)))
-    }
-}
-
-/// An address, as far as one interface is concerned.
-enum Where {
-    Nowhere,
-    /// With its IFA_PROTO.
-    Here(Option<u8>),
-    /// Elsewhere, otherwise, or nobody knows by whom.
-    Unclear,
 }
 
 /// Which local routes are those that the place asks for.

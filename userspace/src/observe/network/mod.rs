@@ -211,9 +211,10 @@ impl Network {
             .map_err(|reason| NetworkError::trying("know this host's addresses")(io::Error::other(reason)))
     }
 
-    /// The last one that somebody asked for, however old, if there was any.
+    /// The last one that somebody asked for, however old, unless this process has changed something since.
     pub(crate) async fn last_snapshot(&self) -> Option<Arc<Snapshot>> {
-        self.snapshot.last().await.and_then(Result::ok)
+        let last = self.snapshot.last().await.and_then(Result::ok);
+        last.filter(|snapshot| snapshot.generation() == self.netlink.generation())
     }
 
     /// The IPv4 address on that interface, with its prefix length, if it is there. Cheap.

@@ -2,7 +2,10 @@
 
 use std::{
     io,
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,6 +45,23 @@ pub(crate) struct Netlink {
     /// with batches, because a dump is worth nothing when what it lists changes meanwhile.
     pipe: Arc<Mutex<Pipe>>,
     turns: Arc<Semaphore>,
+    changes: Arc<AtomicU64>,
+}
+
+/// Counts when it is made and when it is dropped.
+struct Change(Arc<AtomicU64>);
+
+impl Change {
+    fn begin(count: &Arc<AtomicU64>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Change {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 impl Netlink {
@@ -49,11 +69,12 @@ impl Netlink {
     pub(crate) fn open() -> io::Result<Self> {
         let handle = Arc::new(std::sync::Mutex::new(connect()?));
         let pipe = Arc::new(Mutex::new(Pipe::open()?));
-        Ok(Self { handle, pipe, turns: Arc::new(Semaphore::new(AT_ONCE)) })
+        Ok(Self { handle, pipe, turns: Arc::new(Semaphore::new(AT_ONCE)), changes: Arc::default() })
     }
 
     /// Asks for a change and waits until the kernel has confirmed it. The error is the kernel's errno.
     pub(crate) async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        let _change = Change::begin(&self.changes);
         self.request(message, NLM_F_ACK | flags).await?;
         Ok(())
     }
@@ -65,7 +86,13 @@ impl Netlink {
         M: IntoIterator<Item = RouteNetlinkMessage>,
         M::IntoIter: Send + 'static,
     {
+        let _change = Change::begin(&self.changes);
         batch::change_all(Arc::clone(&self.pipe), messages.into_iter(), flags).await
+    }
+
+    /// Another number than before: this process has changed something since, or is about to.
+    pub(super) fn generation(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// Asks for one object; the error is the kernel's errno (ENODEV, ESRCH ... when there is none).

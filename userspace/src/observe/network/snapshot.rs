@@ -22,21 +22,28 @@ pub(crate) struct Snapshot {
     by_address: HashMap<IpAddr, Vec<usize>>,
     /// What local routes cover, but for those that the kernel made itself.
     routed: BTreeMap<Class, Ranges>,
+    /// Of this process's own changes.
+    generation: u64,
 }
 
 impl Snapshot {
     pub(crate) async fn read(netlink: &Netlink) -> Result<Self, NetworkError> {
+        let generation = netlink.generation();
         let all = addresses(netlink, 0).await?;
         let routes = routes::local(netlink, routes::Of::Anybody).await?;
-        Ok(Self::new(all, &routes))
+        Ok(Self::new(all, &routes, generation))
     }
 
-    fn new(all: Vec<Assigned>, routes: &[LocalRoute]) -> Self {
+    fn new(all: Vec<Assigned>, routes: &[LocalRoute], generation: u64) -> Self {
         let mut by_address = HashMap::<_, Vec<_>>::with_capacity(all.len());
         for (i, assigned) in all.iter().enumerate() {
             by_address.entry(assigned.address.addr()).or_default().push(i);
         }
-        Self { all, by_address, routed: routed(routes) }
+        Self { all, by_address, routed: routed(routes), generation }
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Where the address is assigned: usually nowhere or once.
