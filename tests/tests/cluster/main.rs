@@ -10,6 +10,7 @@ mod partitions;
 mod restarts;
 mod scene;
 mod service;
+mod standby;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vipd_tests::lab;
@@ -32,6 +33,7 @@ fn main() -> std::process::ExitCode {
         restarts::TESTS,
         membership::TESTS,
         operator::TESTS,
+        standby::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {
