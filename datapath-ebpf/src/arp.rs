@@ -52,7 +52,7 @@ pub fn handle<const L3: usize>(mut frame: Frame, vlans: Vlans) -> Outcome {
             None => Verdict::Passed,
         });
     }
-    let Some(vip) = gate::held(&frame, vlans, &arp.target.key()) else {
+    let Some(held) = gate::held(&frame, vlans, &arp.target.key()) else {
         return Ok(Verdict::Passed);
     };
     if arp.sender == arp.target {
@@ -62,8 +62,8 @@ pub fn handle<const L3: usize>(mut frame: Frame, vlans: Vlans) -> Outcome {
     if frame.destination(interface)? == Destination::Others {
         return Ok(Verdict::Passed);
     }
-    activity::heard_for(vip, &frame);
-    if !gate::open(vip, frame.now) {
+    activity::heard_for(&held, &frame);
+    if !gate::open(&held, frame.now) {
         return Ok(Verdict::DroppedClosedArp);
     }
     sane::sender(&frame, interface)?;

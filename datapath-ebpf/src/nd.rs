@@ -1,6 +1,6 @@
 //! Neighbour discovery (RFC 4861): solicitations for held addresses are answered with an advertisement.
 
-use datapath_common::Verdict;
+use datapath_common::{INTERFACE_ROUTER, Verdict};
 
 use crate::{
     activity, checksum,
@@ -18,6 +18,7 @@ pub const ADVERTISEMENT: u8 = 136;
 const HOP_LIMIT: u8 = 255;
 const OPTION_SOURCE: u8 = 1;
 const OPTION_TARGET: u8 = 2;
+const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 /// Options are counted in units of eight bytes; a solicitation with more than these is the kernel's.
@@ -73,7 +74,7 @@ pub fn solicitation<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result<
     let ip = frame.at::<Ipv6>(L3)?;
     let message = frame.at::<Message>(L3 + ipv6::HEADER)?;
     let target = message.target;
-    let Some(vip) = gate::held(frame, vlans, &target.key()) else { return Ok(None) };
+    let Some(held) = gate::held(frame, vlans, &target.key()) else { return Ok(None) };
     let asker = ip.source;
     if asker == target {
         return Ok(Some(Verdict::PassedForeignClaim));
@@ -82,8 +83,8 @@ pub fn solicitation<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result<
     if frame.destination(interface)? == Destination::Others {
         return Ok(Some(Verdict::Passed));
     }
-    activity::heard_for(vip, frame);
-    if !gate::open(vip, frame.now) {
+    activity::heard_for(&held, frame);
+    if !gate::open(&held, frame.now) {
         return Ok(Some(Verdict::DroppedClosedNd));
     }
 
@@ -116,7 +117,8 @@ pub fn solicitation<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result<
     let message = frame.at::<Message>(L3 + ipv6::HEADER)?;
     message.kind = ADVERTISEMENT;
     message.checksum = 0;
-    message.flags = if probe { OVERRIDE } else { SOLICITED | OVERRIDE };
+    let router = if interface.flags & INTERFACE_ROUTER != 0 { ROUTER } else { 0 };
+    message.flags = router | if probe { OVERRIDE } else { SOLICITED | OVERRIDE };
     message.reserved = [0; 3];
     let option = frame.at::<LinkLayer>(L3 + ipv6::HEADER + MESSAGE)?;
     *option = LinkLayer { kind: OPTION_TARGET, units: 1, mac: Mac::of(interface) };

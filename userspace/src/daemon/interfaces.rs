@@ -25,7 +25,7 @@ use super::{
 use crate::{
     act::{
         address,
-        datapath::{Attachment, Datapath, InterfaceFacts},
+        datapath::{self, Attachment, Datapath, InterfaceFacts},
     },
     cluster::View,
     config::NodeConfig,
@@ -236,6 +236,7 @@ impl Interfaces {
             stationary_v4: stationary.iter().filter_map(v4).collect(),
             link_local: v6(true),
             global_v6: v6(false),
+            router: datapath::router(&link.name),
         }
     }
 }

@@ -43,6 +43,9 @@ pub struct InterfaceFacts {
     pub stationary_v4: Vec<(Ipv4Addr, Ipv4Addr)>,
     pub link_local: Option<Ipv6Addr>,
     pub global_v6: Option<Ipv6Addr>,
+    /// IPv6 is forwarded: advertisements say so (RFC 4861 section 4.4), or hosts would give up their routes
+    /// through this one (section 7.2.5).
+    pub router: bool,
 }
 
 /// What is programmed for one resource, as found in the maps.
@@ -113,6 +116,12 @@ pub trait Datapath: Send + Sync {
 
     /// All addresses of the resource together. Zero when it is not programmed.
     fn group_activity(&self, group: ResourceId) -> Result<VipActivity, DatapathError>;
+
+    /// At most so many addresses of the resource with the packets received for each, the busiest first. None
+    /// where nothing is counted or the resource is not programmed.
+    fn busiest(&self, _group: ResourceId, _limit: usize) -> Result<Vec<(IpAddr, u64)>, DatapathError> {
+        Ok(Vec::new())
+    }
 
     /// Frames by verdict, all CPUs summed, since load.
     fn verdicts(&self) -> Result<Vec<(Verdict, u64)>, DatapathError>;
