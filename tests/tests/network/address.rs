@@ -195,8 +195,9 @@ fn host_route() -> Result<()> {
         }
         assert!(locals(vip)?, "{vip}");
         pair.with_link(async |network, link| {
-            network.delete_host_route(&link, addr(vip)).await?;
-            network.delete_host_route(&link, addr(vip)).await?;
+            let addresses = net(&format!("{vip}/{prefix}")).into();
+            network.delete_host_routes(&link, &addresses).await?;
+            network.delete_host_routes(&link, &addresses).await?;
             Ok(())
         })?;
         assert!(!locals(vip)?, "{vip}");
@@ -322,7 +323,7 @@ fn no_such_device() -> Result<()> {
         // An interface that has gone meanwhile.
         link.index = 4711;
         network.delete_address(&link, net("192.0.2.50/24")).await?;
-        network.delete_host_route(&link, addr("192.0.2.50")).await?;
+        network.delete_host_routes(&link, &net("192.0.2.50/24").into()).await?;
         network.flush_neighbours(&link).await?;
         assert_eq!(network.addresses_on(4711).await?, []);
         let error = network.add_address(&link, net("192.0.2.50/24")).await.unwrap_err().to_string();

@@ -14,10 +14,10 @@ use vipd::{
         executor::{Executor, Gates},
     },
     core::{
-        command::{Command, Effect, LinkState, Presence},
+        command::{Claim, Command, Effect, LinkState, Misplaced, Place, Presence},
         time::BootTime,
     },
-    model::{Epoch, LeaseEpoch},
+    model::{Accept, Addresses, Epoch, LeaseEpoch, Ranges, ResourceId},
     observe::network::Network,
 };
 
@@ -30,6 +30,7 @@ pub const TESTS: Tests = &[
     ("links", links),
     ("a_bounced_link_keeps_its_configuration", a_bounced_link_keeps_its_configuration),
     ("addresses", addresses),
+    ("unassigned_ipv6_needs_xdp", unassigned_ipv6_needs_xdp),
     ("a_missing_device", a_missing_device),
     ("datapath_and_gates", datapath_and_gates),
     ("duplicates", duplicates),
@@ -43,22 +44,23 @@ pub const TESTS: Tests = &[
 
 /// Remembers what is programmed and which gates are open.
 #[derive(Default)]
-struct Recorder {
-    programmed: Mutex<BTreeMap<IpAddr, u32>>,
-    open: Mutex<BTreeMap<IpAddr, Epoch>>,
+pub struct Recorder {
+    programmed: Mutex<BTreeMap<ResourceId, (u32, Ranges)>>,
+    open: Mutex<BTreeMap<ResourceId, Epoch>>,
+    attached: Mutex<Vec<(u32, Attachment)>>,
 }
 
 impl Gates for Recorder {
-    fn open(&self, address: IpAddr, epoch: Epoch) -> Result<(), vipd::act::gatekeeper::GateError> {
-        if !self.programmed.lock().unwrap().contains_key(&address) {
-            return Err(DatapathError::NotProgrammed(address).into());
+    fn open(&self, group: ResourceId, epoch: Epoch) -> Result<(), vipd::act::gatekeeper::GateError> {
+        if !self.programmed.lock().unwrap().contains_key(&group) {
+            return Err(DatapathError::NotProgrammed(group).into());
         }
-        self.open.lock().unwrap().insert(address, epoch);
+        self.open.lock().unwrap().insert(group, epoch);
         Ok(())
     }
 
-    fn close(&self, address: IpAddr) -> Result<(), DatapathError> {
-        self.open.lock().unwrap().remove(&address);
+    fn close(&self, group: ResourceId) -> Result<(), DatapathError> {
+        self.open.lock().unwrap().remove(&group);
         Ok(())
     }
 }
@@ -78,20 +80,26 @@ impl Datapath for Recorder {
         unreachable!("the executor does not detach")
     }
     fn attached(&self) -> Vec<(u32, Attachment)> {
-        Vec::new()
+        self.attached.lock().unwrap().clone()
     }
-    fn program(&self, address: IpAddr, ifindex: u32) -> Result<(), DatapathError> {
-        self.programmed.lock().unwrap().insert(address, ifindex);
+    fn program(&self, group: ResourceId, ifindex: u32, addresses: &Ranges) -> Result<(), DatapathError> {
+        let mut programmed = self.programmed.lock().unwrap();
+        let entry = programmed.entry(group).or_default();
+        *entry = (ifindex, entry.1.union(addresses));
         Ok(())
     }
-    fn unprogram(&self, address: IpAddr) -> Result<(), DatapathError> {
-        self.programmed.lock().unwrap().remove(&address);
+    fn unprogram(&self, group: ResourceId, addresses: &Ranges) -> Result<(), DatapathError> {
+        let mut programmed = self.programmed.lock().unwrap();
+        if let Some((_, known)) = programmed.get_mut(&group) {
+            *known = known.difference(addresses);
+        }
+        programmed.retain(|_, (_, known)| !known.is_empty());
         Ok(())
     }
-    fn open_gate(&self, _: IpAddr, _: LeaseEpoch, _: Epoch) -> Result<(), DatapathError> {
+    fn open_gate(&self, _: ResourceId, _: LeaseEpoch, _: Epoch) -> Result<(), DatapathError> {
         unreachable!("gates are opened through Gates")
     }
-    fn close_gate(&self, _: IpAddr) -> Result<(), DatapathError> {
+    fn close_gate(&self, _: ResourceId) -> Result<(), DatapathError> {
         unreachable!("gates are closed through Gates")
     }
     fn programmed(&self) -> Result<Vec<Programmed>, DatapathError> {
@@ -109,12 +117,15 @@ impl Datapath for Recorder {
     fn vip_activity(&self, _: IpAddr) -> Result<VipActivity, DatapathError> {
         Ok(VipActivity::default())
     }
+    fn group_activity(&self, _: ResourceId) -> Result<VipActivity, DatapathError> {
+        Ok(VipActivity::default())
+    }
     fn verdicts(&self) -> Result<Vec<(Verdict, u64)>, DatapathError> {
         Ok(Vec::new())
     }
 }
 
-fn executor(network: Network) -> (Executor, Arc<Recorder>) {
+pub fn executor(network: Network) -> (Executor, Arc<Recorder>) {
     let recorder = Arc::new(Recorder::default());
     let wait = Duration::from_millis(200);
     (Executor::new(network, recorder.clone(), recorder.clone(), wait), recorder)
@@ -129,6 +140,15 @@ fn broadcast_ping(source: &str, wait: Duration) -> Command {
 }
 
 const VIP: &str = "192.0.2.50/24";
+
+fn place(addresses: &str, device: &str, accept: Accept) -> Place {
+    Place { addresses: Arc::new(net(addresses).into()), device: device.to_owned(), accept }
+}
+
+/// As a kernel address on eth0.
+fn assigned(addresses: &str) -> Place {
+    place(addresses, "eth0", Accept::Assign)
+}
 
 fn links() -> Result<()> {
     let pair = Pair::new()?;
@@ -189,8 +209,8 @@ fn a_bounced_link_keeps_its_configuration() -> Result<()> {
         pair.peer.ip("link set eth0 up")?;
         // A virtual address stays away: it may have been taken out of service while the link was down,
         // and one that is brought back outside the datapath is answered by the kernel, whoever owns it.
-        let read = Command::ReadAddress { address: net("2001:db8::50/64"), device: eth0() };
-        assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Absent));
+        let read = Command::ReadAddresses { place: assigned("2001:db8::50/64") };
+        assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::default()));
         Ok(())
     })?;
     let mut after = Vec::new();
@@ -206,38 +226,68 @@ fn addresses() -> Result<()> {
     pair.with_network(async |network| {
         let (executor, _) = executor(network);
         for vip in [VIP, "2001:db8::50/64"] {
-            let address = net(vip);
-            let read = || async { executor.perform(&Command::ReadAddress { address, device: eth0() }).await };
-            assert_eq!(read().await, Effect::Presence(Presence::Absent));
+            let (here, addresses) = (assigned(vip), Arc::new(Addresses::from(net(vip))));
+            let read = async |place: &Place| {
+                executor.perform(&Command::ReadAddresses { place: place.clone() }).await
+            };
+            let ours = Presence { ours: net(vip).into(), ..Presence::default() };
+            let foreign = Presence { foreign: net(vip).into(), ..Presence::default() };
+            let misplaced = |ours| {
+                let misplaced = vec![Misplaced { place: here.clone(), ours }];
+                Effect::Presence(Presence { misplaced, ..Presence::default() })
+            };
+            assert_eq!(read(&here).await, Effect::Presence(Presence::default()));
             for _ in 0..2 {
-                let add = Command::AddAddress { address, device: eth0() };
+                let add = Command::AddAddresses { place: here.clone() };
                 assert_eq!(executor.perform(&add).await, Effect::Done);
-                assert_eq!(read().await, Effect::Presence(Presence::Present { ours: true }));
+                assert_eq!(read(&here).await, Effect::Presence(ours.clone()));
             }
-            let other = Command::ReadAddress { address, device: "lo".to_owned() };
-            let misplaced =
-                Presence::Misplaced { device: eth0(), prefix_len: address.prefix_len(), ours: true };
-            assert_eq!(executor.perform(&other).await, Effect::Presence(misplaced));
+            assert_eq!(read(&place(vip, "lo", Accept::Assign)).await, misplaced(true));
             for command in [
                 Command::FlushNeighbours { device: eth0() },
-                Command::Announce { address: address.addr(), device: eth0() },
-                Command::DeleteAddress { address, device: eth0() },
-                Command::DeleteAddress { address, device: eth0() },
-                Command::DeleteHostRoute { address: address.addr(), device: eth0() },
+                Command::Announce { addresses: addresses.clone(), device: eth0() },
+                Command::DeleteAddresses { place: here.clone() },
+                Command::DeleteAddresses { place: here.clone() },
+                Command::DeleteHostRoutes { addresses: addresses.clone(), device: eth0() },
                 Command::FlushRouteCache,
             ] {
                 assert_eq!(executor.perform(&command).await, Effect::Done, "{command:?}");
             }
-            assert_eq!(read().await, Effect::Presence(Presence::Absent));
+            assert_eq!(read(&here).await, Effect::Presence(Presence::default()));
             // Somebody else's.
             pair.us.ip(&format!("addr add {vip} dev eth0"))?;
-            assert_eq!(read().await, Effect::Presence(Presence::Present { ours: false }));
-            let narrower = net(&format!("{}/{}", address.addr(), address.prefix_len() + 4));
-            let read = Command::ReadAddress { address: narrower, device: eth0() };
-            let misplaced =
-                Presence::Misplaced { device: eth0(), prefix_len: address.prefix_len(), ours: false };
-            assert_eq!(executor.perform(&read).await, Effect::Presence(misplaced));
+            assert_eq!(read(&here).await, Effect::Presence(foreign));
+            let narrower = format!("{}/{}", net(vip).addr(), net(vip).prefix_len() + 4);
+            assert_eq!(read(&assigned(&narrower)).await, misplaced(false));
         }
+        Ok(())
+    })
+}
+
+/// The kernel answers no neighbour solicitation for an address that is not assigned.
+fn unassigned_ipv6_needs_xdp() -> Result<()> {
+    Pair::new()?.with_link(async |network, link| {
+        let (executor, recorder) = executor(network);
+        let add = async |vip, accept| {
+            executor.perform(&Command::AddAddresses { place: place(vip, "eth0", accept) }).await
+        };
+        let none = Attachment::None { reason: "the driver said no".to_owned() };
+        for (attached, reason) in [(vec![], "a recorder"), (vec![(link.index, none)], "the driver said no")] {
+            *recorder.attached.lock().unwrap() = attached;
+            for accept in [Accept::Route, Accept::Anyip] {
+                match add("2001:db8::50/64", accept).await {
+                    Effect::Failed(why) => {
+                        assert!(why.contains(reason) && why.contains("vipctl set TAG accept=assign"), "{why}");
+                    }
+                    effect => panic!("{effect:?}"),
+                }
+                assert_eq!(add(VIP, accept).await, Effect::Done);
+            }
+            assert_eq!(add("2001:db8::51/64", Accept::Assign).await, Effect::Done);
+        }
+        let generic = Attachment::Generic { reason: "a test".to_owned() };
+        *recorder.attached.lock().unwrap() = vec![(link.index, generic)];
+        assert_eq!(add("2001:db8::50/64", Accept::Anyip).await, Effect::Done);
         Ok(())
     })
 }
@@ -245,31 +295,38 @@ fn addresses() -> Result<()> {
 fn a_missing_device() -> Result<()> {
     Pair::new()?.with_network(async |network| {
         let (executor, _) = executor(network);
-        let (address, device) = (net(VIP), "nosuch".to_owned());
-        let wait = Duration::from_millis(10);
-        for command in [
+        let (source, device) = (net(VIP), "nosuch".to_owned());
+        let (addresses, wait) = (Arc::new(Addresses::from(source)), Duration::from_millis(10));
+        let ways = [Accept::Assign, Accept::Route, Accept::Anyip].map(|accept| place(VIP, &device, accept));
+        let mut commands = vec![
             Command::SetLink { device: device.clone(), up: true },
-            Command::AddAddress { address, device: device.clone() },
-            Command::ProbeDuplicate { address: address.addr(), device: device.clone() },
-            Command::Program { address: address.addr(), device: device.clone() },
-            Command::Announce { address: address.addr(), device: device.clone() },
-            Command::BroadcastPing { source: address, device: device.clone(), tries: 1, wait },
-        ] {
+            Command::ProbeDuplicates { addresses: addresses.clone(), device: device.clone() },
+            Command::Program { group: 1, addresses: addresses.clone(), device: device.clone() },
+            Command::SetSource { addresses: addresses.clone(), device: device.clone() },
+            Command::Announce { addresses: addresses.clone(), device: device.clone() },
+            Command::BroadcastPing { source, device: device.clone(), tries: 1, wait },
+        ];
+        commands.extend(ways.clone().map(|place| Command::AddAddresses { place }));
+        for command in commands {
             match executor.perform(&command).await {
                 Effect::Failed(reason) => assert!(reason.contains("nosuch"), "{command:?}: {reason}"),
                 effect => panic!("{command:?}: {effect:?}"),
             }
         }
         // What is gone already needs no removal.
-        for command in [
-            Command::DeleteAddress { address, device: device.clone() },
-            Command::DeleteHostRoute { address: address.addr(), device: device.clone() },
-            Command::FlushNeighbours { device: device.clone() },
-        ] {
+        let mut commands = vec![
+            Command::DeleteHostRoutes { addresses: addresses.clone(), device: device.clone() },
+            Command::UnsetSource { addresses, device: device.clone() },
+            Command::FlushNeighbours { device },
+        ];
+        commands.extend(ways.clone().map(|place| Command::DeleteAddresses { place }));
+        for command in commands {
             assert_eq!(executor.perform(&command).await, Effect::Done, "{command:?}");
         }
-        let read = Command::ReadAddress { address, device };
-        assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Absent));
+        for place in ways {
+            let read = Command::ReadAddresses { place };
+            assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::default()));
+        }
         Ok(())
     })
 }
@@ -277,19 +334,21 @@ fn a_missing_device() -> Result<()> {
 fn datapath_and_gates() -> Result<()> {
     Pair::new()?.with_link(async |network, link| {
         let (executor, recorder) = executor(network);
-        let address = addr("192.0.2.50");
-        let open = Command::OpenGate { address, epoch: 7 };
+        let (group, addresses) = (3, Arc::new(Addresses::from(net(VIP))));
+        let open = Command::OpenGate { group, epoch: 7 };
         match executor.perform(&open).await {
-            Effect::Failed(reason) => assert!(reason.contains("192.0.2.50"), "{reason}"),
+            Effect::Failed(reason) => assert!(reason.contains("number 3"), "{reason}"),
             effect => panic!("{effect:?}"),
         }
-        assert_eq!(executor.perform(&Command::Program { address, device: eth0() }).await, Effect::Done);
-        assert_eq!(*recorder.programmed.lock().unwrap(), BTreeMap::from([(address, link.index)]));
+        let program = Command::Program { group, addresses: addresses.clone(), device: eth0() };
+        assert_eq!(executor.perform(&program).await, Effect::Done);
+        let known = BTreeMap::from([(group, (link.index, addresses.hosts()))]);
+        assert_eq!(*recorder.programmed.lock().unwrap(), known);
         assert_eq!(executor.perform(&open).await, Effect::Done);
-        assert_eq!(*recorder.open.lock().unwrap(), BTreeMap::from([(address, 7)]));
-        assert_eq!(executor.perform(&Command::CloseGate { address }).await, Effect::Done);
+        assert_eq!(*recorder.open.lock().unwrap(), BTreeMap::from([(group, 7)]));
+        assert_eq!(executor.perform(&Command::CloseGate { group }).await, Effect::Done);
         assert!(recorder.open.lock().unwrap().is_empty());
-        assert_eq!(executor.perform(&Command::Unprogram { address }).await, Effect::Done);
+        assert_eq!(executor.perform(&Command::Unprogram { group, addresses }).await, Effect::Done);
         assert!(recorder.programmed.lock().unwrap().is_empty());
         let (start, duration) = (Instant::now(), Duration::from_millis(30));
         assert_eq!(executor.perform(&Command::Wait { duration }).await, Effect::Done);
@@ -304,9 +363,13 @@ fn duplicates() -> Result<()> {
     let mac = pair.peer_mac()?.map(|b| format!("{b:02x}")).join(":");
     pair.with_network(async |network| {
         let (executor, _) = executor(network);
-        let probe = |address| Command::ProbeDuplicate { address, device: eth0() };
-        assert_eq!(executor.perform(&probe(addr("192.0.2.50"))).await, Effect::Claims(vec![mac]));
-        assert_eq!(executor.perform(&probe(addr("192.0.2.51"))).await, Effect::Claims(Vec::new()));
+        let probe = |address: &str| {
+            let addresses = Arc::new(Addresses::from(net(address)));
+            Command::ProbeDuplicates { addresses, device: eth0() }
+        };
+        let claim = Claim { address: addr("192.0.2.50"), by: mac };
+        assert_eq!(executor.perform(&probe(VIP)).await, Effect::Claims(vec![claim]));
+        assert_eq!(executor.perform(&probe("192.0.2.51/24")).await, Effect::Claims(Vec::new()));
         Ok(())
     })
 }
@@ -430,7 +493,8 @@ fn hundreds_of_duplicate_checks_at_once() -> Result<()> {
             .into_iter()
             .map(|vip| {
                 let (executor, address) = (executor.clone(), vip.addr());
-                let probe = Command::ProbeDuplicate { address, device: eth0() };
+                let addresses = Arc::new(Addresses::from(vip));
+                let probe = Command::ProbeDuplicates { addresses, device: eth0() };
                 tokio::spawn(async move { (address, executor.perform(&probe).await) })
             })
             .collect();
@@ -457,24 +521,30 @@ fn a_takeover_of_two_hundred() -> Result<()> {
     pair.with_network(async |network| {
         let (executor, recorder) = executor(network);
         let start = Instant::now();
-        let restores: Vec<_> = vips(100)
-            .into_iter()
-            .map(|vip| {
+        let restores: Vec<_> = (1..)
+            .zip(vips(100))
+            .map(|(group, vip)| {
                 let executor = executor.clone();
                 tokio::spawn(async move {
-                    let (address, wait) = (vip.addr(), Duration::from_secs(1));
+                    let (addresses, wait) = (Arc::new(Addresses::from(vip)), Duration::from_secs(1));
+                    let place =
+                        Place { addresses: addresses.clone(), device: eth0(), accept: Accept::Assign };
+                    let (program, probe, announce) = (addresses.clone(), addresses.clone(), addresses);
                     for (command, expected) in [
                         (Command::ReadLink { device: eth0() }, Effect::Link(LinkState::Up)),
                         (
-                            Command::ReadAddress { address: vip, device: eth0() },
-                            Effect::Presence(Presence::Absent),
+                            Command::ReadAddresses { place: place.clone() },
+                            Effect::Presence(Presence::default()),
                         ),
-                        (Command::Program { address, device: eth0() }, Effect::Done),
-                        (Command::ProbeDuplicate { address, device: eth0() }, Effect::Claims(Vec::new())),
-                        (Command::AddAddress { address: vip, device: eth0() }, Effect::Done),
+                        (Command::Program { group, addresses: program, device: eth0() }, Effect::Done),
+                        (
+                            Command::ProbeDuplicates { addresses: probe, device: eth0() },
+                            Effect::Claims(Vec::new()),
+                        ),
+                        (Command::AddAddresses { place }, Effect::Done),
                         (Command::FlushNeighbours { device: eth0() }, Effect::Done),
-                        (Command::OpenGate { address, epoch: 1 }, Effect::Done),
-                        (Command::Announce { address, device: eth0() }, Effect::Done),
+                        (Command::OpenGate { group, epoch: 1 }, Effect::Done),
+                        (Command::Announce { addresses: announce, device: eth0() }, Effect::Done),
                     ] {
                         assert_eq!(executor.perform(&command).await, expected, "{command:?}");
                     }

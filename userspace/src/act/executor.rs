@@ -11,13 +11,13 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    datapath::{Datapath, DatapathError},
+    datapath::{Attachment, Datapath, DatapathError},
     gatekeeper::GateError,
     link::Forgotten,
 };
 use crate::{
     core::command::{Claim, Command, Effect, LinkState, Place, Presence},
-    model::{Addresses, Epoch, ResourceId},
+    model::{Accept, Addresses, Epoch, ResourceId},
     observe::{
         network::{Link, Network, NetworkError},
         ping::{Ping, Reply},
@@ -122,10 +122,7 @@ impl Executor {
             }
             Command::OpenGate { group, epoch } => done(self.gates.open(*group, *epoch)),
             Command::CloseGate { group } => done(self.gates.close(*group)),
-            Command::AddAddresses { place } => match self.network.link(&place.device).await {
-                Ok(link) => done(self.network.add_addresses(&link, &place.addresses, place.accept).await),
-                Err(error) => failed(&error),
-            },
+            Command::AddAddresses { place } => self.add(place).await,
             Command::DeleteAddresses { place } => match self.link_if_any(&place.device).await {
                 Ok(Some(link)) => {
                     done(self.network.delete_addresses(&link, &place.addresses, place.accept).await)
@@ -215,6 +212,33 @@ impl Executor {
     async fn presence(&self, place: &Place) -> Result<Presence, NetworkError> {
         let links = self.network.links().await?;
         self.network.presence(&links, place).await
+    }
+
+    async fn add(&self, place: &Place) -> Effect {
+        let link = match self.network.link(&place.device).await {
+            Ok(link) => link,
+            Err(error) => return failed(&error),
+        };
+        if place.accept != Accept::Assign
+            && place.addresses.subnets().any(|subnet| matches!(subnet, IpNet::V6(_)))
+            && let Some(reason) = self.without_xdp(link.index)
+        {
+            return Effect::Failed(format!(
+                "{} has no XDP ({reason}), and the kernel alone answers no neighbour solicitation for an IPv6 \
+                 address that is not assigned: assign them ('vipctl set TAG accept=assign')",
+                link.name
+            ));
+        }
+        done(self.network.add_addresses(&link, &place.addresses, place.accept).await)
+    }
+
+    /// Why the datapath does not answer on the interface; None when it does.
+    fn without_xdp(&self, ifindex: u32) -> Option<String> {
+        match self.datapath.attached().into_iter().find(|(index, _)| *index == ifindex) {
+            Some((_, Attachment::Native | Attachment::Generic { .. })) => None,
+            Some((_, Attachment::None { reason })) => Some(reason),
+            None => Some(self.datapath.unguarded().unwrap_or_else(|| "it is not attached".to_owned())),
+        }
     }
 
     async fn probe(&self, addresses: &Addresses, device: &str) -> Effect {

@@ -100,7 +100,10 @@ impl Network {
                 Ok(()) => {}
             }
         }
-        failure.map_or(Ok(()), Err)
+        // What the routes were for may have gone meanwhile, and the kernel makes its own with its own source.
+        let tidied = self.remove_idle_routes().await;
+        let renewed = self.renew_sources(link).await;
+        failure.map_or(Ok(()), Err).and(tidied).and(renewed)
     }
 }
 

@@ -1,9 +1,10 @@
 //! Effects: addresses, announcements, the datapath.
 
-mod accept;
+pub mod accept;
 pub mod address;
 pub mod announce;
 pub mod datapath;
 pub mod executor;
+mod flush;
 pub mod gatekeeper;
 pub mod link;
