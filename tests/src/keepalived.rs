@@ -30,6 +30,7 @@ pub struct Keepalived {
 #[derive(Clone, Debug)]
 pub struct Instance {
     pub addresses: Vec<IpAddr>,
+    pub prefix_len: u8,
     /// Seconds, as keepalived writes them: `1`, `0.1`, `0.01`.
     pub advert_interval: &'static str,
 }
@@ -39,7 +40,7 @@ impl Keepalived {
     pub fn prepare(dir: &Path, index: usize, instance: &Instance) -> Result<Self> {
         let dir = dir.join(format!("keepalived{}", index + 1));
         fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let line = |a: &IpAddr| format!("    {a}/16 dev eth0\n");
+        let line = |a: &IpAddr| format!("    {a}/{} dev eth0\n", instance.prefix_len);
         // One address in the adverts, the others excluded from them: VRRP's packets hold only so many.
         let first: String = instance.addresses.iter().take(1).map(line).collect();
         let others: String = instance.addresses.iter().skip(1).map(line).collect();
@@ -90,6 +91,24 @@ impl Keepalived {
             let _ = fs::remove_file(self.dir.join(file));
         }
         Ok(at)
+    }
+
+    /// Asks it to stop; its backup takes over at once. Answers when it was asked.
+    pub fn terminate(&mut self) -> Result<Moment> {
+        let mut child = self.child.take().context("keepalived is not running")?;
+        let at = Moment::now();
+        killpg(Pid::from_raw(child.id() as i32), Signal::SIGTERM).context("cannot stop keepalived")?;
+        child.wait().context("keepalived was lost")?;
+        Ok(at)
+    }
+
+    /// Its processes: the parent and the one that does the work.
+    pub fn pids(&self) -> Vec<u32> {
+        let Some(child) = &self.child else { return Vec::new() };
+        let path = format!("/proc/{0}/task/{0}/children", child.id());
+        let children = fs::read_to_string(path).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        std::iter::once(child.id()).chain(children).collect()
     }
 
     /// Its log, for errors.

@@ -6,6 +6,7 @@ pub mod frames;
 pub mod interrupt;
 pub mod keepalived;
 pub mod lab;
+pub mod measure;
 pub mod netns;
 pub mod packets;
 pub mod prober;

@@ -17,6 +17,10 @@ pub enum Name {
     Datapath,
     /// From SIGKILL of the owner to the client's first answer, beside keepalived
     Failover,
+    /// From the grant to the last address answering and announced, beside keepalived and IPaddr2
+    Takeover,
+    /// CPU and memory of a daemon that holds addresses, beside keepalived
+    Idle,
 }
 
 pub fn run(name: Option<Name>, arguments: &[String]) -> Result<()> {
@@ -27,11 +31,13 @@ pub fn run(name: Option<Name>, arguments: &[String]) -> Result<()> {
     let bin = build::packages(&["vipd", "vipd-tests"], true)?;
     let results = target_dir().join("bench");
     std::fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
-    let all = [Name::Datapath, Name::Failover];
+    let all = [Name::Datapath, Name::Failover, Name::Takeover, Name::Idle];
     for name in all.into_iter().filter(|n| name.is_none_or(|wanted| wanted == *n)) {
         let (program, file) = match name {
             Name::Datapath => ("bench_datapath", "datapath.json"),
             Name::Failover => ("bench_failover", "failover.json"),
+            Name::Takeover => ("bench_takeover", "takeover.json"),
+            Name::Idle => ("bench_idle", "idle.json"),
         };
         run_program(Command::new(bin.join(program)).arg("--json").arg(results.join(file)).args(arguments))?;
     }

@@ -41,6 +41,9 @@ const PEERS: &[(&str, &str)] = &[
     ("keepalived", "keepalived"),
     ("tcpdump", "tcpdump"),
     ("nft", "nftables"),
+    ("ocf-tester", "resource-agents"),
+    ("NetworkManager", "network-manager"),
+    ("dbus-daemon", "dbus"),
 ];
 
 pub fn run() -> Result<()> {

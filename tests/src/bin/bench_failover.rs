@@ -3,7 +3,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use vipd_tests::{
     interrupt,
     keepalived::{Instance, Keepalived},
     lab::{self, Lab, Options, PATIENCE},
+    measure::{Spread, write_json},
     prober::{Prober, Targets},
     table::Table,
     timeline::Moment,
@@ -79,29 +80,6 @@ struct Case {
     runs: Vec<Run>,
 }
 
-/// Least, middle and most.
-#[derive(Clone, Copy, Debug)]
-struct Spread {
-    min: f64,
-    median: f64,
-    max: f64,
-}
-
-impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut all: Vec<f64> = values.collect();
-        all.sort_by(f64::total_cmp);
-        let at = |index: usize| all.get(index).copied().unwrap_or(f64::NAN);
-        Self { min: at(0), median: at(all.len() / 2), max: at(all.len().saturating_sub(1)) }
-    }
-}
-
-impl std::fmt::Display for Spread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.0} / {:.0} / {:.0}", self.min, self.median, self.max)
-    }
-}
-
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     interrupt::install()?;
@@ -126,7 +104,7 @@ fn main() -> Result<()> {
         }
     }
     print(&cases);
-    write(&arguments.json, &cases)
+    write_json(&arguments.json, &cases)
 }
 
 fn addresses(count: usize) -> Vec<IpAddr> {
@@ -195,7 +173,7 @@ fn measure(capture: &Capture, vips: &[IpAddr], dead: Mac, killed: Moment) -> Res
 fn vipd(profile: &'static str, count: usize, runs: usize) -> Result<Vec<Run>> {
     let vips = addresses(count);
     let (lab, capture, _prober) = stage(profile, &vips)?;
-    widen(&lab)?;
+    lab.widen()?;
     lab.form_cluster()?;
     let name = |vip: &IpAddr| (format!("vip-{vip}"), format!("{vip}/16"));
     lab.create_many(0, &vips.iter().map(name).collect::<Vec<_>>())?;
@@ -218,8 +196,8 @@ fn vipd(profile: &'static str, count: usize, runs: usize) -> Result<Vec<Run>> {
 fn keepalived(advert_interval: &'static str, count: usize, runs: usize) -> Result<Vec<Run>> {
     let vips = addresses(count);
     let (lab, capture, _prober) = stage("default", &vips)?;
-    widen(&lab)?;
-    let instance = Instance { addresses: vips.clone(), advert_interval };
+    lab.widen()?;
+    let instance = Instance { addresses: vips.clone(), prefix_len: 16, advert_interval };
     let mut all = (0..lab.hosts.len())
         .map(|index| Keepalived::prepare(lab.dir(), index, &instance))
         .collect::<Result<Vec<_>>>()?;
@@ -243,16 +221,6 @@ fn keepalived(advert_interval: &'static str, count: usize, runs: usize) -> Resul
         eprint!(".");
     }
     Ok(results)
-}
-
-/// 10.77.0.0/16 instead of /24, so that the addresses have room.
-fn widen(lab: &Lab) -> Result<()> {
-    for index in 0..lab.hosts.len() {
-        let (host, address) = (lab.segment.host(index), lab.segment.address(index, 0));
-        host.ip(&format!("addr del {address}/24 dev eth0"))?;
-        host.ip(&format!("addr add {address}/16 broadcast + dev eth0"))?;
-    }
-    Ok(())
 }
 
 fn print(cases: &[Case]) {
@@ -289,14 +257,4 @@ fn print(cases: &[Case]) {
             println!("  {} with {}: {}", case.contender, case.addresses, ratios.join(", "));
         }
     }
-}
-
-fn write(path: &Path, cases: &[Case]) -> Result<()> {
-    if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    }
-    let text = serde_json::to_string_pretty(cases).context("the results cannot be written as JSON")?;
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("\n  written to {}", path.display());
-    Ok(())
 }

@@ -205,6 +205,11 @@ impl Host {
         }
     }
 
+    /// The daemon's process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(Child::id)
+    }
+
     pub fn is_running(&self) -> bool {
         self.check_alive().is_ok()
     }
@@ -293,7 +298,7 @@ impl Host {
 
     /// Events so far.
     pub fn events(&self) -> Result<Vec<vipd::api::Event>> {
-        let answer = self.vipctl(&["--json", "events"])?.done()?;
+        let answer = self.vipctl(&["--json", "events", "--last", "100000"])?.done()?;
         // One document, or one a line.
         if let Ok(all) = serde_json::from_str(&answer.stdout) {
             return Ok(all);

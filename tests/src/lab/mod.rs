@@ -93,6 +93,29 @@ impl Lab {
         &self.hosts[index]
     }
 
+    /// 10.77.0.0/16 instead of /24 on all hosts, so that thousands of addresses have room.
+    pub fn widen(&self) -> Result<()> {
+        for index in 0..self.hosts.len() {
+            let (host, address) = (self.segment.host(index), self.segment.address(index, 0));
+            host.ip(&format!("addr del {address}/24 dev eth0"))?;
+            host.ip(&format!("addr add {address}/16 broadcast + dev eth0"))?;
+        }
+        Ok(())
+    }
+
+    /// A second subnet on all hosts, 10.90.0.0/15, that has room for 65,536 addresses beside the hosts' own.
+    pub fn add_wide_subnet(&self) -> Result<()> {
+        let own = |number: usize| format!("addr add 10.90.0.{number}/15 broadcast + dev eth0");
+        (0..self.hosts.len()).try_for_each(|i| self.segment.host(i).ip(&own(i + 1)).map(drop))?;
+        self.segment.client().ip(&own(100)).map(drop)
+    }
+
+    /// The first of the wide subnet's addresses that nobody has.
+    pub fn wide_addresses(count: usize) -> Vec<IpAddr> {
+        let first = u32::from(std::net::Ipv4Addr::new(10, 90, 1, 0));
+        (0..count).map(|n| std::net::Ipv4Addr::from(first + n as u32).into()).collect()
+    }
+
     /// Listens at the client for everybody who uses one of these addresses.
     pub fn capture(&self, addresses: &[IpAddr]) -> Result<Capture> {
         let capture = Capture::start(self.segment.client(), "eth0", self.segment.client_mac())?;

@@ -8,16 +8,94 @@ use vipd_tests::{
 
 use crate::{
     Test,
-    scene::{Scene, TUNABLES, V4, options},
+    scene::{Scene, TUNABLES, V4, V6, options},
 };
 
 pub const TESTS: &[(&str, Test)] = &[
+    ("connectivity::the_whole_matrix_ipv4", the_whole_matrix_ipv4),
+    ("connectivity::the_whole_matrix_ipv6", the_whole_matrix_ipv6),
     ("connectivity::on_a_silent_network", on_a_silent_network),
     ("connectivity::peers_answer_broadcast_pings", peers_answer_broadcast_pings),
     ("connectivity::a_lost_target_moves_the_address", a_lost_target_moves_the_address),
 ];
 
 const SUBNET: &str = "10.77.0.0/24";
+
+/// What one family needs for the matrix: the client's kernel is the subnet's only other host.
+struct Family {
+    vip: &'static str,
+    subnet: &'static str,
+    /// The client answers it.
+    answering: &'static str,
+    /// Nobody has it.
+    silent: &'static str,
+    /// 1: the client ignores pings to everybody.
+    ignore: &'static str,
+}
+
+const IPV4: Family = Family {
+    vip: V4,
+    subnet: SUBNET,
+    answering: "10.77.0.100",
+    silent: "10.77.0.222",
+    ignore: "ipv4/icmp_echo_ignore_broadcasts",
+};
+
+const IPV6: Family = Family {
+    vip: V6,
+    subnet: "fd77::/64",
+    answering: "fd77::100",
+    silent: "fd77::222",
+    ignore: "ipv6/icmp/echo_ignore_multicast",
+};
+
+fn the_whole_matrix_ipv4() -> Result<()> {
+    the_whole_matrix(&IPV4)
+}
+
+fn the_whole_matrix_ipv6() -> Result<()> {
+    the_whole_matrix(&IPV6)
+}
+
+/// (ping list none, answering, silent) x (broadcast answering, silent) x (NOBCASTPING 0, 1), to the letter.
+fn the_whole_matrix(family: &Family) -> Result<()> {
+    let lab = Lab::new(&Options { hosts: 1, ..options() })?;
+    lab.form_cluster()?;
+    let (host, client) = (lab.host(0), lab.segment.client());
+    // Not in service yet: whether it can be is the question.
+    host.set_tunables(&format!("{TUNABLES}NOBCASTPING=1\n"))?;
+    host.vipctl(&["create", "ip", family.vip, "--dev", "eth0", "--tag", "web"])?.done()?;
+    host.vipctl(&["out-of-service", "web"])?.done()?;
+    for (list, list_answers) in [(None, false), (Some(family.answering), true), (Some(family.silent), false)]
+    {
+        if let Some(target) = list {
+            host.vipctl(&["ping-list", "add", family.subnet, target])?.done()?;
+        }
+        for (broadcast_answers, ignore) in [(true, "0"), (false, "1")] {
+            client.sysctl(family.ignore, ignore)?;
+            for no_broadcast in [false, true] {
+                let tunables = format!("{TUNABLES}IP_PINGTRIES=2\nNOBCASTPING={}\n", u8::from(no_broadcast));
+                host.set_tunables(&tunables)?;
+                let expected = match list {
+                    Some(_) if list_answers => true,
+                    Some(_) => !no_broadcast && broadcast_answers,
+                    None => no_broadcast || broadcast_answers,
+                };
+                let answer = host.vipctl(&["in-service", "web"])?;
+                let case =
+                    format!("ping list {list:?}, broadcast ignored {ignore}, NOBCASTPING {no_broadcast}");
+                ensure!(answer.status.success() == expected, "{case}: {answer:?}");
+                let said = lab.resource(0, "web")?.state;
+                ensure!(said == if expected { "ISP" } else { "OSF" }, "{case}: {said}");
+                host.vipctl(&["out-of-service", "web"])?.done()?;
+            }
+        }
+        if let Some(target) = list {
+            host.vipctl(&["ping-list", "remove", family.subnet, target])?.done()?;
+        }
+    }
+    Ok(())
+}
 
 /// One host alone: the client's kernel ignores broadcast pings, as kernels do.
 fn on_a_silent_network() -> Result<()> {

@@ -4,7 +4,10 @@
 
 mod connectivity;
 mod crashes;
+mod density;
+mod create;
 mod membership;
+mod neighbours;
 mod operator;
 mod partitions;
 mod restarts;
@@ -34,6 +37,9 @@ fn main() -> std::process::ExitCode {
         membership::TESTS,
         operator::TESTS,
         standby::TESTS,
+        density::TESTS,
+        neighbours::TESTS,
+        create::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {

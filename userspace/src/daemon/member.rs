@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     act::{
+        bounce::Bouncer,
         datapath::Datapath,
         executor::{Executor, Gates},
         gatekeeper::Gatekeeper,
@@ -46,6 +47,7 @@ pub struct Host {
     pub datapath: Arc<dyn Datapath>,
     pub keeper: Arc<Gatekeeper>,
     pub interfaces: Arc<Interfaces>,
+    pub bouncer: Bouncer,
     pub facts: watch::Sender<Facts>,
     /// Which interface each resource uses here.
     pub in_use: InUse,
@@ -153,7 +155,8 @@ pub fn start(
             host.datapath.clone(),
             no_gates,
             host.timing.duplicate_wait,
-        ),
+        )
+        .with_bouncer(host.bouncer.clone()),
         tunables: host.tunables.clone(),
         timing: host.timing,
         events: host.events.clone(),

@@ -17,7 +17,9 @@ use super::{
     Attachment, Datapath, DatapathError, InterfaceFacts, Programmed,
     activity::Records,
     bpffs::{self, failed},
-    carry, layout,
+    carry,
+    conflicts::ConflictReader,
+    layout,
     links::{Links, text},
     loader::{self, Maps},
     numbers::slots_for,
@@ -37,6 +39,7 @@ const NOBODY: ResourceId = 0;
 pub struct KernelDatapath {
     mode: DatapathMode,
     inner: Mutex<Inner>,
+    conflicts: Mutex<Option<ConflictReader>>,
     _log: Option<PacketLog>,
     _lock: Flock<File>,
 }
@@ -80,6 +83,7 @@ impl KernelDatapath {
         } else {
             None
         };
+        let conflicts = Mutex::new(Some(ConflictReader::take(&mut ebpf)?));
         let (maps, records) = Maps::take(&mut ebpf, sizes)?;
         let (slots, redundant) = maps.slots(config.max_vips)?;
         let lease = maps.lease()?;
@@ -119,7 +123,7 @@ impl KernelDatapath {
         if whole {
             inner.take_over()?;
         }
-        Ok(Self { mode: config.mode, inner: Mutex::new(inner), _log: log, _lock: lock })
+        Ok(Self { mode: config.mode, inner: Mutex::new(inner), conflicts, _log: log, _lock: lock })
     }
 
     /// Tells the programs what they need to know of an interface, without attaching them to it.
@@ -166,6 +170,10 @@ pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapErr
 impl Datapath for KernelDatapath {
     fn unguarded(&self) -> Option<String> {
         None
+    }
+
+    fn conflicts(&self) -> Option<ConflictReader> {
+        self.conflicts.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn attach(&self, interface: &InterfaceFacts) -> Result<Attachment, DatapathError> {

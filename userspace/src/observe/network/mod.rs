@@ -51,6 +51,16 @@ impl Link {
     pub(crate) fn is_ethernet(&self) -> bool {
         !self.loopback && self.mac != [0; 6]
     }
+
+    /// The link-layer address as `ip link` writes it.
+    pub(crate) fn mac_text(&self) -> String {
+        mac_text(self.mac)
+    }
+}
+
+/// A link-layer address as `ip link` writes it.
+pub(crate) fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// An address on an interface.
@@ -258,5 +268,15 @@ fn as_link(message: &RouteNetlinkMessage) -> Option<Link> {
     match message {
         RouteNetlinkMessage::NewLink(link) => Some(convert::link(link)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_layer_addresses_are_written_as_usual() {
+        assert_eq!(mac_text([0, 1, 0xab, 3, 4, 0xff]), "00:01:ab:03:04:ff");
     }
 }

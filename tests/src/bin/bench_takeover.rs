@@ -1,0 +1,342 @@
+//! How long it takes a host that was given addresses to answer for all of them and to have told
+//! everybody: ours with kernel addresses and with one local route a prefix, beside keepalived and the
+//! OCF agent IPaddr2 at the sizes they can do.
+//!
+//! The clock starts when the new owner is told: at the first step of the sequence that the grant starts,
+//! at keepalived's line "Entering MASTER STATE", at the call of the first agent. Which addresses answer is
+//! asked for a sample of at most 500; announcements are counted for all.
+
+use std::{
+    collections::HashSet,
+    fs,
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use nix::time::{ClockId, clock_gettime};
+use serde::Serialize;
+use vipd_tests::{
+    capture::Capture,
+    frames::{Kind, Mac},
+    interrupt,
+    keepalived::{Instance, Keepalived},
+    lab::{self, Lab, Options},
+    measure::{Spread, write_json},
+    prober::{Prober, Targets},
+    table::Table,
+    timeline::Moment,
+};
+
+const PREFIX_LEN: u8 = 15;
+const TAG: &str = "bench";
+/// The largest runs take the kernel seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Addresses whose answers are watched.
+const SAMPLE: usize = 500;
+const IPADDR2: &str = "/usr/lib/ocf/resource.d/heartbeat/IPaddr2";
+
+#[derive(Parser)]
+struct Arguments {
+    /// Takeovers per case
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Numbers of addresses
+    #[arg(long, value_delimiter = ',', default_value = "1,200,1000,10000,65536")]
+    addresses: Vec<usize>,
+    /// Only cases whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// Where to write the results
+    #[arg(long, default_value = "target/bench/takeover.json")]
+    json: PathBuf,
+}
+
+/// Who takes over, and how many addresses it can do within reason: adding kernel addresses is quadratic.
+#[derive(Clone, Copy, Debug)]
+enum Contender {
+    Vipd { accept: &'static str, most: usize },
+    Keepalived { most: usize },
+    IpAddr2 { most: usize },
+}
+
+const CONTENDERS: [Contender; 4] = [
+    Contender::Vipd { accept: "anyip", most: usize::MAX },
+    Contender::Vipd { accept: "assign", most: 10_000 },
+    Contender::Keepalived { most: 1_000 },
+    Contender::IpAddr2 { most: 200 },
+];
+
+impl Contender {
+    fn name(self) -> String {
+        match self {
+            Self::Vipd { accept, .. } => format!("vipd, {accept}"),
+            Self::Keepalived { .. } => "keepalived".to_owned(),
+            Self::IpAddr2 { .. } => "IPaddr2, one after another".to_owned(),
+        }
+    }
+
+    fn most(self) -> usize {
+        match self {
+            Self::Vipd { most, .. } | Self::Keepalived { most } | Self::IpAddr2 { most } => most,
+        }
+    }
+}
+
+/// One takeover; milliseconds from the moment the new owner was told.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Run {
+    last_answer_ms: f64,
+    last_announcement_ms: f64,
+    /// Addresses that were never announced although they should be.
+    unannounced: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Case {
+    contender: String,
+    addresses: usize,
+    runs: Vec<Run>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    interrupt::install()?;
+    lab::sweep();
+    let mut cases = Vec::new();
+    for count in &arguments.addresses {
+        for contender in CONTENDERS {
+            let name = contender.name();
+            let wanted = arguments.only.as_ref().is_none_or(|only| name.contains(only));
+            if !wanted || *count > contender.most() {
+                continue;
+            }
+            eprint!("{name}, {count} addresses ");
+            let runs = match contender {
+                Contender::Vipd { accept, .. } => vipd(accept, *count, arguments.runs),
+                Contender::Keepalived { .. } => keepalived(*count, arguments.runs),
+                Contender::IpAddr2 { .. } => ipaddr2(*count, arguments.runs),
+            }
+            .with_context(|| format!("{name} with {count} addresses"))?;
+            eprintln!();
+            cases.push(Case { contender: name, addresses: *count, runs });
+        }
+    }
+    print(&cases);
+    write_json(&arguments.json, &cases)
+}
+
+/// Two hosts and a client that asks for the sample.
+struct Stage {
+    lab: Lab,
+    capture: Capture,
+    vips: Vec<IpAddr>,
+    sample: Vec<IpAddr>,
+    _prober: Prober,
+}
+
+impl Stage {
+    fn new(hosts: usize, count: usize) -> Result<Self> {
+        let lab = Lab::new(&Options { hosts, ..Options::default() })?;
+        lab.add_wide_subnet()?;
+        let vips = Lab::wide_addresses(count);
+        // Evenly spread, the first and the last among them.
+        let sampled = count.min(SAMPLE);
+        let spread = |n: usize| vips[n * (count - 1) / (sampled - 1).max(1)];
+        let sample: Vec<IpAddr> = (0..sampled).map(spread).collect();
+        let capture = lab.capture(&vips)?;
+        let targets = Targets { addresses: sample.clone(), interval: Duration::from_millis(10) };
+        let asker = lab.segment.asker();
+        let prober = Prober::start(lab.segment.client(), "eth0", asker, Vec::new(), vec![targets])?;
+        Ok(Self { lab, capture, vips, sample, _prober: prober })
+    }
+
+    /// Until `owner` answers for the sample and has announced all.
+    fn wait_taken(&self, owner: Mac, since: Moment) -> Result<()> {
+        self.lab.wait(PATIENCE, "all addresses answer and are announced", || {
+            self.capture.look(|timeline| {
+                let later = timeline.records.iter().rev().take_while(|r| r.time > since);
+                let (mut answered, mut announced) = (HashSet::new(), HashSet::new());
+                for record in later.filter(|r| r.mac == owner) {
+                    if record.kind.is_answer() {
+                        answered.insert(record.address);
+                    } else if record.kind == Kind::Announcement {
+                        announced.insert(record.address);
+                    }
+                }
+                ensure!(answered.len() >= self.sample.len(), "{} answer", answered.len());
+                ensure!(announced.len() == self.vips.len(), "{} are announced", announced.len());
+                Ok(())
+            })
+        })
+    }
+
+    /// What the client saw since the new owner was told.
+    fn measure(&self, owner: Mac, told: Moment) -> Result<Run> {
+        let (mut answers, mut announcements) =
+            (std::collections::HashMap::new(), std::collections::HashMap::new());
+        self.capture.look(|timeline| {
+            for record in timeline.records.iter().filter(|r| r.mac == owner && r.time > told) {
+                let firsts = match record.kind {
+                    Kind::Announcement => &mut announcements,
+                    kind if kind.is_answer() => &mut answers,
+                    Kind::ArpReply | Kind::Advertisement | Kind::EchoReply | Kind::Other => continue,
+                };
+                firsts.entry(record.address).or_insert(record.time);
+            }
+        });
+        let last = |firsts: &std::collections::HashMap<IpAddr, Moment>| {
+            let last = firsts.values().max().copied().context("nothing was seen");
+            last.map(|t| t.since(told).as_secs_f64() * 1e3)
+        };
+        Ok(Run {
+            last_answer_ms: last(&answers)?,
+            last_announcement_ms: last(&announcements)?,
+            unannounced: self.vips.len() - announcements.len(),
+        })
+    }
+}
+
+fn vipd(accept: &'static str, count: usize, runs: usize) -> Result<Vec<Run>> {
+    let stage = Stage::new(3, count)?;
+    let lab = &stage.lab;
+    lab.form_cluster()?;
+    let (first, last) = (stage.vips[0], stage.vips[count - 1]);
+    let range =
+        if count == 1 { format!("{first}/{PREFIX_LEN}") } else { format!("{first}-{last}/{PREFIX_LEN}") };
+    let begun = Moment::now();
+    let create =
+        ["create", "ip", &range, "--dev", "eth0", "--tag", TAG, "--accept", accept, "--extend-to", "all"];
+    lab.host(0).vipctl(&create)?.done().map_err(|e| lab.explain(e))?;
+    stage.wait_taken(lab.host(0).mac(), begun)?;
+    let mut results = Vec::new();
+    for run in 0..runs {
+        let to = (run + 1) % lab.hosts.len();
+        let begun = Moment::now();
+        lab.host(0).vipctl(&["in-service", TAG, "--on", lab.host(to).name()])?.done()?;
+        stage.wait_taken(lab.host(to).mac(), begun)?;
+        let told = told(lab, to)?;
+        results.push(stage.measure(lab.host(to).mac(), told)?);
+        eprint!(".");
+    }
+    Ok(results)
+}
+
+/// When the newest bring-up began on the host, by its own log of events.
+fn told(lab: &Lab, on: usize) -> Result<Moment> {
+    let events = lab.host(on).events()?;
+    let own = || events.iter().filter(|e| e.tag.as_ref().is_some_and(|t| t.as_str() == TAG));
+    let epoch = own().filter(|e| e.kind.starts_with("restore.")).filter_map(|e| e.epoch).max();
+    let first = own().find(|e| e.epoch == epoch && e.kind.starts_with("restore."));
+    let boot_ns = first.context("no event says when it began")?.boot_ns;
+    let now = |clock| -> Result<u64> {
+        let now = clock_gettime(clock)?;
+        Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+    };
+    let (real, boot) = (now(ClockId::CLOCK_REALTIME)?, now(ClockId::CLOCK_BOOTTIME)?);
+    Ok(Moment(real - boot + boot_ns))
+}
+
+fn keepalived(count: usize, runs: usize) -> Result<Vec<Run>> {
+    let stage = Stage::new(2, count)?;
+    let lab = &stage.lab;
+    let instance = Instance { addresses: stage.vips.clone(), prefix_len: PREFIX_LEN, advert_interval: "0.1" };
+    let mut all =
+        (0..2).map(|index| Keepalived::prepare(lab.dir(), index, &instance)).collect::<Result<Vec<_>>>()?;
+    let begun = Moment::now();
+    all[0].start(&lab.segment)?;
+    stage.wait_taken(lab.host(0).mac(), begun)?;
+    let mut owner = 0;
+    let mut results = Vec::new();
+    for _ in 0..runs {
+        let next = 1 - owner;
+        all[next].start(&lab.segment)?;
+        lab.wait(PATIENCE, "the backup is one", || {
+            ensure!(all[next].log().contains("Entering BACKUP STATE"), "not yet");
+            Ok(())
+        })?;
+        let begun = Moment::now();
+        all[owner].terminate()?;
+        let told = entered(&all[next])?;
+        stage.wait_taken(lab.host(next).mac(), begun)?;
+        results.push(stage.measure(lab.host(next).mac(), told)?);
+        owner = next;
+        eprint!(".");
+    }
+    Ok(results)
+}
+
+/// Looks closely for the line that says so, and answers when it was there.
+fn entered(keepalived: &Keepalived) -> Result<Moment> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let at = Moment::now();
+        if keepalived.log().contains("Entering MASTER STATE") {
+            return Ok(at);
+        }
+        interrupt::check()?;
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    bail!("keepalived did not take over:\n{}", keepalived.log())
+}
+
+fn ipaddr2(count: usize, runs: usize) -> Result<Vec<Run>> {
+    ensure!(fs::exists(IPADDR2)?, "there is no {IPADDR2}: `cargo xtask setup` installs resource-agents");
+    let stage = Stage::new(1, count)?;
+    let lab = &stage.lab;
+    let mut results = Vec::new();
+    for _ in 0..runs {
+        let told = Moment::now();
+        stage.vips.iter().try_for_each(|vip| agent(lab, *vip, "start"))?;
+        stage.wait_taken(lab.host(0).mac(), told)?;
+        results.push(stage.measure(lab.host(0).mac(), told)?);
+        stage.vips.iter().try_for_each(|vip| agent(lab, *vip, "stop"))?;
+        eprint!(".");
+    }
+    Ok(results)
+}
+
+fn agent(lab: &Lab, vip: IpAddr, action: &str) -> Result<()> {
+    interrupt::check()?;
+    let state = lab.dir().join("ocf");
+    fs::create_dir_all(&state).context("no directory for the agent")?;
+    let mut command = lab.host(0).command(IPADDR2)?;
+    command.arg(action).env("OCF_ROOT", "/usr/lib/ocf").env("OCF_RESOURCE_INSTANCE", format!("vip-{vip}"));
+    command.env("OCF_RESKEY_ip", vip.to_string()).env("OCF_RESKEY_nic", "eth0");
+    command.env("OCF_RESKEY_cidr_netmask", PREFIX_LEN.to_string()).env("HA_RSCTMP", &state);
+    let output = command.output().context("cannot run IPaddr2")?;
+    ensure!(output.status.success(), "IPaddr2 {action}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn print(cases: &[Case]) {
+    let mut table = Table::new(&[
+        "from being told; ms, min / median / max",
+        "addresses",
+        "last address answers",
+        "last one announced",
+        "not announced",
+    ]);
+    for case in cases {
+        table.row([
+            case.contender.clone(),
+            case.addresses.to_string(),
+            Spread::of(case.runs.iter().map(|r| r.last_answer_ms)).to_string(),
+            Spread::of(case.runs.iter().map(|r| r.last_announcement_ms)).to_string(),
+            case.runs.iter().map(|r| r.unannounced).sum::<usize>().to_string(),
+        ]);
+    }
+    println!("\n{table}");
+    let median = |case: &Case| Spread::of(case.runs.iter().map(|r| r.last_answer_ms)).median;
+    for case in cases.iter().filter(|c| c.contender.starts_with("vipd")) {
+        let peers =
+            cases.iter().filter(|o| o.addresses == case.addresses && !o.contender.starts_with("vipd"));
+        let ratios: Vec<String> =
+            peers.map(|o| format!("{:.2} x {}", median(case) / median(o), o.contender)).collect();
+        if !ratios.is_empty() {
+            println!("  {} with {}: {}", case.contender, case.addresses, ratios.join(", "));
+        }
+    }
+}
