@@ -96,7 +96,7 @@ impl Host {
             pins: Path::new("/sys/fs/bpf").join(format!("{lab}-{name}")),
             witness: options.witness == Some(index),
             mac: segment.host_mac(index),
-            rpc: format!("{}:{RPC_PORT}", segment.address(index, 0)),
+            rpc: format!("{}:{RPC_PORT}", segment.address(index, options.rpc_path)),
             ns: NamespaceOf(segment.host(index).name().to_owned()),
             daemon: Mutex::default(),
             name,

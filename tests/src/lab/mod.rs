@@ -7,7 +7,8 @@
 //!       h1             h2             h3              c       ports
 //!        +--------------+------ br0 ---+--------------+       the bridge's namespace
 //! ```
-//! With two paths every host has an `eth1` (10.78.0.I) on a second bridge `br1` for heartbeats.
+//! With two paths every host has an `eth1` (10.78.0.I) on a second bridge `br1` for heartbeats. A standby
+//! interface is an `eth2` (10.77.0.2I) beside `eth0`.
 
 mod cluster;
 mod host;
@@ -40,6 +41,8 @@ pub struct Options {
     pub hosts: usize,
     /// 1 or 2 networks for heartbeats.
     pub paths: usize,
+    /// The network for consensus and peer requests.
+    pub rpc_path: usize,
     /// `default` or `fast`.
     pub profile: &'static str,
     /// The host (from 0) that only votes.
@@ -50,7 +53,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 3, paths: 1, profile: "default", witness: None, tunables: String::new() }
+        Self { hosts: 3, paths: 1, rpc_path: 0, profile: "default", witness: None, tunables: String::new() }
     }
 }
 

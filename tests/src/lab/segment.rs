@@ -17,6 +17,8 @@ use crate::{
 
 pub const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 100);
 pub const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 0x100);
+/// Standby interfaces have stationary addresses above this.
+const STANDBY_FROM: u8 = 20;
 const CLIENT_MAC: Mac = Mac([2, 0, 0, 0x77, 0, 100]);
 
 /// Bridges, their ports, and the namespaces at the ports' other ends.
@@ -92,6 +94,28 @@ impl Segment {
     /// The client as a sender of questions.
     pub fn asker(&self) -> Asker {
         Asker { mac: CLIENT_MAC, v4: CLIENT_V4, v6: CLIENT_V6 }
+    }
+
+    /// A second interface, `eth2`, of the host on the client's network, in addition to `eth0`.
+    pub fn plug_standby(&self, index: usize) -> Result<()> {
+        let number = STANDBY_FROM + index as u8 + 1;
+        let addresses = [
+            IpAddr::from(Ipv4Addr::new(10, 77, 0, number)),
+            IpAddr::from(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, number.into())),
+        ];
+        let port = standby_port(index);
+        plug_as("eth2", &self.bridge, &self.hosts[index], 0, &port, self.standby_mac(index), &addresses)
+    }
+
+    pub fn standby_mac(&self, index: usize) -> Mac {
+        mac(index, 2)
+    }
+
+    /// Takes the far end of the cable of the host's `eth0` or standby interface down, or up again.
+    pub fn set_carrier(&self, index: usize, standby: bool, carrier: bool) -> Result<()> {
+        let port = if standby { standby_port(index) } else { port(index, 0) };
+        let state = if carrier { "up" } else { "down" };
+        self.bridge.ip(&format!("link set {port} {state}")).map(drop)
     }
 
     /// Takes the far ends of all the host's cables down: it loses its carrier.
@@ -197,8 +221,19 @@ impl Segment {
 
 /// A cable from a port of bridge `path` to the interface of the same number in the namespace.
 fn plug(bridge: &NetNs, ns: &NetNs, path: usize, port: &str, mac: Mac, addresses: &[IpAddr]) -> Result<()> {
-    let interface = format!("eth{path}");
-    veth(bridge, port, ns, &interface)?;
+    plug_as(&format!("eth{path}"), bridge, ns, path, port, mac, addresses)
+}
+
+fn plug_as(
+    interface: &str,
+    bridge: &NetNs,
+    ns: &NetNs,
+    path: usize,
+    port: &str,
+    mac: Mac,
+    addresses: &[IpAddr],
+) -> Result<()> {
+    veth(bridge, port, ns, interface)?;
     // Neither a duplicate check nor a router's advice delays or changes what the lab says.
     ns.sysctl(&format!("ipv6/conf/{interface}/accept_dad"), "0")?;
     ns.sysctl(&format!("ipv6/conf/{interface}/accept_ra"), "0")?;
@@ -219,6 +254,11 @@ fn plug(bridge: &NetNs, ns: &NetNs, path: usize, port: &str, mac: Mac, addresses
 /// The bridge's port of a host.
 fn port(index: usize, path: usize) -> String {
     format!("h{}p{path}", index + 1)
+}
+
+/// The bridge's port of a host's standby interface.
+fn standby_port(index: usize) -> String {
+    format!("h{}s", index + 1)
 }
 
 fn mac(index: usize, path: usize) -> Mac {

@@ -15,6 +15,7 @@ mod restarts;
 mod scene;
 mod service;
 mod subnets;
+mod standby;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vipd_tests::lab;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         operator::TESTS,
         links::TESTS,
         subnets::TESTS,
+        standby::TESTS,
         density::TESTS,
         neighbours::TESTS,
         create::TESTS,
