@@ -254,8 +254,7 @@ fn ping_lists() -> Result<()> {
 }
 
 fn tunables() -> Result<()> {
-    let lab = Lab::new(&Options { hosts: 1, ..options() })?;
-    lab.form_cluster()?;
+    let lab = two_and_a_witness()?;
     explained(&lab, || {
         let host = lab.host(0);
         let file = host.state_dir().with_file_name("defaults");

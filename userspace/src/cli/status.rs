@@ -87,7 +87,7 @@ impl Status {
 
     fn text(&self, status: &api::Status) -> String {
         let only = self.resources.is_some() || self.owner.is_some() || self.state.is_some();
-        if only { text::resources(status) } else { text::status(status) }
+        if only { text::resources(status, true) } else { text::status(status) }
     }
 }
 

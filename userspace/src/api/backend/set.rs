@@ -2,9 +2,9 @@
 
 use ipnet::IpNet;
 
-use super::{Context, Result, lookup};
+use super::{Context, Result, create::accept, lookup};
 use crate::{
-    api::{Answer, ApiError},
+    api::{Answer, ApiError, thousands},
     core::change::{Change, Setting},
     model::{Accept, AcceptBy, NodeId, OnConflict, Resource, Switchback, Tag},
 };
@@ -54,10 +54,14 @@ impl Context {
             }
             _ => format!("{tag} is set"),
         };
-        let when = if whole.iter().any(|s| matches!(s, Setting::Accept(_))) {
-            "; accept takes effect at the next bring-up"
-        } else {
-            ""
+        let when = match whole.iter().find(|s| matches!(s, Setting::Accept(_))) {
+            None => String::new(),
+            Some(Setting::Accept(Accept::Assign)) if !accept::is_quick(resource.addresses()) => format!(
+                "; accept takes effect at the next bring-up, and then the kernel needs long for {} addresses: 'vipctl \
+                 set {tag} accept=anyip' spares it",
+                thousands(resource.addresses().count())
+            ),
+            Some(_) => "; accept takes effect at the next bring-up".to_owned(),
         };
         let whole = whole.into_iter().map(|s| (None, s));
         let all = whole.chain(own.into_iter().map(|s| (id, s)));

@@ -14,7 +14,7 @@ pub fn status(s: &Status) -> String {
     parts.extend(warnings(s));
     if s.cluster.is_some() {
         parts.push(nodes(s));
-        parts.push(resources(s));
+        parts.push(resources(s, false));
     }
     if !s.subnets.is_empty() {
         parts.push(subnet::by_node(&s.subnets));
@@ -132,13 +132,17 @@ fn paths(s: &Status) -> String {
     table.render()
 }
 
-/// The resources alone.
-pub fn resources(s: &Status) -> String {
+/// The resources alone; `chosen` when they are not all.
+pub fn resources(s: &Status, chosen: bool) -> String {
     let total: usize = s.states.values().sum();
     let counts: Vec<String> =
         s.states.iter().map(|(state, n)| format!("{} {state}", thousands(*n as u64))).collect();
     if total == 0 {
-        return "no resource: 'vipctl create ip ADDRESS --extend-to all' makes one\n".to_owned();
+        return if chosen {
+            "no resource is like that: 'vipctl status --resources' shows all\n".to_owned()
+        } else {
+            "no resource yet: 'vipctl create ip ADDRESS --extend-to all' makes one\n".to_owned()
+        };
     }
     let mut table =
         Table::new(["RESOURCE", "ADDRESS", "STATE", "OWNER", "DEVICE", "PACKETS", "NODES"]).right([5]);
@@ -163,8 +167,21 @@ pub fn resources(s: &Status) -> String {
             thousands(n as u64)
         ),
     };
+    // Sentences, too wide for a column; assigning is what everybody expects.
+    let unusual = s.resources.iter().filter(|r| r.accept != Accept::Assign && !r.accept_reason.is_empty());
+    let ways: std::collections::BTreeSet<String> =
+        unusual.map(|r| format!("{}: {}\n", way(r.accept), r.accept_reason)).collect();
+    let ways: String = ways.into_iter().collect();
     let noun = if total == 1 { "resource" } else { "resources" };
-    format!("{} {noun}: {}\n{}{rest}", thousands(total as u64), counts.join(", "), table.render())
+    format!("{} {noun}: {}\n{}{rest}", thousands(total as u64), counts.join(", "), table.render() + &ways)
+}
+
+fn way(accept: Accept) -> &'static str {
+    match accept {
+        Accept::Assign => "assign",
+        Accept::Route => "route",
+        Accept::Anyip => "anyip",
+    }
 }
 
 /// `ip-10.0.0.1`, or `ip-10.0.0.1 .. ip-10.0.0.9 (9)`
@@ -178,9 +195,8 @@ fn tags(r: &ResourceStatus) -> String {
 /// `10.0.0.1/24`, `10.0.0.1 .. 10.0.0.9/24` of a run, or `254 addresses 10.0.0.1-10.0.0.254/24 (anyip)` of a set
 fn addresses(r: &ResourceStatus) -> String {
     let way = match r.accept {
-        Accept::Assign => "",
-        Accept::Route => " (route)",
-        Accept::Anyip => " (anyip)",
+        Accept::Assign => String::new(),
+        Accept::Route | Accept::Anyip => format!(" ({})", way(r.accept)),
     };
     match &r.run {
         Some(run) => format!("{} .. {}{way}", r.address.addr(), run.last_address),

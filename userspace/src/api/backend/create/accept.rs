@@ -103,6 +103,11 @@ pub fn reason(ip: &IpResource) -> String {
     }
 }
 
+/// Whether the kernel assigns them without delay.
+pub fn is_quick(addresses: &Addresses) -> bool {
+    Families::default().fits(Families::of(addresses))
+}
+
 pub fn name(accept: Accept) -> &'static str {
     match accept {
         Accept::Assign => "assign",

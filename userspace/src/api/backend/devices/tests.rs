@@ -93,3 +93,49 @@ fn without_an_address_all_interfaces_are_judged_by_their_state() {
     let expected = [("eth0", true), ("eth1", true), ("eth2", true), ("lo", false), ("eth3", false)];
     assert_eq!(all, expected.map(|(n, a)| (n.to_owned(), a)));
 }
+
+fn pick_all(host: &FakeHost, nets: &[&str], devices: &[&str]) -> Result<String> {
+    let nets: Vec<IpNet> = nets.iter().map(|n| n.parse().unwrap()).collect();
+    let devices: Vec<String> = devices.iter().map(|d| (*d).to_owned()).collect();
+    choose(&host.links, &host.assigned, &nets, &devices).map(|d| d.join(","))
+}
+
+#[test]
+fn standby_interfaces_have_to_be_up_and_no_more() {
+    let mut host = FakeHost::usual();
+    // The subnet is in service on eth0: it alone carries the address, and others may stand by for it.
+    assert_eq!(pick_all(&host, &["10.0.0.9/24"], &["eth0", "eth2"]).unwrap(), "eth0,eth2");
+    let e = pick_all(&host, &["10.0.0.9/24"], &["eth2", "eth0"]).unwrap_err();
+    assert!(
+        e.message.contains("10.0.0.9 cannot be on eth2") && e.message.contains("allowed: eth0"),
+        "{}",
+        e.message
+    );
+    host.links[3].carrier = false;
+    for (standby, reason) in [
+        ("eth2", "eth2 cannot stand by: has no carrier"),
+        ("lo", "lo cannot stand by: loopback"),
+        ("eth9", "no interface 'eth9'"),
+        ("eth0", "given twice"),
+    ] {
+        let e = pick_all(&host, &["10.0.0.9/24"], &["eth0", standby]).unwrap_err();
+        assert!(e.message.contains(reason), "{standby}: {}", e.message);
+    }
+}
+
+#[test]
+fn one_interface_has_to_do_for_all_subnets_of_a_set() {
+    let host = FakeHost::usual();
+    assert_eq!(pick_all(&host, &["10.0.0.9/24", "fd00::9/64"], &[]).unwrap(), "eth0");
+    assert_eq!(pick_all(&host, &["192.0.2.9/24", "10.1.0.9/16"], &[]).unwrap(), "eth1");
+    let e = pick_all(&host, &["10.0.0.9/24", "10.1.0.9/16"], &[]).unwrap_err();
+    assert_eq!(e.kind, ErrorKind::Refused);
+    for part in
+        ["10.0.0.0/24: allowed: eth0", "10.1.0.0/16: allowed: eth1", "one resource for each interface"]
+    {
+        assert!(e.message.contains(part), "{part}: {}", e.message);
+    }
+    assert!(
+        pick_all(&host, &["10.0.0.9/24", "10.1.0.9/16"], &["eth0"]).unwrap_err().message.contains("10.1.0.9")
+    );
+}

@@ -122,19 +122,24 @@ fn runs_sets_and_what_is_left_out_are_told() {
     s.resources[1].addresses = 65_534;
     s.resources[1].span = "10.9.0.1-10.9.255.254/16".into();
     s.resources[1].accept = Accept::Anyip;
+    s.resources[1].accept_reason = "by default: so many".into();
     s.resources[2].accept = Accept::Route;
     s.states = [("ISP".to_owned(), 9998), ("OSF".to_owned(), 4)].into();
-    let text = resources(&s);
+    let text = resources(&s, false);
     for fact in [
         "10,002 resources: 9,998 ISP, 4 OSF",
         "ip-10.0.0.1 .. ip-10.0.39.7 (9,990)  10.0.0.1 .. 10.0.39.7/24 ",
         "65,534 addresses 10.9.0.1-10.9.255.254/16 (anyip)  ISP",
         "10.0.0.3/24 (route) ",
         "10 of them are not shown: --limit N",
+        "\nanyip: by default: so many\n",
     ] {
         assert!(text.contains(fact), "'{fact}' is missing in\n{text}");
     }
     assert!(status(&s).contains(&text));
+    s.states.clear();
+    assert!(resources(&s, true).contains("no resource is like that"));
+    assert!(resources(&s, false).contains("no resource yet"));
 }
 
 #[test]

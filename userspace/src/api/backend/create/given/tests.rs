@@ -137,3 +137,19 @@ fn the_narrowest_subnet_here_is_meant() {
     assert_eq!(of("10.0.0.200").unwrap(), "10.0.0.128/25");
     assert_eq!(of("10.0.0.100-10.0.0.200").unwrap(), "10.0.0.0/24");
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_answered(text in "[0-9a-f.:/ #\n-]{0,60}", each: bool) {
+        let _ = settled(&[Given::File { name: "list".into(), text: text.clone() }], each, None, &[]);
+        let _ = settled(&[argument(&text)], each, Some("24"), &["10.0.0.9"]);
+    }
+
+    #[test]
+    fn each_has_all_hosts_and_no_other(bits: u32, length in 20u8..=32) {
+        let net = ipnet::Ipv4Net::new(std::net::Ipv4Addr::from_bits(bits), length).unwrap().trunc();
+        let all = Ranges::from_iter([hosts(net.into())]);
+        proptest::prop_assert_eq!(all.count(), net.hosts().count() as u64);
+        proptest::prop_assert!(net.hosts().step_by(997).all(|h| all.contains(h.into())));
+    }
+}
