@@ -25,12 +25,34 @@ impl Address {
     pub const fn v6(octets: [u8; 16]) -> Self {
         Self(octets)
     }
+
+    /// The page that the address belongs to (a key of `PAGES`), and which of its addresses it is.
+    #[inline(always)]
+    pub const fn page(&self) -> (Self, u8) {
+        let mut base = self.0;
+        let last = base[15];
+        base[15] = 0;
+        (Self(base), last)
+    }
+
+    /// Tells the entry of one address from that of another (see [`Vip::mark`]): never equal for two
+    /// addresses of IPv4, nor for two of one IPv6 prefix.
+    #[inline(always)]
+    pub const fn mark(&self) -> u64 {
+        let a = &self.0;
+        let high = u64::from_ne_bytes([a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7]]);
+        let low = u64::from_ne_bytes([a[8], a[9], a[10], a[11], a[12], a[13], a[14], a[15]]);
+        high ^ low
+    }
 }
 
 /// Value of `VIPS`, for addresses that stand alone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Vip {
+    /// [`Address::mark`] of the key. An entry that is removed may be reused for another key while a program
+    /// still reads it: comes first because it is overwritten first, and is read last.
+    pub mark: u64,
     /// Index into `GATES`.
     pub gate: u32,
     /// Index into `VIP_ACTIVITY`.
@@ -43,6 +65,8 @@ pub struct Vip {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Page {
+    /// [`Address::mark`] of the key, as in [`Vip`].
+    pub mark: u64,
     /// Index into `GATES`.
     pub gate: u32,
     /// Index into `VIP_ACTIVITY` of the page's first address; the others follow.
@@ -54,12 +78,19 @@ pub struct Page {
 /// The addresses of a page.
 pub const PAGE_SIZE: u32 = 256;
 
-/// The one value of `DIRECTORY`: how much there is to look up, so that nothing is looked up in vain.
+/// The one value of `DIRECTORY`: which tables have anything in them, so that nothing is looked up in vain,
+/// and how the activity is laid out. A table is marked as used before its first entry is made, and as empty
+/// after its last is gone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
 pub struct Directory {
+    /// 1 while there may be entries in `VIPS`.
     pub vips: u32,
+    /// 1 while there may be entries in `PAGES`.
     pub pages: u32,
+    /// Slots of one CPU in `VIP_ACTIVITY`; never changes while the maps exist.
+    pub slots: u32,
+    pub reserved: u32,
 }
 
 /// Value of `GATES`: the addresses of one resource open and shut, and change their interface, together.
@@ -141,6 +172,8 @@ pub const CONFLICT_ARP_PROBE: u16 = 3;
 pub const CONFLICT_ND_ADVERTISEMENT: u16 = 4;
 /// Somebody else uses the address as the source of a packet or of a solicitation.
 pub const CONFLICT_SOURCE: u16 = 5;
+/// RFC 4862: somebody is about to use the address.
+pub const CONFLICT_ND_PROBE: u16 = 6;
 
 /// Key of `BROADCASTS`: a subnet's broadcast address on an interface.
 #[repr(C)]
@@ -186,7 +219,9 @@ pub struct InterfaceActivity {
     pub last_receive_ns: u64,
 }
 
-/// Value of `VIP_ACTIVITY`, one per CPU.
+/// Value of `VIP_ACTIVITY`: an array of `Directory::slots` records for each CPU, one CPU's after the other's.
+/// A plain array that user space maps into its memory: records beside each other, read and cleared without
+/// a system call each, and one indirection less for the programs than a per-CPU map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
 pub struct VipActivity {
@@ -248,8 +283,9 @@ impl Verdict {
 }
 
 const _: () = {
-    assert!(size_of::<Vip>() == 8);
-    assert!(size_of::<Page>() == 40);
+    assert!(size_of::<Vip>() == 16);
+    assert!(size_of::<Page>() == 48);
+    assert!(size_of::<Directory>() == 16);
     assert!(size_of::<Gate>() == 40);
     assert!(size_of::<Conflict>() == 48);
     assert!(size_of::<Lease>() == 16);

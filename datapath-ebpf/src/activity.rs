@@ -1,9 +1,11 @@
 //! Counters: what was heard, for whom, and what became of it. All per CPU, so plain additions do.
 
-use datapath_common::{InterfaceActivity, Verdict, Vip};
+use aya_ebpf::helpers::bpf_get_smp_processor_id;
+use datapath_common::{InterfaceActivity, Verdict};
 
 use crate::{
     frame::Frame,
+    gate::Held,
     maps::{INTERFACE_ACTIVITY, VERDICTS, VIP_ACTIVITY},
 };
 
@@ -23,9 +25,11 @@ pub fn heard(ifindex: u32, now: u64, bytes: u64) -> Option<*mut InterfaceActivit
 
 /// Takes a frame to an address down.
 #[inline(always)]
-pub fn heard_for(vip: &Vip, frame: &Frame) {
-    if let Some(record) = VIP_ACTIVITY.get_ptr_mut(vip.slot) {
-        // SAFETY: as above.
+pub fn heard_for(held: &Held, frame: &Frame) {
+    // SAFETY: a helper without arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() } as u32;
+    if let Some(record) = VIP_ACTIVITY.get_ptr_mut(cpu * held.slots + held.slot) {
+        // SAFETY: as above. User space clears a record only while no address has it.
         unsafe {
             (*record).packets += 1;
             (*record).bytes += frame.length as u64;

@@ -3,28 +3,84 @@
 use core::ptr::read_volatile;
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
-use datapath_common::{Address, Gate, Lease, Vip};
+use datapath_common::{Address, Directory, Gate, Lease, Page, Vip};
 
 use crate::{
     frame::Frame,
     headers::Vlans,
-    maps::{GATES, LEASE, VIPS},
+    maps::{DIRECTORY, GATES, LEASE, PAGES, VIPS},
 };
 
-/// The entry of an address, if it is one that this node has programmed.
+/// What is programmed for an address.
+#[derive(Clone, Copy)]
+pub struct Held {
+    /// Index into `GATES`.
+    pub gate: u32,
+    /// Its record within the part of `VIP_ACTIVITY` of each CPU.
+    pub slot: u32,
+    /// How long such a part is.
+    pub slots: u32,
+}
+
+/// The entry of an address, if it is one that this node has programmed: one of a page, or alone.
 #[inline(always)]
-fn find(address: &Address) -> Option<&'static Vip> {
-    // SAFETY: an entry removed meanwhile may be reused for another address; its gate index then leads
-    // to that address' gate or to a closed one, so at worst one frame is judged by a gate that is open
-    // for this node anyway. Elements of a preallocated map stay mapped.
-    unsafe { VIPS.get(address) }
+pub fn find(address: &Address) -> Option<Held> {
+    let directory: *const Directory = DIRECTORY.get_ptr(0)?;
+    // SAFETY: points into a map that outlives the program; each word is written as a whole.
+    let (pages, vips, slots) = unsafe {
+        (
+            read_volatile(&raw const (*directory).pages),
+            read_volatile(&raw const (*directory).vips),
+            read_volatile(&raw const (*directory).slots),
+        )
+    };
+    if pages != 0
+        && let Some(held) = in_page(address, slots)
+    {
+        return Some(held);
+    }
+    if vips != 0 { alone(address, slots) } else { None }
+}
+
+#[inline(always)]
+fn in_page(address: &Address, slots: u32) -> Option<Held> {
+    let (base, last) = address.page();
+    let page: *const Page = PAGES.get_ptr(base)?;
+    let word = usize::from(last >> 6);
+    // SAFETY: elements of a preallocated map stay mapped. One that is removed or replaced meanwhile may be
+    // reused for another page: the mark, which is written first, is read last, so that nothing of
+    // the other page is taken for this one's.
+    let (members, gate, slot, mark) = unsafe {
+        (
+            read_volatile((&raw const (*page).members).cast::<u64>().add(word & 3)),
+            read_volatile(&raw const (*page).gate),
+            read_volatile(&raw const (*page).slot),
+            read_volatile(&raw const (*page).mark),
+        )
+    };
+    let member = members >> (last & 63) & 1 == 1 && mark == base.mark();
+    member.then_some(Held { gate, slot: slot + u32::from(last), slots })
+}
+
+#[inline(always)]
+fn alone(address: &Address, slots: u32) -> Option<Held> {
+    let vip: *const Vip = VIPS.get_ptr(address)?;
+    // SAFETY: as above.
+    let (gate, slot, mark) = unsafe {
+        (
+            read_volatile(&raw const (*vip).gate),
+            read_volatile(&raw const (*vip).slot),
+            read_volatile(&raw const (*vip).mark),
+        )
+    };
+    (mark == address.mark()).then_some(Held { gate, slot, slots })
 }
 
 /// The entry of an address that lives where the frame came in.
 #[inline(always)]
-pub fn held(frame: &Frame, vlans: Vlans, address: &Address) -> Option<&'static Vip> {
-    let vip = find(address)?;
-    let gate: *const Gate = GATES.get_ptr(vip.gate)?;
+pub fn held(frame: &Frame, vlans: Vlans, address: &Address) -> Option<Held> {
+    let held = find(address)?;
+    let gate: *const Gate = GATES.get_ptr(held.gate)?;
     // SAFETY: points into a map that outlives the program; user space changes these words only while the
     // gate is shut.
     let here = unsafe {
@@ -32,13 +88,13 @@ pub fn held(frame: &Frame, vlans: Vlans, address: &Address) -> Option<&'static V
             && read_volatile(&raw const (*gate).vlan_outer) == vlans.outer
             && read_volatile(&raw const (*gate).vlan_inner) == vlans.inner
     };
-    here.then_some(vip)
+    here.then_some(held)
 }
 
 /// Open iff active, opened under the present lease, and that lease has not run out.
 #[inline(always)]
-pub fn open(vip: &Vip, now: u64) -> bool {
-    let (Some(gate), Some(lease)) = (GATES.get_ptr(vip.gate), LEASE.get_ptr(0)) else {
+pub fn open(held: &Held, now: u64) -> bool {
+    let (Some(gate), Some(lease)) = (GATES.get_ptr(held.gate), LEASE.get_ptr(0)) else {
         return false;
     };
     // SAFETY: both point into maps that outlive the program. User space changes the words of a lease
@@ -61,7 +117,7 @@ pub fn open(vip: &Vip, now: u64) -> bool {
 pub fn shut(address: &Address) -> bool {
     match find(address) {
         // SAFETY: a helper without arguments.
-        Some(vip) => !open(vip, unsafe { bpf_ktime_get_boot_ns() }),
+        Some(held) => !open(&held, unsafe { bpf_ktime_get_boot_ns() }),
         None => false,
     }
 }

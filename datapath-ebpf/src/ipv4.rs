@@ -52,7 +52,7 @@ pub fn handle<const L3: usize>(mut frame: Frame, vlans: Vlans) -> Outcome {
         activity.echo_replies += u64::from(kind == echo::REPLY_V4);
     }
 
-    let Some(vip) = gate::held(&frame, vlans, &ip.destination.key()) else {
+    let Some(held) = gate::held(&frame, vlans, &ip.destination.key()) else {
         let broadcast = frame.at::<Ethernet>(0)?.destination == Mac::BROADCAST;
         return if request && broadcast && vlans == Vlans::NONE {
             broadcast::subnet_ping::<L3>(&frame, ip)
@@ -65,8 +65,8 @@ pub fn handle<const L3: usize>(mut frame: Frame, vlans: Vlans) -> Outcome {
     if destination == Destination::Others {
         return Ok(Verdict::Passed);
     }
-    activity::heard_for(vip, &frame);
-    if !gate::open(vip, frame.now) {
+    activity::heard_for(&held, &frame);
+    if !gate::open(&held, frame.now) {
         return Ok(if request { Verdict::DroppedClosedEcho } else { Verdict::DroppedClosedOther });
     }
     if ip.source == ip.destination {

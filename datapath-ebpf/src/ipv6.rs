@@ -68,7 +68,7 @@ pub fn handle<const L3: usize>(mut frame: Frame, vlans: Vlans) -> Outcome {
         };
     }
 
-    let Some(vip) = gate::held(&frame, vlans, &ip.destination.key()) else {
+    let Some(held) = gate::held(&frame, vlans, &ip.destination.key()) else {
         return Ok(Verdict::Passed);
     };
     let Some(interface) = frame.interface() else { return Ok(Verdict::PassedVip) };
@@ -76,8 +76,8 @@ pub fn handle<const L3: usize>(mut frame: Frame, vlans: Vlans) -> Outcome {
     if destination == Destination::Others {
         return Ok(Verdict::Passed);
     }
-    activity::heard_for(vip, &frame);
-    if !gate::open(vip, frame.now) {
+    activity::heard_for(&held, &frame);
+    if !gate::open(&held, frame.now) {
         return Ok(if request { Verdict::DroppedClosedEcho } else { Verdict::DroppedClosedOther });
     }
     if ip.source == ip.destination {

@@ -11,6 +11,7 @@ mod activity;
 mod arp;
 mod broadcast;
 mod checksum;
+mod conflict;
 mod echo;
 mod egress;
 mod frame;

@@ -2,18 +2,28 @@
 //! given here are replaced at load time by those the operator configured.
 
 use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, PerCpuHashMap},
 };
 use datapath_common::{
-    Address, BroadcastKey, BroadcastRate, BroadcastSource, Gate, Interface, InterfaceActivity, Lease,
-    MAX_BROADCASTS, MAX_INTERFACES, VERDICT_COUNT, Vip, VipActivity,
+    Address, BroadcastKey, BroadcastRate, BroadcastSource, Directory, Gate, Interface, InterfaceActivity,
+    Lease, MAX_BROADCASTS, MAX_INTERFACES, PAGE_SIZE, Page, VERDICT_COUNT, Vip, VipActivity,
 };
 
 const MAX_VIPS: u32 = 65_536;
 
+// Both are preallocated: no address may be refused at a take-over for want of memory. Entries that are
+// removed are reused at once, preallocated or not (the kernel's allocator for BPF does the same since
+// Linux 6.1): what a program reads is checked by its mark.
 #[map]
 pub static VIPS: HashMap<Address, Vip> = HashMap::pinned(MAX_VIPS, 0);
+
+#[map]
+pub static PAGES: HashMap<Address, Page> = HashMap::pinned(MAX_VIPS / PAGE_SIZE, 0);
+
+#[map]
+pub static DIRECTORY: Array<Directory> = Array::pinned(1, 0);
 
 #[map]
 pub static GATES: Array<Gate> = Array::pinned(MAX_VIPS, 0);
@@ -35,7 +45,7 @@ pub static INTERFACE_ACTIVITY: PerCpuHashMap<u32, InterfaceActivity> =
     PerCpuHashMap::pinned(MAX_INTERFACES, 0);
 
 #[map]
-pub static VIP_ACTIVITY: PerCpuArray<VipActivity> = PerCpuArray::pinned(MAX_VIPS, 0);
+pub static VIP_ACTIVITY: Array<VipActivity> = Array::pinned(MAX_VIPS, BPF_F_MMAPABLE);
 
 #[map]
 pub static VERDICTS: PerCpuArray<u64> = PerCpuArray::pinned(VERDICT_COUNT, 0);

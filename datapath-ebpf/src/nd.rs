@@ -1,12 +1,13 @@
 //! Neighbour discovery (RFC 4861): solicitations for held addresses are answered with an advertisement.
 
-use datapath_common::Verdict;
+use datapath_common::{INTERFACE_ROUTER, Verdict};
 
 use crate::{
     activity, checksum,
+    conflict::{self, Kind},
     frame::{Destination, Frame, Wire},
     gate,
-    headers::{Mac, V6, Vlans},
+    headers::{Ethernet, Mac, V6, Vlans},
     ipv6::{self, ICMPV6, Ipv6},
     sane,
 };
@@ -18,6 +19,7 @@ pub const ADVERTISEMENT: u8 = 136;
 const HOP_LIMIT: u8 = 255;
 const OPTION_SOURCE: u8 = 1;
 const OPTION_TARGET: u8 = 2;
+const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
 /// Options are counted in units of eight bytes; a solicitation with more than these is the kernel's.
@@ -54,6 +56,18 @@ const UNIT: usize = size_of::<LinkLayer>();
 /// An advertisement with its one option.
 const ANSWER: usize = MESSAGE + UNIT;
 
+/// The sender speaks for the address, which is ours to look at only if it is held.
+#[inline(always)]
+fn claimed(frame: &Frame, vlans: Vlans, address: V6, kind: Kind) -> Result<Option<Verdict>, Verdict> {
+    let address = address.key();
+    let Some(held) = gate::held(frame, vlans, &address) else { return Ok(None) };
+    if let Some(interface) = frame.interface() {
+        let mac = frame.at::<Ethernet>(0)?.source;
+        conflict::report(frame, interface, &held, address, mac, kind);
+    }
+    Ok(Some(Verdict::PassedForeignClaim))
+}
+
 /// Somebody's advertisement: ours to look at only if it speaks for a held address.
 #[inline(always)]
 pub fn advertisement<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result<Option<Verdict>, Verdict> {
@@ -61,7 +75,7 @@ pub fn advertisement<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result
         activity.nd += 1;
     }
     let message = frame.at::<Message>(L3 + ipv6::HEADER)?;
-    Ok(gate::held(frame, vlans, &message.target.key()).map(|_| Verdict::PassedForeignClaim))
+    claimed(frame, vlans, message.target, Kind::NdAdvertisement)
 }
 
 /// None when the target is not held: then it is like any other packet.
@@ -73,17 +87,19 @@ pub fn solicitation<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result<
     let ip = frame.at::<Ipv6>(L3)?;
     let message = frame.at::<Message>(L3 + ipv6::HEADER)?;
     let target = message.target;
-    let Some(vip) = gate::held(frame, vlans, &target.key()) else { return Ok(None) };
     let asker = ip.source;
     if asker == target {
-        return Ok(Some(Verdict::PassedForeignClaim));
+        return claimed(frame, vlans, target, Kind::Source);
     }
+    let Some(held) = gate::held(frame, vlans, &target.key()) else {
+        return if asker == V6::ZERO { Ok(None) } else { claimed(frame, vlans, asker, Kind::Source) };
+    };
     let Some(interface) = frame.interface() else { return Ok(Some(Verdict::PassedVip)) };
     if frame.destination(interface)? == Destination::Others {
         return Ok(Some(Verdict::Passed));
     }
-    activity::heard_for(vip, frame);
-    if !gate::open(vip, frame.now) {
+    activity::heard_for(&held, frame);
+    if !gate::open(&held, frame.now) {
         return Ok(Some(Verdict::DroppedClosedNd));
     }
 
@@ -106,6 +122,9 @@ pub fn solicitation<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result<
         to = told;
     }
 
+    if probe {
+        conflict::report(frame, interface, &held, target.key(), to, Kind::NdProbe);
+    }
     if !frame.resize(L3 + ipv6::HEADER + ANSWER) {
         return Ok(Some(Verdict::PassedVip));
     }
@@ -116,7 +135,8 @@ pub fn solicitation<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result<
     let message = frame.at::<Message>(L3 + ipv6::HEADER)?;
     message.kind = ADVERTISEMENT;
     message.checksum = 0;
-    message.flags = if probe { OVERRIDE } else { SOLICITED | OVERRIDE };
+    let router = if interface.flags & INTERFACE_ROUTER != 0 { ROUTER } else { 0 };
+    message.flags = router | if probe { OVERRIDE } else { SOLICITED | OVERRIDE };
     message.reserved = [0; 3];
     let option = frame.at::<LinkLayer>(L3 + ipv6::HEADER + MESSAGE)?;
     *option = LinkLayer { kind: OPTION_TARGET, units: 1, mac: Mac::of(interface) };

@@ -66,10 +66,11 @@ impl Assembler {
         }
     }
 
-    /// r0 = `base` + a random number below `count`.
-    pub fn random(&mut self, base: u32, count: u32) {
+    /// r0 = `base` + `stride` times a random number below `count`.
+    pub fn random(&mut self, base: u32, count: u32, stride: u32) {
         self.push(0x85, 0, 0, 0, 7); // bpf_get_prandom_u32
         self.push(0x97, 0, 0, 0, count as i32); // r0 %= count
+        self.push(0x27, 0, 0, 0, stride as i32); // r0 *= stride
         self.push(0x07, 0, 0, 0, base as i32); // r0 += base (below 2^31)
     }
 

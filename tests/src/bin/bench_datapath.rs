@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::Write as _,
+    net::{IpAddr, Ipv4Addr},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -16,6 +17,7 @@ use serde::Serialize;
 use vipd::{
     act::datapath::{self, Attachment, Datapath as _, KernelDatapath},
     config::{DatapathConfig, DatapathMode},
+    model::Ranges,
     observe::clock,
 };
 use vipd_tests::{
@@ -40,7 +42,13 @@ struct Options {
     millis: u64,
 }
 
-const COUNTS: [u32; 3] = [1, 10_000, 65_536];
+/// (addresses, distance of each to the next): neighbours share pages, scattered ones stand alone.
+const SETS: [(u32, u32); 5] =
+    [(1, 1), (256, 1), (65_536, 1), (10_000, SCATTERED), (MOST, SCATTERED)];
+/// Two or three to a page.
+const SCATTERED: u32 = 127;
+const MOST: u32 = 65_536;
+const GROUP: u64 = 1;
 /// 10.128.0.0 and on.
 const FIRST_VIP: u32 = 0x0a80_0000;
 /// 10.64.0.1 and on.
@@ -72,6 +80,8 @@ struct Measurement {
     subject: Subject,
     request: Request,
     vips: u32,
+    /// Between neighbouring addresses: 1 for dense sets.
+    stride: u32,
     askers: u32,
     /// Answers (for XDP_DROP: frames dropped) per second.
     per_second_min: f64,
@@ -89,6 +99,16 @@ struct Report {
     frame_bytes: usize,
     note: &'static str,
     measurements: Vec<Measurement>,
+    operations: Vec<Operation>,
+}
+
+/// What user space pays for a set of addresses.
+#[derive(Debug, Serialize)]
+struct Operation {
+    name: &'static str,
+    vips: u32,
+    stride: u32,
+    micros_median: f64,
 }
 
 const NOTE: &str = "veth between two namespaces; the client's end runs a native XDP_DROP program, which counts \
@@ -101,13 +121,14 @@ fn main() -> Result<()> {
     let bench = Bench::new(&options)?;
     println!("{NOTE}\n");
     println!(
-        "{:<13} {:<5} {:>6} {:>7} {:>12} {:>25} {:>9} {:>11}",
-        "subject", "asked", "VIPs", "askers", "answers/s", "(min .. max)", "ns/frame", "program ns"
+        "{:<13} {:<5} {:>6} {:>9} {:>7} {:>12} {:>25} {:>9} {:>11}",
+        "subject", "asked", "VIPs", "", "askers", "answers/s", "(min .. max)", "ns/frame", "program ns"
     );
     let measurements = bench.run()?;
+    let operations = bench.operations()?;
     if let Some(path) = &options.json {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
-        let report = Report { kernel, frame_bytes: FRAME, note: NOTE, measurements };
+        let report = Report { kernel, frame_bytes: FRAME, note: NOTE, measurements, operations };
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
         }
@@ -168,53 +189,104 @@ impl Bench {
         let attached = self.host.enter(|| drop_all.attach(self.host_index, true))?;
         let overhead = self.program_ns("bench_drop", Request::Arp)?;
         for request in requests {
-            let what = (Subject::XdpDrop, request, 1, 1);
-            all.push(self.measure(what, Some(0.0))?);
+            all.push(self.measure((Subject::XdpDrop, request, SETS[0], 1), Some(0.0))?);
         }
         drop(attached);
 
         for (mode, subject) in
             [(DatapathMode::Native, Subject::VipdNative), (DatapathMode::Generic, Subject::VipdGeneric)]
         {
-            let config =
-                DatapathConfig { mode, pin_dir: self.pins.clone(), max_vips: COUNTS[2], log_packets: false };
-            let datapath = self.host.enter(|| KernelDatapath::open(&config))?;
+            let datapath = self.host.enter(|| KernelDatapath::open(&self.config(mode)))?;
             let attachment = self.host.enter(|| datapath.attach(&datapath::facts("left", 0)?))?;
             ensure!(!matches!(attachment, Attachment::None { .. }), "{attachment:?}");
             datapath.set_lease(1, clock::now().after(Duration::from_secs(3600)))?;
-            let mut held = 0;
-            for vips in COUNTS {
-                for number in held..vips {
-                    let vip = std::net::Ipv4Addr::from_bits(FIRST_VIP + number).into();
-                    datapath.program(vip, self.host_index)?;
-                    datapath.open_gate(vip, 1, 1)?;
-                }
-                held = vips;
+            for vips in SETS {
+                let addresses = addresses(vips);
+                datapath.program(GROUP, self.host_index, &addresses)?;
+                datapath.open_gate(GROUP, 1, 1)?;
                 for request in requests {
                     let spent = self.program_ns_with("vipd_xdp", request, vips)? - overhead;
                     all.push(self.measure((subject, request, vips, 1), Some(spent.max(0.0)))?);
                 }
+                if vips == (MOST, 1) {
+                    all.push(self.measure((subject, Request::Arp, vips, MANY_ASKERS), None)?);
+                }
+                datapath.unprogram(GROUP, &addresses)?;
             }
-            all.push(self.measure((subject, Request::Arp, COUNTS[2], MANY_ASKERS), None)?);
             datapath.detach(self.host_index)?;
             drop(datapath);
             datapath::unload(&self.pins)?;
         }
 
-        for vips in COUNTS {
-            let prefix = 32 - vips.next_power_of_two().trailing_zeros();
+        for vips in SETS.into_iter().filter(|(_, stride)| *stride == 1) {
+            let prefix = 32 - vips.0.next_power_of_two().trailing_zeros();
             self.host.ip(&format!("route replace local 10.128.0.0/{prefix} dev left"))?;
             for request in requests {
                 all.push(self.measure((Subject::Kernel, request, vips, 1), None)?);
             }
         }
-        all.push(self.measure((Subject::Kernel, Request::Arp, COUNTS[2], MANY_ASKERS), None)?);
+        all.push(self.measure((Subject::Kernel, Request::Arp, (MOST, 1), MANY_ASKERS), None)?);
+        Ok(all)
+    }
+
+    fn config(&self, mode: DatapathMode) -> DatapathConfig {
+        DatapathConfig { mode, pin_dir: self.pins.clone(), ..DatapathConfig::default() }
+    }
+
+    /// What it takes user space to hold, open, read and give up the largest sets.
+    fn operations(&self) -> Result<Vec<Operation>> {
+        let mut all = Vec::new();
+        println!("\n{:<28} {:>6} {:>9} {:>12}", "operation", "VIPs", "", "microseconds");
+        for (vips, stride) in SETS {
+            let addresses = addresses((vips, stride));
+            let mut took: Vec<(&'static str, Vec<f64>)> = Vec::new();
+            for _ in 0..self.rounds {
+                let mut note = |name: &'static str, start: Instant| {
+                    let micros = start.elapsed().as_secs_f64() * 1e6;
+                    match took.iter_mut().find(|(known, _)| *known == name) {
+                        Some((_, all)) => all.push(micros),
+                        None => took.push((name, vec![micros])),
+                    }
+                };
+                macro_rules! timed {
+                    ($name:literal, $work:expr) => {{
+                        let start = Instant::now();
+                        let result = $work;
+                        note($name, start);
+                        result
+                    }};
+                }
+                let config = self.config(DatapathMode::Generic);
+                let datapath = self.host.enter(|| KernelDatapath::open(&config))?;
+                timed!("program", datapath.program(GROUP, 1, &addresses)?);
+                timed!("open the gate", datapath.open_gate(GROUP, 1, 1)?);
+                timed!("shut the gate", datapath.close_gate(GROUP)?);
+                timed!("move to another interface", datapath.program(GROUP, 2, &addresses)?);
+                timed!("activity of all together", datapath.group_activity(GROUP)?);
+                timed!("the 1,000 busiest", datapath.busiest(GROUP, 1000)?);
+                timed!("what is programmed", datapath.programmed()?);
+                drop(datapath);
+                let datapath = timed!("open, adopting them", self.host.enter(|| KernelDatapath::open(&config))?);
+                drop(datapath);
+                let larger = DatapathConfig { max_vips: config.max_vips + 256, ..config };
+                let datapath = timed!("open, carrying them over", self.host.enter(|| KernelDatapath::open(&larger))?);
+                timed!("unprogram", datapath.unprogram(GROUP, &addresses)?);
+                drop(datapath);
+                datapath::unload(&self.pins)?;
+            }
+            for (name, mut micros) in took {
+                micros.sort_by(f64::total_cmp);
+                let micros_median = micros[micros.len() / 2];
+                println!("{name:<28} {vips:>6} {:>9} {micros_median:>12.1}", layout(stride));
+                all.push(Operation { name, vips, stride, micros_median });
+            }
+        }
         Ok(all)
     }
 
     fn measure(
         &self,
-        (subject, request, vips, askers): (Subject, Request, u32, u32),
+        (subject, request, vips, askers): (Subject, Request, (u32, u32), u32),
         program_ns: Option<f64>,
     ) -> Result<Measurement> {
         let (program, frame) = self.generator(request, vips, askers)?;
@@ -227,7 +299,8 @@ impl Bench {
         let measurement = Measurement {
             subject,
             request,
-            vips,
+            vips: vips.0,
+            stride: vips.1,
             askers,
             per_second_min: rates[0],
             per_second_median: rates[rates.len() / 2],
@@ -262,11 +335,11 @@ impl Bench {
     }
 
     fn program_ns(&self, name: &str, request: Request) -> Result<f64> {
-        self.program_ns_with(name, request, 1)
+        self.program_ns_with(name, request, SETS[0])
     }
 
     /// Mean time inside the program of that name, as the kernel's statistics have it.
-    fn program_ns_with(&self, name: &str, request: Request, vips: u32) -> Result<f64> {
+    fn program_ns_with(&self, name: &str, request: Request, vips: (u32, u32)) -> Result<f64> {
         let find = || {
             loaded_programs()
                 .flatten()
@@ -296,9 +369,14 @@ impl Bench {
     }
 
     /// A program that writes the request anew into each frame (answering has changed it) and sends it.
-    fn generator(&self, request: Request, vips: u32, askers: u32) -> Result<(Program, Vec<u8>)> {
-        let vip = std::net::Ipv4Addr::from_bits(FIRST_VIP);
-        let asker = std::net::Ipv4Addr::from_bits(FIRST_ASKER);
+    fn generator(
+        &self,
+        request: Request,
+        (vips, stride): (u32, u32),
+        askers: u32,
+    ) -> Result<(Program, Vec<u8>)> {
+        let vip = Ipv4Addr::from_bits(FIRST_VIP);
+        let asker = Ipv4Addr::from_bits(FIRST_ASKER);
         let frame = match request {
             Request::Arp => {
                 let arp = Arp::request(ASKER_MAC, asker, vip);
@@ -313,7 +391,7 @@ impl Bench {
         let mut program = Assembler::frame(FRAME as i32);
         program.write(0, &frame);
         if askers > 1 {
-            program.random(FIRST_ASKER, askers);
+            program.random(FIRST_ASKER, askers, 1);
             // Sender's protocol address, and both places of its hardware address.
             program.write_random(28);
             program.write_random(24);
@@ -321,11 +399,11 @@ impl Bench {
         }
         match request {
             Request::Arp => {
-                program.random(FIRST_VIP, vips);
+                program.random(FIRST_VIP, vips, stride);
                 program.write_random(38);
             }
             Request::Echo => {
-                program.random(FIRST_VIP, vips);
+                program.random(FIRST_VIP, vips, stride);
                 program.write_random(30);
                 let mut rest = frame[14..30].to_vec();
                 rest[10..12].fill(0);
@@ -336,6 +414,14 @@ impl Bench {
         let program = program.load("bench_send")?;
         Ok((program, frame))
     }
+}
+
+fn layout(stride: u32) -> &'static str {
+    if stride == 1 { "dense" } else { "scattered" }
+}
+
+fn addresses((count, stride): (u32, u32)) -> Ranges {
+    (0..count).map(|n| IpAddr::V4(Ipv4Addr::from_bits(FIRST_VIP + n * stride))).collect()
 }
 
 fn print(m: &Measurement) {
@@ -352,8 +438,8 @@ fn print(m: &Measurement) {
     let range = format!("({:.0} .. {:.0})", m.per_second_min, m.per_second_max);
     let program = m.program_ns.map_or_else(|| "-".to_owned(), |ns| format!("{ns:.0}"));
     println!(
-        "{subject:<13} {request:<5} {:>6} {:>7} {:>12.0} {range:>25} {:>9.0} {program:>11}",
-        m.vips, m.askers, m.per_second_median, m.ns_per_frame
+        "{subject:<13} {request:<5} {:>6} {:>9} {:>7} {:>12.0} {range:>25} {:>9.0} {program:>11}",
+        m.vips, layout(m.stride), m.askers, m.per_second_median, m.ns_per_frame
     );
     // A pipe would show nothing until the end.
     let _ = std::io::stdout().flush();

@@ -41,7 +41,9 @@ pub fn is_counted_by_kind_and_address() -> Result<(), String> {
         (one(echo6::fixtures, "ip6: echo reply"), Some(v6), 0, 0, 0, 1),
     ];
     let mut bench = bench();
-    for gates in [Gates::Open, Gates::Expired] {
+    let states = Form::ALL.map(|form| [(form, Gates::Open), (form, Gates::Expired)]);
+    for (form, gates) in states.into_iter().flatten() {
+        bench.enter(form);
         bench.set(gates);
         for (frame, address, arp, nd, requests, replies) in &frames {
             let before = (bench.activity(), bench.vip_activity(v4), bench.vip_activity(v6));
@@ -59,7 +61,7 @@ pub fn is_counted_by_kind_and_address() -> Result<(), String> {
                 all.echo_replies - before.0.echo_replies,
             );
             if rose != (1, bytes, *arp, *nd, *requests, *replies) {
-                return Err(format!("{gates:?}, {address:?}: rose by {rose:?}"));
+                return Err(format!("{form:?}, {gates:?}, {address:?}: rose by {rose:?}"));
             }
             if !(earliest..=latest).contains(&all.last_receive_ns) {
                 return Err(format!("last heard at {}, not in {earliest}..={latest}", all.last_receive_ns));
@@ -81,12 +83,43 @@ pub fn is_counted_by_kind_and_address() -> Result<(), String> {
 
 /// A slot that an address leaves behind is clean for the next.
 pub fn starts_at_zero() -> Result<(), String> {
-    let address = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 77));
-    let bench = bench();
-    bench.datapath.unprogram(VIP4.into()).map_err(|error| error.to_string())?;
-    bench.datapath.program(address, IFINDEX).map_err(|error| error.to_string())?;
-    let activity = bench.vip_activity(address);
-    bench.datapath.unprogram(address).map_err(|error| error.to_string())?;
-    bench.datapath.program(VIP4.into(), IFINDEX).map_err(|error| error.to_string())?;
-    if activity.packets == 0 { Ok(()) } else { Err(format!("{activity:?}")) }
+    for form in Form::ALL {
+        let mut bench = bench();
+        bench.enter(form);
+        bench.set(Gates::Open);
+        bench.ingress(&one(arp::fixtures, "arp: who-has, broadcast, untagged"));
+        let used = bench.vip_activity(VIP4.into());
+        let other = IpAddr::V4(Ipv4Addr::new(10, 9, 0, 77));
+        let text = |error: vipd::act::datapath::DatapathError| error.to_string();
+        bench.datapath.unprogram(group(0), &only(VIP4.into())).map_err(text)?;
+        let gone = bench.vip_activity(VIP4.into());
+        bench.datapath.program(group(0), IFINDEX, &only(other)).map_err(text)?;
+        bench.datapath.program(group(0), IFINDEX, &only(VIP4.into())).map_err(text)?;
+        let fresh = [bench.vip_activity(other), bench.vip_activity(VIP4.into())];
+        bench.datapath.unprogram(group(0), &only(other)).map_err(text)?;
+        if used.packets == 0 || gone.packets != 0 || fresh.iter().any(|activity| activity.packets != 0) {
+            return Err(format!("{form:?}: {used:?}, then {gone:?}, then {fresh:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// What was counted goes with an address into a page and out of it again.
+pub fn goes_with_its_address() -> Result<(), String> {
+    let mut bench = bench();
+    bench.enter(Form::Alone);
+    bench.set(Gates::Open);
+    bench.ingress(&one(arp::fixtures, "arp: who-has, broadcast, untagged"));
+    let alone = bench.vip_activity(VIP4.into());
+    bench.enter(Form::Pages);
+    let member = bench.vip_activity(VIP4.into());
+    bench.ingress(&one(arp::fixtures, "arp: who-has, broadcast, untagged"));
+    let counted = bench.vip_activity(VIP4.into());
+    bench.enter(Form::Alone);
+    let again = bench.vip_activity(VIP4.into());
+    if member == alone && counted.packets == alone.packets + 1 && again == counted {
+        Ok(())
+    } else {
+        Err(format!("{alone:?}, in a page {member:?}, then {counted:?}, alone again {again:?}"))
+    }
 }

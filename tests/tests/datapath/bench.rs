@@ -9,13 +9,14 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, MapData},
+    maps::{Array, MapData},
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
-use datapath_common::{Address, InterfaceActivity, Verdict, Vip, VipActivity};
+use datapath_common::{Gate, InterfaceActivity, Verdict, VipActivity};
 use vipd::{
     act::datapath::{self, Datapath as _, InterfaceFacts, KernelDatapath},
     config::{DatapathConfig, DatapathMode},
+    model::{Range, Ranges, ResourceId},
     observe::clock,
 };
 use vipd_tests::packets::Mac;
@@ -52,16 +53,83 @@ pub const TAGGED6: Ipv6Addr = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 7, 9);
 pub const STACKED6: Ipv6Addr = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 8, 9);
 pub const NOT_HELD6: Ipv6Addr = Ipv6Addr::new(0xfd09, 0, 0, 0, 0, 0, 0, 0x11);
 
-const HELD: [IpAddr; 8] = [
-    IpAddr::V4(VIP4),
-    IpAddr::V4(ELSEWHERE4),
-    IpAddr::V4(TAGGED4),
-    IpAddr::V4(STACKED4),
-    IpAddr::V6(VIP6),
-    IpAddr::V6(ELSEWHERE6),
-    IpAddr::V6(TAGGED6),
-    IpAddr::V6(STACKED6),
+/// Each a resource of its own, with the neighbours that make a page of it.
+struct Held {
+    address: IpAddr,
+    /// Last bytes of the first and the last neighbour.
+    neighbours: (u8, u8),
+    ifindex: u32,
+    /// Outer and inner VLAN id.
+    vlans: (u16, u16),
+}
+
+const fn v4(address: Ipv4Addr, first: u8, last: u8, ifindex: u32, vlans: (u16, u16)) -> Held {
+    Held { address: IpAddr::V4(address), neighbours: (first, last), ifindex, vlans }
+}
+
+const fn v6(address: Ipv6Addr, first: u8, last: u8, ifindex: u32, vlans: (u16, u16)) -> Held {
+    Held { address: IpAddr::V6(address), neighbours: (first, last), ifindex, vlans }
+}
+
+impl Held {
+    fn neighbours(&self) -> Ranges {
+        let (first, last) = self.neighbours;
+        let at = |n: u8| match self.address {
+            IpAddr::V4(v4) => {
+                let [a, b, c, _] = v4.octets();
+                IpAddr::from([a, b, c, n])
+            }
+            IpAddr::V6(v6) => {
+                let mut octets = v6.octets();
+                octets[15] = n;
+                IpAddr::from(octets)
+            }
+        };
+        let all: Ranges = Range::new(at(first), at(last)).into_iter().collect();
+        all.difference(&only(self.address))
+    }
+}
+
+const HELD: [Held; 8] = [
+    // In the page of the stations, of ELSEWHERE4 and of NOT_HELD4.
+    v4(VIP4, 100, 254, IFINDEX, (0, 0)),
+    // VIP4's page: always alone.
+    v4(ELSEWHERE4, 20, 20, OTHER_IFINDEX, (0, 0)),
+    v4(TAGGED4, 10, 255, IFINDEX, (7, 0)),
+    v4(STACKED4, 0, 254, IFINDEX, (8, 9)),
+    v6(VIP6, 0, 255, IFINDEX, (0, 0)),
+    // In the page of the stations and of NOT_HELD6.
+    v6(ELSEWHERE6, 0x70, 0xff, OTHER_IFINDEX, (0, 0)),
+    v6(TAGGED6, 0, 0xf0, IFINDEX, (7, 0)),
+    v6(STACKED6, 1, 0xff, IFINDEX, (8, 9)),
 ];
+
+/// How the held addresses are entered in the maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Alone,
+    /// With neighbours enough to be members of pages.
+    Pages,
+}
+
+impl Form {
+    pub const ALL: [Self; 2] = [Self::Alone, Self::Pages];
+}
+
+pub fn group(index: usize) -> ResourceId {
+    index as ResourceId + 1
+}
+
+pub fn only(address: IpAddr) -> Ranges {
+    [address].into_iter().collect()
+}
+
+/// Whether the address is one that is answered for where the test's frames arrive.
+pub fn answered_here(form: Form, address: IpAddr) -> bool {
+    HELD.iter().filter(|held| held.ifindex == IFINDEX).any(|held| {
+        held.address == address || (form == Form::Pages && held.neighbours().contains(address))
+    })
+}
 
 const LEASE_EPOCH: u64 = 7;
 /// Longer than any test run.
@@ -91,6 +159,7 @@ impl Gates {
 pub struct Bench {
     pub datapath: KernelDatapath,
     ebpf: Ebpf,
+    form: Form,
 }
 
 /// What came out.
@@ -124,7 +193,21 @@ pub fn facts(index: u32, pings_per_second: u32) -> InterfaceFacts {
         stationary_v4: vec![(STATION4, BROADCAST4), (STATION4_B, BROADCAST4_B)],
         link_local: Some(STATION6_LOCAL),
         global_v6: Some(STATION6),
+        router: false,
     }
+}
+
+/// The programs of a datapath once more, for running by hand; the maps are the same, by their pins.
+pub fn programs(pin_dir: &std::path::Path) -> Ebpf {
+    let mut ebpf = EbpfLoader::new()
+        .default_map_pin_directory(pin_dir.join(format!("v{}", datapath_common::LAYOUT_VERSION)))
+        .load(datapath::object().unwrap())
+        .unwrap();
+    let xdp: &mut Xdp = ebpf.program_mut("vipd_xdp").unwrap().try_into().unwrap();
+    xdp.load().unwrap();
+    let egress: &mut SchedClassifier = ebpf.program_mut("vipd_egress").unwrap().try_into().unwrap();
+    egress.load().unwrap();
+    ebpf
 }
 
 impl Bench {
@@ -133,48 +216,51 @@ impl Bench {
         let config = DatapathConfig {
             mode: DatapathMode::Generic,
             pin_dir: pin_dir.clone(),
-            max_vips: 64,
+            max_vips: 4096,
             log_packets: false,
         };
         let datapath = KernelDatapath::open(&config).unwrap();
-        // The programs once more, for running by hand; the maps are the same, by their pins.
-        let mut ebpf = EbpfLoader::new()
-            .default_map_pin_directory(pin_dir.join(format!("v{}", datapath_common::LAYOUT_VERSION)))
-            .load(datapath::object().unwrap())
-            .unwrap();
-        let xdp: &mut Xdp = ebpf.program_mut("vipd_xdp").unwrap().try_into().unwrap();
-        xdp.load().unwrap();
-        let egress: &mut SchedClassifier = ebpf.program_mut("vipd_egress").unwrap().try_into().unwrap();
-        egress.load().unwrap();
-        let mut bench = Self { datapath, ebpf };
+        let ebpf = programs(&pin_dir);
+        let mut bench = Self { datapath, ebpf, form: Form::Alone };
         bench.set_interface(PINGS_PER_SECOND);
-        for address in HELD {
-            bench.datapath.program(address, IFINDEX).unwrap();
+        for (index, held) in HELD.iter().enumerate() {
+            bench.datapath.program(group(index), held.ifindex, &only(held.address)).unwrap();
+            bench.tag(group(index), held.vlans);
         }
-        bench.relocate(IpAddr::V4(ELSEWHERE4), OTHER_IFINDEX, 0, 0);
-        bench.relocate(IpAddr::V6(ELSEWHERE6), OTHER_IFINDEX, 0, 0);
-        bench.relocate(IpAddr::V4(TAGGED4), IFINDEX, 7, 0);
-        bench.relocate(IpAddr::V6(TAGGED6), IFINDEX, 7, 0);
-        bench.relocate(IpAddr::V4(STACKED4), IFINDEX, 8, 9);
-        bench.relocate(IpAddr::V6(STACKED6), IFINDEX, 8, 9);
         bench
     }
 
     /// Writes the interface's map entries as `attach` does, without attaching to the host's loopback.
     pub fn set_interface(&mut self, pings_per_second: u32) {
-        self.datapath.describe(&facts(IFINDEX, pings_per_second)).unwrap();
+        self.describe(&facts(IFINDEX, pings_per_second));
     }
 
-    /// The VLAN ids of an address are not the daemon's to set yet: straight into the map.
-    fn relocate(&mut self, address: IpAddr, ifindex: u32, vlan_outer: u16, vlan_inner: u16) {
-        let key = match address {
-            IpAddr::V4(v4) => Address::v4(v4.octets()),
-            IpAddr::V6(v6) => Address::v6(v6.octets()),
-        };
-        let map = self.ebpf.map_mut("VIPS").unwrap();
-        let mut vips: HashMap<&mut MapData, Address, Vip> = HashMap::try_from(map).unwrap();
-        let vip = vips.get(&key, 0).unwrap();
-        vips.insert(key, Vip { ifindex, vlan_outer, vlan_inner, ..vip }, 0).unwrap();
+    pub fn describe(&mut self, facts: &InterfaceFacts) {
+        self.datapath.describe(facts).unwrap();
+    }
+
+    /// The VLAN ids of a resource are not the daemon's to set yet: straight into the map.
+    fn tag(&mut self, group: ResourceId, (vlan_outer, vlan_inner): (u16, u16)) {
+        let map = self.ebpf.map_mut("GATES").unwrap();
+        let mut gates: Array<&mut MapData, Gate> = Array::try_from(map).unwrap();
+        let index = (0..gates.len()).find(|index| gates.get(index, 0).unwrap().group == group).unwrap();
+        let gate = gates.get(&index, 0).unwrap();
+        gates.set(index, Gate { vlan_outer, vlan_inner, ..gate }, 0).unwrap();
+    }
+
+    /// The same addresses, entered in another way: what becomes pages and entries again is the datapath's own
+    /// decision.
+    pub fn enter(&mut self, form: Form) {
+        if form == self.form {
+            return;
+        }
+        for (index, held) in HELD.iter().enumerate() {
+            match form {
+                Form::Pages => self.datapath.program(group(index), held.ifindex, &held.neighbours()).unwrap(),
+                Form::Alone => self.datapath.unprogram(group(index), &held.neighbours()).unwrap(),
+            }
+        }
+        self.form = form;
     }
 
     pub fn set(&mut self, gates: Gates) {
@@ -186,10 +272,10 @@ impl Bench {
             Gates::Open | Gates::Inactive => (LEASE_EPOCH, now.after(LEASE)),
         };
         self.datapath.set_lease(epoch, deadline).unwrap();
-        for address in HELD {
+        for index in 0..HELD.len() {
             match gates {
-                Gates::Inactive => self.datapath.close_gate(address).unwrap(),
-                _ => self.datapath.open_gate(address, LEASE_EPOCH, 1).unwrap(),
+                Gates::Inactive => self.datapath.close_gate(group(index)).unwrap(),
+                _ => self.datapath.open_gate(group(index), LEASE_EPOCH, 1).unwrap(),
             }
         }
     }

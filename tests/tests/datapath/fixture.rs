@@ -3,7 +3,7 @@
 use datapath_common::Verdict;
 use vipd_tests::packets::Tag;
 
-use crate::bench::{Gates, bench};
+use crate::bench::{Form, Gates, bench};
 
 pub struct Fixture {
     pub name: String,
@@ -82,8 +82,17 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 impl Fixture {
+    /// With the addresses alone, and as members of pages.
     pub fn run(&self) -> Result<(), String> {
+        for form in Form::ALL {
+            self.run_with(form).map_err(|error| format!("entered as {form:?}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    fn run_with(&self, form: Form) -> Result<(), String> {
         let mut bench = bench();
+        bench.enter(form);
         bench.set(self.gates);
         let before = bench.activity();
         let outcome = match self.hook {

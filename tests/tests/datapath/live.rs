@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -13,6 +13,7 @@ use datapath_common::Verdict;
 use vipd::{
     act::datapath::{self, Attachment, Datapath as _, KernelDatapath},
     config::{DatapathConfig, DatapathMode},
+    model::{Ranges, ResourceId},
     observe::clock,
 };
 use vipd_tests::{
@@ -24,6 +25,13 @@ use crate::bench;
 
 pub const VIP4: &str = "10.9.0.9";
 pub const VIP6: &str = "fd09::9";
+/// The resources of both.
+pub const GROUP4: ResourceId = 4;
+pub const GROUP6: ResourceId = 6;
+
+pub fn set(address: &str) -> Result<Ranges> {
+    Ok([address.parse::<vipd::model::Range>()?].into_iter().collect())
+}
 const LONG: Duration = Duration::from_secs(600);
 
 /// A host whose interface `left` takes the programs, and a client on the other end, `right`. Pins are
@@ -72,9 +80,9 @@ impl Pair {
         ensure!(matches!(attachment, Attachment::Generic { .. }), "{attachment:?}");
         let index = self.index()?;
         datapath.set_lease(1, clock::now().after(LONG))?;
-        for vip in [VIP4, VIP6] {
-            datapath.program(vip.parse()?, index)?;
-            datapath.open_gate(vip.parse()?, 1, 1)?;
+        for (group, vip) in [(GROUP4, VIP4), (GROUP6, VIP6)] {
+            datapath.program(group, index, &set(vip)?)?;
+            datapath.open_gate(group, 1, 1)?;
         }
         Ok(datapath)
     }
@@ -141,11 +149,11 @@ pub fn ordinary_tools_are_answered() -> Result<()> {
         ensure!(counted(&datapath, verdict)? > 0, "{verdict:?} was not counted");
     }
     // The kernel has nothing to do with it: it knows no such address.
-    datapath.close_gate(VIP4.parse()?)?;
-    datapath.close_gate(VIP6.parse()?)?;
+    datapath.close_gate(GROUP4)?;
+    datapath.close_gate(GROUP6)?;
     pair.expect_all(false)?;
-    datapath.open_gate(VIP4.parse()?, 1, 2)?;
-    datapath.open_gate(VIP6.parse()?, 1, 2)?;
+    datapath.open_gate(GROUP4, 1, 2)?;
+    datapath.open_gate(GROUP6, 1, 2)?;
     pair.expect_all(true)?;
     datapath.detach(pair.index()?)?;
     pair.expect_all(false)?;
@@ -177,7 +185,7 @@ impl Running {
         let mut said = Vec::new();
         for line in &mut lines {
             let line = line?;
-            if line == format!("answering for {VIP6}") {
+            if line == format!("answering for {VIP4},{VIP6}") {
                 // The rest must be read, or the writer would fail.
                 std::thread::spawn(move || lines.for_each(drop));
                 return Ok(running);
@@ -210,7 +218,7 @@ pub fn other_interfaces_keep_silent_too() -> Result<()> {
     pair.client.ip("addr add 10.8.0.2/24 dev second")?;
     let datapath = pair.serving()?;
     pair.host.ip(&format!("addr add {VIP4}/24 dev left"))?;
-    datapath.close_gate(VIP4.parse()?)?;
+    datapath.close_gate(GROUP4)?;
     let asked = format!("-c 2 -w 2 -I second {VIP4}");
     pair.expect(true, "arping", &asked)?;
     for _ in 0..2 {
@@ -218,7 +226,7 @@ pub fn other_interfaces_keep_silent_too() -> Result<()> {
     }
     pair.expect(false, "arping", &asked)?;
     ensure!(counted(&datapath, Verdict::DroppedEgress)? > 0, "nothing was dropped");
-    datapath.open_gate(VIP4.parse()?, 1, 2)?;
+    datapath.open_gate(GROUP4, 1, 2)?;
     pair.expect(true, "arping", &asked)
 }
 
@@ -267,7 +275,7 @@ pub fn a_killed_process_goes_silent_at_the_deadline() -> Result<()> {
         ensure!(counted(&datapath, verdict)? > 0, "{verdict:?} was not counted");
     }
     let found = datapath.programmed()?;
-    ensure!(found.len() == 2 && found.iter().all(|vip| vip.gate_active && vip.lease_epoch == 1), "{found:?}");
+    ensure!(found.len() == 1 && found[0].gate_active && found[0].lease_epoch == 1, "{found:?}");
     pair.expect_all(false)?;
     drop(datapath);
     let _load = Running::start(vipd_load(&pair, &args)?)?;
@@ -324,10 +332,9 @@ pub fn native_mode_answers() -> Result<()> {
         let attachment = pair.attach(&datapath)?;
         ensure!(attachment == Attachment::Native, "{attachment:?}");
         datapath.set_lease(1, clock::now().after(LONG))?;
-        for vip in [VIP4, VIP6] {
-            let vip: IpAddr = vip.parse()?;
-            datapath.program(vip, pair.index()?)?;
-            datapath.open_gate(vip, 1, 1)?;
+        for (group, vip) in [(GROUP4, VIP4), (GROUP6, VIP6)] {
+            datapath.program(group, pair.index()?, &set(vip)?)?;
+            datapath.open_gate(group, 1, 1)?;
         }
         pair.expect_all(true)?;
         pair.expect(true, "ping", &format!("-c 1 -W 1 -s 1472 {VIP4}"))

@@ -47,6 +47,8 @@ fn main() {
         ("sweep: random frames, gates closed", sweep::random_closed),
         ("activity: is counted by kind and address", activity::is_counted_by_kind_and_address),
         ("activity: starts at zero", activity::starts_at_zero),
+        ("activity: goes with its address", activity::goes_with_its_address),
+        ("nd: a router says that it is one", nd::a_router_says_that_it_is_one),
     ];
     trials.extend(tests.map(|(name, test)| Trial::test(name, move || Ok(test()?))));
     let live: [Named<anyhow::Result<()>>; _] = [
@@ -61,7 +63,7 @@ fn main() {
         ("live: vipd-load comes and goes", live::vipd_load_comes_and_goes),
         ("live: another clock is refused", live::another_clock_is_refused),
         ("pins: restarts lose no answer", pins::restarts_lose_no_answer),
-        ("pins: another capacity replaces the maps", pins::another_capacity_replaces_the_maps),
+        ("pins: another capacity carries all over", pins::another_capacity_carries_all_over),
         ("pins: of another version are replaced", pins::pins_of_another_version_are_replaced),
         ("pins: of lost interfaces are removed", pins::pins_of_lost_interfaces_are_removed),
         ("pins: an interface comes back under its number", pins::an_interface_comes_back_under_its_number),

@@ -244,3 +244,31 @@ fn malformed(f: &mut Fixtures) {
         Verdict::Passed,
     );
 }
+
+/// Flag R where the interface forwards IPv6 (RFC 4861 section 4.4), in both kinds of answer.
+pub fn a_router_says_that_it_is_one() -> Result<(), String> {
+    const ROUTER: u8 = 0x80;
+    let mut bench = bench();
+    bench.set(Gates::Open);
+    let group = solicited_node(VIP6);
+    let probe = ask(Ipv6Addr::UNSPECIFIED, group, VIP6, &[]);
+    for router in [true, false] {
+        let flag = if router { ROUTER } else { 0 };
+        let facts = vipd::act::datapath::InterfaceFacts { router, ..facts(IFINDEX, PINGS_PER_SECOND) };
+        bench.describe(&facts);
+        let asked = [
+            (to_group(VIP6, &[], &slla(CLIENT)), told(CLIENT, &[], CLIENT6, flag | SOLICITED | OVERRIDE, VIP6)),
+            (
+                frame(multicast_mac(group), CLIENT, &[], &probe),
+                told(multicast_mac(ALL_NODES), &[], ALL_NODES, flag | OVERRIDE, VIP6),
+            ),
+        ];
+        for (question, answer) in asked {
+            let outcome = bench.ingress(&question);
+            if outcome.frame != answer {
+                return Err(format!("router {router}: {:02x?}, expected {answer:02x?}", outcome.frame));
+            }
+        }
+    }
+    Ok(())
+}

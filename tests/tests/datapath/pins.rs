@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr},
     process::Stdio,
 };
 
@@ -15,7 +14,7 @@ use vipd::{
 
 use crate::{
     bench,
-    live::{Pair, VIP4, VIP6},
+    live::{GROUP4, GROUP6, Pair, VIP4, VIP6, set},
 };
 
 /// Program ids of the interface, as `ip` shows them.
@@ -48,48 +47,89 @@ pub fn restarts_lose_no_answer() -> Result<()> {
     // The allocation survives too: a new address gets a gate of its own, the old ones keep theirs.
     let datapath = opened.context("it was opened")?;
     let index = pair.index()?;
-    let new: IpAddr = Ipv4Addr::new(10, 9, 0, 50).into();
-    datapath.program(new, index)?;
-    datapath.close_gate(new)?;
+    datapath.program(GROUP6 + 1, index, &set("10.9.0.50")?)?;
+    datapath.close_gate(GROUP6 + 1)?;
     pair.expect_all(true)
 }
 
-/// Another capacity: the maps are made anew, nothing of the old is left at work.
-pub fn another_capacity_replaces_the_maps() -> Result<()> {
+/// Another capacity: the maps are made anew, with all that the old ones hold, while traffic runs.
+pub fn another_capacity_carries_all_over() -> Result<()> {
     let pair = Pair::new("capacity")?;
-    drop(pair.serving()?);
-    let config = DatapathConfig { max_vips: 128, ..pair.config() };
-    let datapath = pair.host.enter(|| KernelDatapath::open(&config))?;
-    ensure!(datapath.programmed()?.is_empty(), "{:?}", datapath.programmed()?);
-    ensure!(datapath.lease()?.deadline_ns == 0, "{:?}", datapath.lease()?);
-    // Not programmed: the kernel's, which does not have it.
-    pair.expect_all(false)?;
-    pair.attach(&datapath)?;
+    let datapath = pair.serving()?;
     let index = pair.index()?;
-    for last in 0..128 {
-        datapath.program(Ipv4Addr::new(10, 9, 1, last).into(), index)?;
-    }
-    match datapath.program(Ipv4Addr::new(10, 9, 2, 0).into(), index) {
-        Err(DatapathError::Full(128)) => Ok(()),
-        other => anyhow::bail!("{other:?}"),
-    }
+    let many = set("10.9.1.0-10.9.1.199")?;
+    // 64 are the limit; a larger one keeps all, and a page becomes one.
+    ensure!(matches!(datapath.program(9, index, &many), Err(DatapathError::Full(64))));
+    drop(datapath);
+    let before = program_id(&pair)?;
+    let with = |max_vips| DatapathConfig { max_vips, ..pair.config() };
+    let mut ping = pair.client.command("ping");
+    ping.args(["-q", "-i", "0.002", "-c", "700", "-W", "1", VIP4]).stdout(Stdio::piped());
+    let ping = ping.spawn()?;
+    let datapath = pair.host.enter(|| KernelDatapath::open(&with(1000)))?;
+    let vip = datapath.vip_activity(VIP4.parse()?)?;
+    ensure!(program_id(&pair)? != before, "the program was not exchanged");
+    datapath.program(9, index, &many)?;
+    drop(datapath);
+    let datapath = pair.host.enter(|| KernelDatapath::open(&with(2000)))?;
+    let output = ping.wait_with_output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(said.contains("700 packets transmitted, 700 received"), "{said}");
+    ensure!(datapath.vip_activity(VIP4.parse()?)?.packets >= vip.packets, "what was counted is lost");
+    let programmed = datapath.programmed()?;
+    let groups: Vec<_> = programmed.iter().map(|p| (p.group, p.gate_active, p.lease_epoch, p.epoch)).collect();
+    ensure!(groups == [(GROUP4, true, 1, 1), (GROUP6, true, 1, 1), (9, false, 0, 0)], "{programmed:?}");
+    ensure!(programmed[2].addresses == many && programmed.iter().all(|p| p.ifindex == index), "{programmed:?}");
+    pair.attach(&datapath)?;
+    pair.expect_all(true)?;
+    drop(datapath);
+
+    // Too small for all: what fits is carried, and nothing is taken from the old programs before the caller
+    // has had time to take the rest's addresses away.
+    let datapath = pair.host.enter(|| KernelDatapath::open(&with(2)))?;
+    let groups: Vec<_> = datapath.programmed()?.iter().map(|p| p.group).collect();
+    ensure!(groups == [GROUP4, GROUP6], "{groups:?}");
+    ensure!(version_dirs(&pair) == 2, "the old programs were taken away at once");
+    pair.expect_all(true)?;
+    pair.attach(&datapath)?;
+    ensure!(version_dirs(&pair) == 1, "the old pins are still there");
+    pair.expect_all(true)
 }
 
-/// Pins of another layout: their links are taken over, their maps are not, and the directory goes.
+fn version_dirs(pair: &Pair) -> usize {
+    fs::read_dir(&pair.pins).into_iter().flatten().count()
+}
+
+/// Pins of a layout that this version cannot read: their programs go on, under the lease that they know,
+/// until the first call that depends on ours; then their links are taken over, and the directory goes. So an
+/// address that we do not know of is never the kernel's alone while it is assigned.
 pub fn pins_of_another_version_are_replaced() -> Result<()> {
     let pair = Pair::new("version")?;
-    drop(pair.serving()?);
+    pair.host.ip(&format!("addr add {VIP4}/32 dev left"))?;
+    let datapath = pair.serving()?;
+    datapath.close_gate(GROUP4)?;
+    drop(datapath);
     let before = program_id(&pair)?;
     let ours = pair.pins.join(format!("v{LAYOUT_VERSION}"));
     let other = pair.pins.join(format!("v{}", LAYOUT_VERSION + 1000));
     fs::rename(&ours, &other)?;
+    let arping = format!("-c 1 -w 1 -I right {VIP4}");
+    for _ in 0..2 {
+        // Also if this process is killed before it comes to anything.
+        let datapath = pair.open()?;
+        ensure!(datapath.programmed()?.is_empty(), "maps of an unknown layout were read");
+        ensure!(datapath.lease()?.deadline_ns == 0, "{:?}", datapath.lease()?);
+        ensure!(program_id(&pair)? == before, "the old programs are gone too early");
+        pair.expect(false, "arping", &arping)?;
+        pair.expect(true, "ping", &format!("-c 1 -W 1 {VIP6}"))?;
+    }
     let datapath = pair.open()?;
-    ensure!(!other.exists(), "{} is still there", other.display());
-    ensure!(program_id(&pair)? != before, "the old program is still attached");
-    ensure!(datapath.programmed()?.is_empty(), "old maps were taken over");
+    pair.host.ip(&format!("addr del {VIP4}/32 dev left"))?;
     let attachment = pair.attach(&datapath)?;
     ensure!(matches!(attachment, Attachment::Generic { .. }), "{attachment:?}");
-    Ok(())
+    ensure!(!other.exists(), "{} is still there", other.display());
+    ensure!(program_id(&pair)? != before, "the old program is still attached");
+    pair.expect_all(false)
 }
 
 /// A pinned link of an interface that is gone, or that another one has replaced under the same number.
@@ -221,10 +261,9 @@ pub fn switching_off_frees_the_kernel() -> Result<()> {
     let config = DatapathConfig { mode: DatapathMode::None, ..pair.config() };
     let datapath = pair.host.enter(|| datapath::open(&config));
     pair.expect_all(false)?;
-    let vip: IpAddr = VIP4.parse()?;
-    datapath.program(vip, pair.index()?)?;
+    datapath.program(GROUP4, pair.index()?, &set(VIP4)?)?;
     pair.expect_all(false)?;
-    datapath.open_gate(vip, 2, 2)?;
+    datapath.open_gate(GROUP4, 2, 2)?;
     pair.expect_all(true)?;
     ensure!(!pair.pins.exists(), "{} is still there", pair.pins.display());
     Ok(())

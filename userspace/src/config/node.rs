@@ -39,7 +39,7 @@ pub struct DatapathConfig {
     pub mode: DatapathMode,
     /// A directory on a bpffs; made, and bpffs mounted at /sys/fs/bpf, when missing.
     pub pin_dir: PathBuf,
-    /// Capacity of the maps.
+    /// Capacity of the maps, in addresses.
     pub max_vips: u32,
     /// Log every packet (aya-log): for debugging only.
     pub log_packets: bool,
@@ -50,7 +50,8 @@ impl Default for DatapathConfig {
         Self {
             mode: DatapathMode::Auto,
             pin_dir: "/sys/fs/bpf/vipd".into(),
-            max_vips: 65_536,
+            // All of an IPv4 /16 and 16,384 more.
+            max_vips: 81_920,
             log_packets: false,
         }
     }

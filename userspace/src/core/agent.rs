@@ -4,24 +4,48 @@
 //! ```text
 //!              wanted                ok                 due or touched
 //!   Down ----------------> Restore ------> Up ---------------------------> Quickcheck --ok--> Up
-//!    ^                        | fails       | no longer wanted                | fails
-//!    |                        v             v                                 v
-//!    +---------ok--------- Remove <----- Unclear <--------fails------------ Recover ----ok--> Up
+//!    ^                        | fails       |  its interface failed,          | fails
+//!    |                        |             |  another works                  v
+//!    |                        |             +-------------> Switch --fails-> Recover ----ok--> Up
+//!    |                        |             |                  +--ok--> Up     | fails
+//!    |                        |             |  its addresses changed           |
+//!    |                        |             +-------------> Amend ----> Up     |
+//!    |                        v             v no longer wanted                 |
+//!    +---------ok--------- Remove <----- Unclear <-----------------------------+
 //! ```
 //!
-//! Invariant: `Released` and `Failed` are reported only after a Remove has succeeded.
-//! Invariant: a deposed node rejoins only when everything here is `Down`.
+//! Whatever fails to be brought up because its interface failed is tried on another interface of this node
+//! first. A failed Amend is tried again: what was in service stays so.
+//!
+//! Invariant: `Released` and `Failed` are reported only after a Remove has succeeded, or has failed and left
+//! something of which it is known that it can't answer: its gate is shut, nothing but a grant after a
+//! successful Remove opens it again, and the kernel guards it. A daemon that starts without knowing the gate
+//! removes the address before anything else (`daemon::leftovers`).
+//! Invariant: a deposed node rejoins only when everything here is `Down`, or silent in that sense.
+//!
+//! What changed is found by comparing with the state seen last, so that one change among ten thousand
+//! resources costs as much as one among ten.
+
+mod devices;
+mod local;
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
+use self::local::{Have, Local, Terms, Want};
+pub use self::{
+    devices::{DeviceHealth, Devices, choose},
+    local::Here,
+};
 use super::{
     change::{Outcome, Report},
+    sequence::Failure,
     time::BootTime,
 };
-use crate::model::{ClusterState, Epoch, LeaseEpoch, NodeId, Phase, Standing, Tag};
+use crate::model::{ClusterState, Epoch, LeaseEpoch, Map, NodeId, Phase, Placement, Resource, Standing, Tag};
 
 /// Which sequence of a resource runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,15 +54,32 @@ pub enum Operation {
     Remove,
     Quickcheck,
     Recover,
+    /// To another interface of this node.
+    Switch,
+    /// To another set of addresses.
+    Amend,
 }
 
 /// What the daemon shall do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Run the sequence and say how it ended ([`Agent::finished`]).
-    Start { tag: Tag, operation: Operation, epoch: Epoch, lease_epoch: LeaseEpoch },
+    Start(Box<Start>),
     /// Stop between two steps of the running sequence; it ends as failed.
     Cancel { tag: Tag },
+}
+
+/// A sequence to be run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub tag: Tag,
+    pub operation: Operation,
+    pub epoch: Epoch,
+    pub lease_epoch: LeaseEpoch,
+    /// What it is about.
+    pub target: Here,
+    /// What may be here before it.
+    pub was: Option<Here>,
 }
 
 /// What this node may count on at the moment.
@@ -53,76 +94,54 @@ pub struct Situation {
     pub lease_epoch: LeaseEpoch,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Have {
-    Down,
-    Up {
-        epoch: Epoch,
-        check_at: BootTime,
-    },
-    /// Something may be left here: it must be removed before anything else.
-    Unclear {
-        retry_at: BootTime,
-    },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Running {
-    operation: Operation,
-    epoch: Epoch,
-    lease_epoch: LeaseEpoch,
-    cancelled: bool,
-}
-
+/// What the decisions were last made from.
 #[derive(Debug)]
-struct Local {
-    have: Have,
-    running: Option<Running>,
-    /// The grant that failed here, until the cluster has taken note.
-    failed: Option<(Epoch, String)>,
-    /// A grant of before this daemon started, and no longer in service here: not to be used.
-    stale: Option<Epoch>,
+struct Seen {
+    resources: Map<Tag, Resource>,
+    placements: Map<Tag, Placement>,
+    me: Option<(LeaseEpoch, Standing)>,
+    situation: Situation,
 }
-
-impl Local {
-    fn new(have: Have) -> Self {
-        Self { have, running: None, failed: None, stale: None }
-    }
-}
-
-/// What the cluster wants of this node about one resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Want {
-    Nothing,
-    Run {
-        epoch: Epoch,
-        lease_epoch: LeaseEpoch,
-    },
-    /// Neither start nor stop: wait until the situation is clear.
-    Hold,
-}
-
-const REMOVE_RETRY: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub struct Agent {
     me: NodeId,
+    /// Of resources that are granted to this node, or of which something is here.
     locals: BTreeMap<Tag, Local>,
+    devices: Devices,
+    seen: Option<Seen>,
+    /// Something has changed: to be looked at by the next plan.
+    dirty: BTreeSet<Tag>,
+    /// There may be something to report.
+    untold: BTreeSet<Tag>,
+    /// At most one for each resource.
+    due: BTreeSet<(BootTime, Tag)>,
+    due_of: BTreeMap<Tag, BootTime>,
 }
 
 impl Agent {
     pub fn new(me: NodeId) -> Self {
-        Self { me, locals: BTreeMap::new() }
+        Self {
+            me,
+            locals: BTreeMap::new(),
+            devices: Devices::new(),
+            seen: None,
+            dirty: BTreeSet::new(),
+            untold: BTreeSet::new(),
+            due: BTreeSet::new(),
+            due_of: BTreeMap::new(),
+        }
     }
 
-    /// Something of the resource was found here at start: the address is programmed in the datapath or
-    /// assigned with our protocol number. With `serving`, its gate is open under that grant.
-    pub fn found(&mut self, tag: Tag, serving: Option<Epoch>, now: BootTime) {
+    /// Something of the resource was found here at start: the addresses are programmed in the datapath or
+    /// accepted by the kernel, put there by vipd. With `serving`, its gate is open under that grant.
+    pub fn found(&mut self, tag: Tag, here: Here, serving: Option<Epoch>, now: BootTime) {
         let have = match serving {
-            Some(epoch) => Have::Up { epoch, check_at: now },
-            None => Have::Unclear { retry_at: now },
+            Some(epoch) => Have::Up { epoch, check_at: now, broken: false },
+            None => Have::Unclear { retry_at: now, silent: None },
         };
-        self.locals.insert(tag, Local::new(have));
+        self.mark(&tag);
+        self.locals.insert(tag, Local::new(have, Some(here)));
     }
 
     /// After all that was [`Agent::found`]. Grants of before that are not in service here need a new
@@ -132,29 +151,103 @@ impl Agent {
             if placement.grant.is_none_or(|g| g.owner != self.me) {
                 continue;
             }
-            let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down));
+            let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down, None));
             let serving = matches!(local.have, Have::Up { epoch, .. } if epoch == placement.epoch);
             local.stale = (!serving).then_some(placement.epoch);
+            self.mark(tag);
         }
     }
 
-    /// What to do now. Call it again after every change of the state, the situation, a finished
-    /// sequence, and at [`Agent::next_deadline`].
+    /// What this node's interfaces are good for now.
+    pub fn set_devices(&mut self, devices: Devices) {
+        if devices != self.devices {
+            self.devices = devices;
+            self.mark_all();
+        }
+    }
+
+    fn mark(&mut self, tag: &Tag) {
+        self.dirty.insert(tag.clone());
+        self.untold.insert(tag.clone());
+    }
+
+    fn mark_all(&mut self) {
+        self.dirty.extend(self.locals.keys().cloned());
+        self.untold.extend(self.locals.keys().cloned());
+    }
+
+    /// Marks what differs from what was seen last.
+    fn notice(&mut self, state: &ClusterState, situation: Situation) {
+        let me = state.nodes.get(&self.me).map(|n| (n.lease_epoch, n.standing));
+        let owner = |tag: &Tag| state.placements.get(tag).and_then(|p| p.grant).map(|g| g.owner);
+        match &self.seen {
+            Some(seen) if seen.me == me && seen.situation == situation => {
+                let mut changed = state.placements.changed_since(&seen.placements);
+                changed.extend(state.resources.changed_since(&seen.resources));
+                for tag in changed {
+                    if self.locals.contains_key(&tag) || owner(&tag) == Some(self.me) {
+                        self.mark(&tag);
+                    }
+                }
+            }
+            Some(_) | None => {
+                self.mark_all();
+                let granted = |(_, p): &(&Tag, &Placement)| p.grant.is_some_and(|g| g.owner == self.me);
+                let granted: Vec<Tag> =
+                    state.placements.iter().filter(granted).map(|(tag, _)| tag.clone()).collect();
+                granted.iter().for_each(|tag| self.mark(tag));
+            }
+        }
+        let (resources, placements) = (state.resources.clone(), state.placements.clone());
+        self.seen = Some(Seen { resources, placements, me, situation });
+    }
+
+    /// What to do now. Call it again after every change of the state, the situation, the interfaces, a
+    /// finished sequence, and at [`Agent::next_deadline`].
     pub fn plan(&mut self, now: BootTime, state: &ClusterState, situation: Situation) -> Vec<Action> {
         if !situation.caught_up {
             return Vec::new();
         }
-        let tags: BTreeSet<Tag> = state.resources.keys().chain(self.locals.keys()).cloned().collect();
-        let mut actions = Vec::new();
-        for tag in tags {
-            let want = self.want(state, situation, &tag);
-            let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down));
-            actions.extend(next(local, &tag, want, now, situation));
+        self.notice(state, situation);
+        while let Some((at, _)) = self.due.first()
+            && *at <= now
+            && let Some((_, tag)) = self.due.pop_first()
+        {
+            self.due_of.remove(&tag);
+            self.dirty.insert(tag);
         }
-        self.locals.retain(|tag, l| {
-            l.have != Have::Down || l.running.is_some() || state.resources.contains_key(tag)
-        });
+        let mut actions = Vec::new();
+        for tag in std::mem::take(&mut self.dirty) {
+            let want = self.want(state, situation, &tag);
+            let resource = state.resources.get_shared(&tag);
+            let terms = Terms {
+                me: self.me,
+                now,
+                situation,
+                devices: Cow::Borrowed(&self.devices),
+                resource: resource.as_ref(),
+            };
+            let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down, None));
+            actions.extend(local.next(&tag, want, terms));
+            // What is remembered of a grant is worth nothing once somebody else has the next one.
+            let mine = state.placements.get(&tag).and_then(|p| p.grant).is_some_and(|g| g.owner == self.me);
+            let due = local.due(now);
+            if local.is_clear() && !mine {
+                self.locals.remove(&tag);
+            }
+            self.set_due(&tag, due);
+        }
         actions
+    }
+
+    fn set_due(&mut self, tag: &Tag, at: Option<BootTime>) {
+        if let Some(former) = self.due_of.remove(tag) {
+            self.due.remove(&(former, tag.clone()));
+        }
+        if let Some(at) = at {
+            self.due_of.insert(tag.clone(), at);
+            self.due.insert((at, tag.clone()));
+        }
     }
 
     fn want(&self, state: &ClusterState, situation: Situation, tag: &Tag) -> Want {
@@ -178,87 +271,98 @@ impl Agent {
         }
     }
 
-    /// A sequence ended. `interval` is the time to the next quickcheck. Answers the sequence that has to
-    /// follow at once: a failed quickcheck goes on to local recovery.
+    /// A sequence ended. `interval` is the time between two quickchecks. What follows is in the next plan.
     pub fn finished(
         &mut self,
         tag: &Tag,
-        result: Result<(), String>,
+        result: Result<(), Failure>,
         now: BootTime,
         interval: Duration,
         situation: Situation,
-    ) -> Option<Action> {
-        let local = self.locals.get_mut(tag)?;
-        let ran = local.running.take()?;
-        let mut follows = None;
-        let up = Have::Up { epoch: ran.epoch, check_at: now.after(interval) };
-        local.have = match (ran.operation, result) {
-            (Operation::Remove, Ok(())) => Have::Down,
-            (Operation::Remove, Err(_)) => Have::Unclear { retry_at: now.after(REMOVE_RETRY) },
-            (Operation::Restore | Operation::Quickcheck | Operation::Recover, Ok(())) => {
-                local.failed = None;
-                up
-            }
-            (Operation::Quickcheck, Err(_)) if ran.cancelled => up,
-            // While the kernel keeps this node silent no check can succeed, and none means anything.
-            (Operation::Quickcheck, Err(_)) if !situation.lease_valid => up,
-            (Operation::Quickcheck, Err(_)) => {
-                let operation = Operation::Recover;
-                local.running = Some(Running { operation, ..ran });
-                let (epoch, lease_epoch) = (ran.epoch, ran.lease_epoch);
-                follows = Some(Action::Start { tag: tag.clone(), operation, epoch, lease_epoch });
-                up
-            }
-            (Operation::Restore | Operation::Recover, Err(reason)) => {
-                if !ran.cancelled && situation.lease_valid {
-                    local.failed = Some((ran.epoch, reason));
-                }
-                Have::Unclear { retry_at: now }
-            }
+    ) {
+        let Some(local) = self.locals.get_mut(tag) else { return };
+        let resource = self.seen.as_ref().and_then(|seen| seen.resources.get_shared(tag));
+        let terms = Terms {
+            me: self.me,
+            now,
+            situation,
+            devices: Cow::Borrowed(&self.devices),
+            resource: resource.as_ref(),
         };
-        follows
+        local.finished(tag, result, interval, terms);
+        let due = local.due(now);
+        self.set_due(tag, due);
+        self.mark(tag);
     }
 
-    /// Look at these soon: their address or link changed.
-    pub fn touched(&mut self, mut is_touched: impl FnMut(&Tag) -> bool, now: BootTime) {
-        for (tag, local) in &mut self.locals {
-            if let Have::Up { check_at, .. } = &mut local.have
-                && is_touched(tag)
-            {
-                *check_at = (*check_at).min(now);
-            }
+    /// Look at this one soon: its addresses or its link changed.
+    pub fn touched(&mut self, tag: &Tag, now: BootTime) {
+        if let Some(Local { have: Have::Up { check_at, .. }, .. }) = self.locals.get_mut(tag) {
+            *check_at = (*check_at).min(now);
+            self.dirty.insert(tag.clone());
         }
     }
 
-    /// What the cluster has not yet been told, or has not yet taken note of.
-    pub fn reports(&self, state: &ClusterState) -> Vec<Report> {
-        let report = |tag: &Tag, local: &Local| {
-            let placement = state.placements.get(tag)?;
-            let grant = placement.grant.filter(|g| g.owner == self.me)?;
-            let epoch = placement.epoch;
-            let outcome = match (local.have, grant.phase) {
-                (Have::Up { epoch: e, .. }, Phase::Starting) if e == epoch => Outcome::Started,
-                (Have::Down, Phase::Stopping) if local.running.is_none() => Outcome::Released,
-                (Have::Down, Phase::Starting | Phase::InService) if local.stale == Some(epoch) => {
-                    let me = state.nodes.get(&self.me).filter(|n| n.standing == Standing::Member)?;
-                    (local.running.is_none() && me.lease_epoch == grant.lease_epoch)
-                        .then_some(Outcome::Restarted)?
-                }
-                (Have::Down, Phase::Starting | Phase::InService) if local.running.is_none() => {
-                    let (_, reason) = local.failed.as_ref().filter(|(e, _)| *e == epoch)?;
-                    Outcome::Failed { reason: reason.clone() }
-                }
-                (Have::Up { .. } | Have::Down | Have::Unclear { .. }, _) => return None,
-            };
-            Some(Report { tag: tag.clone(), epoch, outcome })
-        };
-        self.locals.iter().filter_map(|(tag, local)| report(tag, local)).collect()
+    /// Look at everything soon.
+    pub fn all_touched(&mut self, now: BootTime) {
+        let up: Vec<Tag> = self.in_service().map(|(tag, _)| tag.clone()).collect();
+        up.iter().for_each(|tag| self.touched(tag, now));
     }
 
-    /// This node was deposed, uses its new lease epoch, and has nothing left here.
+    /// What the cluster has not yet been told, or has not yet taken note of.
+    pub fn reports(&mut self, state: &ClusterState, situation: Situation) -> Vec<Report> {
+        self.notice(state, situation);
+        let mut reports = Vec::new();
+        let mut untold = std::mem::take(&mut self.untold);
+        untold.retain(|tag| {
+            let report = self.report(state, situation, tag);
+            // What is said once holds: the grant is not used again, whatever becomes of it here meanwhile.
+            if let Some(Report { epoch, outcome: Outcome::Failed { reason }, .. }) = &report
+                && let Some(local) = self.locals.get_mut(tag)
+            {
+                local.failed = Some((*epoch, reason.clone()));
+            }
+            let is_untold = report.is_some();
+            reports.extend(report);
+            is_untold
+        });
+        self.untold = untold;
+        reports
+    }
+
+    fn report(&self, state: &ClusterState, situation: Situation, tag: &Tag) -> Option<Report> {
+        let local = self.locals.get(tag)?;
+        let placement = state.placements.get(tag)?;
+        let grant = placement.grant.filter(|g| g.owner == self.me)?;
+        let epoch = placement.epoch;
+        let trusted = || {
+            let me = state.nodes.get(&self.me).filter(|n| n.standing == Standing::Member);
+            me.is_some_and(|n| n.lease_epoch == grant.lease_epoch)
+        };
+        let failed = || {
+            let (_, reason) = local.failed.as_ref().filter(|(e, _)| *e == epoch)?;
+            Some(Outcome::Failed { reason: reason.clone() })
+        };
+        let outcome = match (&local.have, grant.phase) {
+            (Have::Up { epoch: e, .. }, Phase::Starting) if *e == epoch => Outcome::Started,
+            (Have::Up { .. }, _) => return None,
+            _ if !local.is_silent(situation) => return None,
+            (_, Phase::Stopping) => Outcome::Released,
+            (Have::Down, _) if local.stale == Some(epoch) => trusted().then_some(Outcome::Restarted)?,
+            (Have::Down, _) => failed()?,
+            // What is left here has to go first, and there is no saying when.
+            (Have::Unclear { silent, .. }, _) => {
+                let reason = silent.clone().filter(|_| trusted());
+                failed().or(reason.map(|reason| Outcome::Failed { reason }))?
+            }
+        };
+        Some(Report { tag: tag.clone(), epoch, outcome })
+    }
+
+    /// This node was deposed, uses its new lease epoch, and nothing left here can answer.
     pub fn may_rejoin(&self, state: &ClusterState, situation: Situation) -> Option<LeaseEpoch> {
         let me = state.nodes.get(&self.me).filter(|n| n.standing == Standing::Deposed)?;
-        let clear = self.locals.values().all(|l| l.have == Have::Down && l.running.is_none());
+        let clear = self.locals.values().all(|l| l.is_silent(situation));
         (situation.caught_up && clear && situation.lease_epoch == me.lease_epoch).then_some(me.lease_epoch)
     }
 
@@ -266,57 +370,31 @@ impl Agent {
         self.locals.get(tag).is_some_and(|l| matches!(l.have, Have::Up { .. }))
     }
 
-    /// Something of the resource is, or may be, here.
-    pub fn has(&self, tag: &Tag) -> bool {
-        self.locals.get(tag).is_some_and(|l| l.have != Have::Down || l.running.is_some())
+    /// What of the resource is, or may be, here.
+    pub fn here(&self, tag: &Tag) -> Option<&Here> {
+        self.locals.get(tag)?.here.as_ref()
+    }
+
+    /// What is in service here, and where.
+    pub fn in_service(&self) -> impl Iterator<Item = (&Tag, &Here)> {
+        let up = self.locals.iter().filter(|(_, l)| matches!(l.have, Have::Up { .. }));
+        up.filter_map(|(tag, l)| Some((tag, l.here.as_ref()?)))
+    }
+
+    /// What is in service here under a grant and a lease that hold.
+    pub fn serving<'a>(
+        &'a self,
+        state: &'a ClusterState,
+        situation: Situation,
+    ) -> impl Iterator<Item = (&'a Tag, &'a Here)> {
+        let wanted = move |tag: &Tag| matches!(self.want(state, situation, tag), Want::Run { .. });
+        self.in_service().filter(move |(tag, _)| wanted(tag))
     }
 
     /// When [`Agent::plan`] has something to do by the passing of time alone.
     pub fn next_deadline(&self) -> Option<BootTime> {
-        let due = |l: &Local| match l.have {
-            Have::Up { check_at, .. } if l.running.is_none() => Some(check_at),
-            Have::Unclear { retry_at } if l.running.is_none() => Some(retry_at),
-            Have::Up { .. } | Have::Unclear { .. } | Have::Down => None,
-        };
-        self.locals.values().filter_map(due).min()
+        self.due.first().map(|(at, _)| *at)
     }
-}
-
-fn next(local: &mut Local, tag: &Tag, want: Want, now: BootTime, situation: Situation) -> Option<Action> {
-    if let Some(running) = &mut local.running {
-        let still_wanted = match (want, running.operation) {
-            (_, Operation::Remove) | (Want::Hold, _) => true,
-            (Want::Run { epoch, .. }, _) => epoch == running.epoch,
-            (Want::Nothing, _) => false,
-        };
-        if still_wanted || running.cancelled {
-            return None;
-        }
-        running.cancelled = true;
-        return Some(Action::Cancel { tag: tag.clone() });
-    }
-    let (operation, epoch, lease_epoch) = match (local.have, want) {
-        (Have::Unclear { retry_at }, _) if now < retry_at => return None,
-        (Have::Unclear { .. }, _) | (Have::Up { .. }, Want::Nothing) => {
-            (Operation::Remove, 0, situation.lease_epoch)
-        }
-        (Have::Up { epoch: had, .. }, Want::Run { epoch, .. }) if had != epoch => {
-            (Operation::Remove, 0, situation.lease_epoch)
-        }
-        (Have::Up { check_at, .. }, Want::Run { epoch, lease_epoch }) if now >= check_at => {
-            (Operation::Quickcheck, epoch, lease_epoch)
-        }
-        (Have::Down, Want::Run { epoch, lease_epoch })
-            if local.stale != Some(epoch) && local.failed.as_ref().is_none_or(|(e, _)| *e != epoch) =>
-        {
-            (Operation::Restore, epoch, lease_epoch)
-        }
-        (Have::Up { .. } | Have::Down, Want::Run { .. } | Want::Hold) | (Have::Down, Want::Nothing) => {
-            return None;
-        }
-    };
-    local.running = Some(Running { operation, epoch, lease_epoch, cancelled: false });
-    Some(Action::Start { tag: tag.clone(), operation, epoch, lease_epoch })
 }
 
 #[cfg(test)]

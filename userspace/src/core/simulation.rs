@@ -16,15 +16,18 @@ use std::{
 };
 
 use super::{
-    agent::{Action, Agent, Operation, Situation},
+    agent::{Action, Agent, DeviceHealth, Devices, Here, Operation, Situation, Start},
     change::{Applied, Change, NewNode, apply},
     lease::{Granter, Holder, Proof, Refused},
     planner::{NodeHealth, Observed, plan},
     quorum::Quorum,
+    sequence::{Cause, Failure},
     suspicion::{Hearing, Testimony, is_suspected},
     time::BootTime,
 };
-use crate::model::{ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, Resource, Standing, Tag};
+use crate::model::{
+    Addresses, ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, Resource, Standing, Tag,
+};
 
 const LEASE: Duration = Duration::from_millis(300);
 const BEAT: u64 = 40;
@@ -87,17 +90,33 @@ enum Flying {
     Proposal { from: NodeId, life: u64, change: Change },
 }
 
-/// What outlives the daemon, and with `gate` and `lease` empty the host's reboot.
+/// What outlives the daemon; empty after the host's reboot.
 #[derive(Default)]
 struct Kernel {
     lease: (LeaseEpoch, BootTime),
-    /// (active, lease epoch, epoch)
+    /// (active, lease epoch, epoch), while the address is known to the datapath.
     gate: Option<(bool, LeaseEpoch, Epoch)>,
+    /// The kernel would answer for them if the datapath did not know them.
+    assigned: Addresses,
 }
 
 impl Kernel {
-    fn open(&self, now: BootTime) -> bool {
-        self.gate.is_some_and(|(active, epoch, _)| active && epoch == self.lease.0) && now < self.lease.1
+    fn answers(&self, now: BootTime) -> bool {
+        match self.gate {
+            Some((active, epoch, _)) => active && epoch == self.lease.0 && now < self.lease.1,
+            None => !self.assigned.is_empty(),
+        }
+    }
+
+    /// As a daemon of a new version with other maps would: what the datapath no longer knows is removed
+    /// before anything else, or at least made known to it as nobody's.
+    fn forget(&mut self, removed: bool) {
+        (self.lease, self.gate) = ((0, BootTime::ZERO), None);
+        if removed {
+            self.assigned = Addresses::default();
+        } else if !self.assigned.is_empty() {
+            self.gate = Some((false, 0, 0));
+        }
     }
 }
 
@@ -108,7 +127,8 @@ struct Run {
     lease_epoch: LeaseEpoch,
     opens: Option<Millis>,
     ends: Millis,
-    result: Result<(), String>,
+    target: Here,
+    result: Result<(), Failure>,
 }
 
 #[derive(Default)]
@@ -137,6 +157,7 @@ struct Daemon {
 
 struct Host {
     id: NodeId,
+    devices: Devices,
     born: Millis,
     ppm: i64,
     kernel: Kernel,
@@ -169,6 +190,12 @@ struct World {
     story: Option<Vec<String>>,
 }
 
+const DEVICES: [&str; 2] = ["eth0", "eth1"];
+
+fn failure(reason: &str, silent: bool) -> Failure {
+    Failure { reason: reason.into(), silent, cause: Cause::Other, in_service: Addresses::default() }
+}
+
 fn tag() -> Tag {
     "ip".parse().expect("a valid tag")
 }
@@ -186,7 +213,7 @@ fn founded(count: u64) -> ClusterState {
             done(Change::Admit { node: id });
         }
     }
-    let settings = |id: u64| NodeSettings::new(id as u16, vec!["eth0".into()]);
+    let settings = |id: u64| NodeSettings::new(id as u16, DEVICES.map(String::from).to_vec());
     let address: ipnet::IpNet = "10.0.0.99/24".parse().expect("an address");
     let resource = Resource::new(tag(), address, (1..=count).map(|id| (id, settings(id))));
     done(Change::Create { resource, on: 1 });
@@ -199,6 +226,7 @@ impl World {
         let count = if random.chance(70) { 3 } else { 5 };
         let host = |id: NodeId, random: &mut Random| Host {
             id,
+            devices: DEVICES.map(|d| (d.to_owned(), DeviceHealth::Healthy)).into(),
             born: 0,
             ppm: random.below(8000) as i64 - 4000,
             kernel: Kernel::default(),
@@ -286,7 +314,7 @@ impl World {
         let count = self.hosts.len() as u64;
         let (a, b) = (1 + self.random.below(count), 1 + self.random.below(count));
         let now = self.now;
-        match self.random.below(12) {
+        match self.random.below(15) {
             0 => drop(self.cut.insert((a, b))),
             1 => self.cut.extend([(a, b), (b, a)]),
             2 => self.cut.extend((1..=count).filter(|&x| x != a).flat_map(|x| [(a, x), (x, a)])),
@@ -304,6 +332,28 @@ impl World {
                 let host = self.hosts.get_mut(&a).expect("a host");
                 (host.daemon, host.kernel, host.born) = (None, Kernel::default(), now);
                 self.tell(|| format!("n{a} reboots"));
+            }
+            10 => {
+                let removed = self.random.chance(60);
+                let host = self.hosts.get_mut(&a).expect("a host");
+                host.daemon = None;
+                host.kernel.forget(removed);
+                self.start(a);
+                self.tell(|| format!("n{a} starts without the datapath's memory"));
+            }
+            11 => {
+                let device = DEVICES[self.random.below(2) as usize];
+                let health = [DeviceHealth::Healthy, DeviceHealth::Recovering, DeviceHealth::Failed];
+                let health = health[self.random.below(3) as usize];
+                self.hosts.get_mut(&a).expect("a host").devices.insert(device.into(), health);
+                self.tell(|| format!("n{a} {device} {health:?}"));
+            }
+            12 => {
+                let all: Vec<ipnet::IpNet> =
+                    (0..4).map(|i| format!("10.0.0.{}/24", 9 + i).parse().expect("an address")).collect();
+                let (some, from) = (1 + self.random.below(3) as usize, self.random.below(2) as usize);
+                let addresses = all.into_iter().skip(from).take(some).collect();
+                self.propose(a, 0, Change::SetAddresses { tag: tag(), addresses });
             }
             _ => {
                 self.leaders = [a, b].into_iter().take(1 + self.random.below(2) as usize).collect();
@@ -341,7 +391,7 @@ impl World {
     }
 
     fn check(&mut self) {
-        let open = |h: &&Host| h.kernel.open(h.clock(self.now));
+        let open = |h: &&Host| h.kernel.answers(h.clock(self.now));
         let answering: Vec<NodeId> = self.hosts.values().filter(open).map(|h| h.id).collect();
         assert!(answering.len() <= 1, "nodes {answering:?} answer at {} ms", self.now);
     }
@@ -393,7 +443,16 @@ impl World {
     }
 
     fn answering(&self) -> Vec<NodeId> {
-        self.hosts.values().filter(|h| h.kernel.open(h.clock(self.now))).map(|h| h.id).collect()
+        self.hosts.values().filter(|h| h.kernel.answers(h.clock(self.now))).map(|h| h.id).collect()
+    }
+
+    /// Who answers does so for what is wanted, and all others have cleaned up.
+    fn is_tidy(&self) -> bool {
+        let wanted = self.log[self.log.len() - 1].resources[&tag()].addresses();
+        let [one] = self.answering()[..] else { return false };
+        self.hosts
+            .values()
+            .all(|h| if h.id == one { h.kernel.assigned == *wanted } else { h.kernel.assigned.is_empty() })
     }
 
     /// Everything works again, and one node leads.
@@ -401,6 +460,9 @@ impl World {
         self.calm = true;
         self.cut.clear();
         self.leaders = BTreeSet::from([1 + self.random.below(self.hosts.len() as u64)]);
+        for host in self.hosts.values_mut() {
+            host.devices.values_mut().for_each(|health| *health = DeviceHealth::Healthy);
+        }
         let dead: Vec<NodeId> = self.hosts.values().filter(|h| h.daemon.is_none()).map(|h| h.id).collect();
         dead.into_iter().for_each(|id| self.start(id));
     }
@@ -415,6 +477,13 @@ fn live_through(world: &mut World) {
     world.heal();
     world.run(10_000);
     assert_eq!(world.answering().len(), 1, "nobody answers though all is well: {:?}", world.log.last());
+    // What failed in the trouble is tried again, at ever longer intervals.
+    let patience = world.now + 40_000;
+    while !world.is_tidy() && world.now < patience {
+        world.run(world.now + 500);
+    }
+    let kernels: Vec<_> = world.hosts.values().map(|h| (h.id, &h.kernel.assigned)).collect();
+    assert!(world.is_tidy(), "not what is wanted, or not only there: {kernels:?} {:?}", world.log.last());
 }
 
 fn fails(seed: u64, story: bool) -> Option<World> {

@@ -1,37 +1,39 @@
 //! Drives the node's [`Agent`]: feeds it the cluster's state, this node's situation and what changes on
 //! this host; runs the sequences it asks for; tells the cluster what came of them.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+mod adopt;
+mod devices;
+mod job;
+mod touch;
 
-use tokio::sync::{broadcast, mpsc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::{Semaphore, broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use self::{devices::DeviceFeed, job::Job, touch::Touched};
 use super::{
     events::{About, EventLog},
+    in_use::InUse,
     interfaces::Interfaces,
-    runner::{self, GrantGates},
+    owners::Owners,
 };
 use crate::{
-    act::{
-        address,
-        datapath::{Datapath, Programmed},
-        executor::Executor,
-        gatekeeper::Gatekeeper,
-    },
+    act::{datapath::Datapath, executor::Executor, gatekeeper::Gatekeeper},
     cluster::Store,
     config::{Timing, TunablesFile},
     core::{
-        agent::{Action, Agent, Operation, Situation},
+        agent::{Action, Agent, Operation, Situation, Start},
         change::{Applied, Change},
-        sequence::{Context, Sequence},
+        sequence::Failure,
         time::BootTime,
     },
-    model::{ClusterState, Epoch, LeaseEpoch, NodeId, Resource, ResourceId, Tag},
-    observe::{
-        clock,
-        network::{Assigned, Network, NetworkEvent},
-    },
+    model::{Addresses, ClusterState, NodeId, Ranges, ResourceId, Tag},
+    observe::{clock, network::Network},
 };
+
+/// Quickchecks at work at the same time. Restores and removes are never made to wait.
+pub const CHECKS_AT_ONCE: usize = 256;
 
 pub struct AgentDriver {
     pub me: NodeId,
@@ -46,12 +48,19 @@ pub struct AgentDriver {
     pub events: EventLog,
     /// Everything decided before this daemon started has been applied.
     pub caught_up: tokio::sync::watch::Receiver<bool>,
+    /// Kept up to date with the interface that each resource uses here.
+    pub in_use: InUse,
+    /// [`CHECKS_AT_ONCE`].
+    pub checks: Arc<Semaphore>,
 }
 
 struct Finished {
     tag: Tag,
     operation: Operation,
-    result: Result<(), String>,
+    result: Result<(), Failure>,
+    /// Of the sequence.
+    addresses: Arc<Addresses>,
+    device: String,
 }
 
 impl AgentDriver {
@@ -60,44 +69,45 @@ impl AgentDriver {
         let mut network_events = self.network.events();
         let (done, mut finished) = mpsc::unbounded_channel::<Finished>();
         let (told, mut telling) = mpsc::unbounded_channel::<()>();
-        let mut loop_state =
-            Loop { agent: Agent::new(self.me), known: BTreeMap::new(), in_flight: false, had_lease: false };
+        let mut l = Loop::new(Agent::new(self.me), DeviceFeed::new(self.network.clone()));
         if self.caught_up.wait_for(|c| *c).await.is_err() {
             return;
         }
         let state = view.borrow_and_update().state.clone();
         self.forget_another_cluster(&state);
         // What is not known to be here could stay here: nothing begins before that was looked at.
-        while let Err(error) = self.adopt_what_is_here(&mut loop_state, &state).await {
+        while let Err(error) = self.adopt_what_is_here(&mut l, &state).await {
             tracing::error!(%error, "cannot tell what an earlier life of vipd left here; looking again");
             tokio::time::sleep(self.timing.heartbeat).await;
         }
-        loop_state.agent.begin(&state);
+        l.agent.begin(&state);
+        let mut touched = Touched::everything();
         loop {
             let state = view.borrow_and_update().state.clone();
-            self.step(&mut loop_state, &state, &done, &told);
+            self.touch(&mut l, &mut touched, &state).await;
+            self.step(&mut l, &state, &done, &told);
             let now = clock::now();
-            let due = loop_state.agent.next_deadline().map_or(Duration::MAX, |t| t.since(now));
+            let due = l.agent.next_deadline().map_or(Duration::MAX, |t| t.since(now));
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
                 Some(f) = finished.recv() => {
-                    self.finish(&mut loop_state, f, &state, &done);
+                    self.finish(&mut l, f);
                     // Many sequences end at the same time: one look at all of them.
                     while let Ok(f) = finished.try_recv() {
-                        self.finish(&mut loop_state, f, &state, &done);
+                        self.finish(&mut l, f);
                     }
                 }
-                Some(()) = telling.recv() => loop_state.in_flight = false,
-                event = network_events.recv() => match event {
-                    Ok(event) => self.touch(&mut loop_state.agent, &event, &state),
-                    Err(broadcast::error::RecvError::Lagged(_)) => {
-                        self.touch(&mut loop_state.agent, &NetworkEvent::Resync, &state);
+                Some(()) = telling.recv() => l.in_flight = false,
+                event = network_events.recv() => {
+                    if matches!(event, Err(broadcast::error::RecvError::Closed)) {
+                        return;
                     }
-                    Err(broadcast::error::RecvError::Closed) => return,
-                },
+                    touched.note(event);
+                }
                 // The lease runs out by the passing of time alone.
                 () = tokio::time::sleep(due.min(self.timing.heartbeat)) => {}
             }
+            touched.drain(&mut network_events);
         }
     }
 
@@ -139,12 +149,43 @@ impl AgentDriver {
         let now = clock::now();
         let situation = self.situation(now);
         self.tell_lease(l, situation);
+        let mut tunables = None;
         for action in l.agent.plan(now, state, situation) {
-            self.act(l, action, state, done);
+            match action {
+                Action::Cancel { tag } => {
+                    if let Some(cancel) = l.cancels.get(&tag) {
+                        cancel.cancel();
+                    }
+                }
+                Action::Start(start) => {
+                    // Read at each action (row IP-14), but once for all that begin together.
+                    let tunables = tunables.get_or_insert_with(|| self.tunables.read()).clone();
+                    let job = Job::new(self, &start, state, tunables);
+                    self.start(l, *start, job, done.clone());
+                }
+            }
         }
-        let agent = &l.agent;
-        l.known.retain(|tag, _| agent.has(tag));
         self.report(l, state, situation, told);
+    }
+
+    fn start(&self, l: &mut Loop, start: Start, job: Job, done: mpsc::UnboundedSender<Finished>) {
+        let Start { tag, operation, target, .. } = start;
+        let cancel = CancellationToken::new();
+        l.cancels.insert(tag.clone(), cancel.clone());
+        self.know(l, &tag);
+        tokio::spawn(async move {
+            let result = job.run(&cancel).await;
+            let (addresses, device) = (target.addresses, target.device);
+            // The receiver is gone only when the daemon ends.
+            let _ = done.send(Finished { tag, operation, result, addresses, device });
+        });
+    }
+
+    /// What of the resource is here has changed.
+    fn know(&self, l: &mut Loop, tag: &Tag) {
+        let here = l.agent.here(tag);
+        l.owners.set(tag, here.map(|h| &h.addresses));
+        self.in_use.set(tag, here.map(|h| h.device.as_str()));
     }
 
     /// A deposition shuts every gate of the old lease before the new epoch is asked for.
@@ -184,99 +225,7 @@ impl AgentDriver {
         }
     }
 
-    fn act(
-        &self,
-        l: &mut Loop,
-        action: Action,
-        state: &Arc<ClusterState>,
-        done: &mpsc::UnboundedSender<Finished>,
-    ) {
-        match action {
-            Action::Cancel { tag } => {
-                if let Some(cancel) = l.known.get(&tag).and_then(|k| k.cancel.as_ref()) {
-                    cancel.cancel();
-                }
-            }
-            Action::Start { tag, operation, epoch, lease_epoch } => {
-                let here = l.known.get(&tag).map(|k| k.resource.clone());
-                let wanted = state.resources.get(&tag).cloned();
-                // What is here is removed as it was brought here: the resource may have been deleted
-                // since, and its tag may stand for another address by now.
-                let resource = match operation {
-                    Operation::Remove => here.or(wanted),
-                    Operation::Restore | Operation::Quickcheck | Operation::Recover => wanted.or(here),
-                };
-                let Some(resource) = resource else {
-                    tracing::error!(%tag, "nothing is known of this resource any more");
-                    return;
-                };
-                let cancel = CancellationToken::new();
-                let known = Known { resource: resource.clone(), cancel: Some(cancel.clone()) };
-                l.known.insert(tag.clone(), known);
-                let job = self.job(&resource, operation, epoch, lease_epoch, state);
-                let done = done.clone();
-                tokio::spawn(async move {
-                    let result = job.run(&cancel).await;
-                    // The receiver is gone only when the daemon ends.
-                    let _ = done.send(Finished { tag, operation, result });
-                });
-            }
-        }
-    }
-
-    fn job(
-        &self,
-        resource: &Resource,
-        operation: Operation,
-        epoch: Epoch,
-        lease_epoch: LeaseEpoch,
-        state: &Arc<ClusterState>,
-    ) -> Job {
-        let ip = resource.ip();
-        let of_subnet = |subnet| Some((subnet, state.ping_lists.get(&(self.me, subnet))?.clone()));
-        let settings = resource.nodes.get(&self.me);
-        let context = Context {
-            group: resource.id,
-            addresses: Arc::new(ip.addresses.clone()),
-            accept: ip.accept,
-            source: settings.is_some_and(|s| s.source),
-            device: settings.and_then(|s| s.devices.first().cloned()).unwrap_or_default(),
-            epoch,
-            physical: settings.is_some_and(|s| s.physical),
-            restore_and_recover: settings.is_none_or(|s| s.restore_and_recover),
-            ping_lists: ip.addresses.subnets().filter_map(of_subnet).collect(),
-            tunables: self.tunables.read(),
-        };
-        let gates = Arc::new(GrantGates { keeper: self.keeper.clone(), lease_epoch });
-        Job {
-            about: About {
-                tag: Some(resource.tag.clone()),
-                address: ip.addresses.first().map(|a| a.addr()),
-                epoch: Some(epoch),
-            },
-            device: context.device.clone(),
-            sequence: match operation {
-                Operation::Restore => Sequence::restore(context),
-                Operation::Remove => Sequence::remove(context),
-                Operation::Quickcheck => Sequence::quickcheck(context),
-                Operation::Recover => Sequence::recover(context),
-            },
-            operation,
-            executor: self.executor.with_gates(gates),
-            interfaces: self.interfaces.clone(),
-            state: state.clone(),
-            me: self.me,
-            events: self.events.clone(),
-        }
-    }
-
-    fn finish(
-        &self,
-        l: &mut Loop,
-        f: Finished,
-        state: &Arc<ClusterState>,
-        done: &mpsc::UnboundedSender<Finished>,
-    ) {
+    fn finish(&self, l: &mut Loop, f: Finished) {
         let now = clock::now();
         let situation = self.situation(now);
         let about = About { tag: Some(f.tag.clone()), ..About::default() };
@@ -285,21 +234,32 @@ impl AgentDriver {
             (Ok(()), Operation::Restore | Operation::Recover) => {
                 self.events.record(about, "resource.in-service", "in service here");
             }
-            (Ok(()), Operation::Remove) => self.events.record(about, "resource.removed", "removed here"),
-            (Err(reason), operation) => {
+            (Ok(()), Operation::Switch) => {
+                self.events.record(about, "resource.switched", format!("in service on {} now", f.device));
+            }
+            (Ok(()), Operation::Amend) => {
+                self.events.record(about, "resource.amended", format!("in service: {}", f.addresses));
+            }
+            (Ok(()), Operation::Remove) => {
+                self.events.record(about, "resource.removed", "removed here");
+                self.forget_shut(l, &f.addresses);
+            }
+            (Err(failure), operation) => {
                 let kind = match operation {
                     Operation::Restore => "restore.failed",
                     Operation::Remove => "remove.failed",
                     Operation::Quickcheck => "quickcheck.failed",
                     Operation::Recover => "recover.failed",
+                    Operation::Switch => "switch.failed",
+                    Operation::Amend => "amend.failed",
                 };
-                self.events.warn(about, kind, reason.clone());
+                self.events.warn(about, kind, failure.reason.clone());
             }
         }
-        let interval = self.tunables.read().quickcheck_interval;
-        if let Some(next) = l.agent.finished(&f.tag, f.result, now, interval, situation) {
-            self.act(l, next, state, done);
-        }
+        let interval = l.interval(&self.tunables, now);
+        l.cancels.remove(&f.tag);
+        l.agent.finished(&f.tag, f.result, now, interval, situation);
+        self.know(l, &f.tag);
     }
 
     /// Tells the cluster, one proposal at a time; what is still true is told again until noted.
@@ -313,7 +273,7 @@ impl AgentDriver {
         if l.in_flight {
             return;
         }
-        let reports = l.agent.reports(state);
+        let reports = l.agent.reports(state, situation);
         let change = if !reports.is_empty() {
             Change::Report { node: self.me, reports }
         } else if let Some(lease_epoch) = l.agent.may_rejoin(state, situation) {
@@ -338,113 +298,49 @@ impl AgentDriver {
             let _ = told.send(());
         });
     }
-
-    /// At start: what an earlier life of this daemon left in the kernel. Served addresses go on being
-    /// served; what belongs to no resource any more is removed.
-    async fn adopt_what_is_here(&self, l: &mut Loop, state: &ClusterState) -> anyhow::Result<()> {
-        let programmed = self.datapath.programmed()?;
-        let mut assigned = self.network.addresses().await?;
-        assigned.retain(|a| a.protocol == Some(address::PROTOCOL));
-        let held = self.keeper.held();
-        let now = clock::now();
-        for (tag, resource) in &state.resources {
-            let addresses = resource.addresses();
-            let gate = programmed.iter().find(|p| p.group == resource.id);
-            let present = assigned.iter().any(|a| addresses.contains(a.address.addr()));
-            let serving =
-                gate.filter(|g| present && g.gate_active && g.lease_epoch == held.epoch).map(|g| g.epoch);
-            if gate.is_some() || present {
-                l.agent.found(tag.clone(), serving, now);
-                l.known.insert(tag.clone(), Known { resource: resource.clone(), cancel: None });
-            }
-        }
-        let known = |address: IpAddr| state.resources.values().any(|r| r.addresses().contains(address));
-        let group_known = |id: ResourceId| state.resources.values().any(|r| r.id == id);
-        for leftover in assigned.iter().filter(|a| !known(a.address.addr())) {
-            self.remove_leftover(leftover).await;
-        }
-        for Programmed { group, addresses, .. } in programmed.iter().filter(|p| !group_known(p.group)) {
-            if let Err(error) = self.datapath.unprogram(*group, addresses) {
-                tracing::error!(%error, %addresses, "cannot remove a leftover from the datapath");
-            }
-        }
-        Ok(())
-    }
-
-    async fn remove_leftover(&self, leftover: &Assigned) {
-        let about = About { address: Some(leftover.address.addr()), ..About::default() };
-        let links = self.network.links().await.unwrap_or_default();
-        let Some(link) = links.iter().find(|l| l.index == leftover.index) else { return };
-        match self.network.delete_address(link, leftover.address).await {
-            Ok(()) => self.events.record(
-                about,
-                "leftover.removed",
-                format!("{} on {} was left by an earlier life of vipd: removed", leftover.address, link.name),
-            ),
-            Err(error) => self.events.warn(about, "leftover.failed", error.to_string()),
-        }
-    }
-
-    fn touch(&self, agent: &mut Agent, event: &NetworkEvent, state: &ClusterState) {
-        let resource = |tag: &Tag| state.resources.get(tag);
-        let now = clock::now();
-        match event {
-            NetworkEvent::Resync => agent.touched(|_| true, now),
-            NetworkEvent::Address { address, .. } => {
-                agent.touched(|tag| resource(tag).is_some_and(|r| r.addresses().contains(*address)), now);
-            }
-            NetworkEvent::Link { name, .. } => agent.touched(
-                |tag| {
-                    let here = resource(tag).and_then(|r| r.nodes.get(&self.me));
-                    here.is_some_and(|s| s.devices.contains(name))
-                },
-                now,
-            ),
-        }
-    }
 }
 
 struct Loop {
     agent: Agent,
-    known: BTreeMap<Tag, Known>,
+    devices: DeviceFeed,
+    /// Stop the running sequences.
+    cancels: BTreeMap<Tag, CancellationToken>,
+    /// Whose the addresses on this host are.
+    owners: Owners,
+    /// On this host though nobody's: kept silent by the closed gates of these numbers.
+    shut: Vec<(ResourceId, Ranges)>,
+    /// The time between two checks, and when it was read.
+    interval: Option<(BootTime, Duration)>,
     /// A report is on its way.
     in_flight: bool,
     had_lease: bool,
 }
 
-/// A resource of which something is or was here.
-struct Known {
-    /// As it was when the last sequence began.
-    resource: Resource,
-    /// Stops that sequence.
-    cancel: Option<CancellationToken>,
-}
+/// The time between two checks is read again after this.
+const INTERVAL_AGE: Duration = Duration::from_millis(100);
 
-/// One sequence with all it needs.
-struct Job {
-    about: About,
-    device: String,
-    operation: Operation,
-    sequence: Sequence,
-    executor: Executor,
-    interfaces: Arc<Interfaces>,
-    state: Arc<ClusterState>,
-    me: NodeId,
-    events: EventLog,
-}
-
-impl Job {
-    async fn run(self, cancel: &CancellationToken) -> Result<(), String> {
-        match self.operation {
-            // The kernel must guard the interface before an address is put on it.
-            Operation::Restore | Operation::Recover => {
-                self.interfaces
-                    .ensure(&self.device, &self.state, self.me)
-                    .await
-                    .map_err(|e| e.to_string())?;
-            }
-            Operation::Remove | Operation::Quickcheck => {}
+impl Loop {
+    fn new(agent: Agent, devices: DeviceFeed) -> Self {
+        Self {
+            agent,
+            devices,
+            cancels: BTreeMap::new(),
+            owners: Owners::default(),
+            shut: Vec::new(),
+            interval: None,
+            in_flight: false,
+            had_lease: false,
         }
-        runner::run(self.sequence, &self.executor, cancel, &self.about, &self.events).await
+    }
+
+    fn interval(&mut self, tunables: &TunablesFile, now: BootTime) -> Duration {
+        match self.interval {
+            Some((read, interval)) if now.since(read) < INTERVAL_AGE => interval,
+            Some(_) | None => {
+                let interval = tunables.read().quickcheck_interval;
+                self.interval = Some((now, interval));
+                interval
+            }
+        }
     }
 }

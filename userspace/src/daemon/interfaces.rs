@@ -6,19 +6,36 @@ use std::{
     sync::Arc,
 };
 
-use tokio::sync::{Mutex, watch};
+use tokio::{
+    sync::{
+        Mutex,
+        broadcast::{
+            self,
+            error::{RecvError, TryRecvError},
+        },
+        watch,
+    },
+    time::{Duration, Instant},
+};
 
-use super::events::{About, EventLog};
+use super::{
+    events::{About, EventLog},
+    owners::Owners,
+};
 use crate::{
     act::{
         address,
-        datapath::{Attachment, Datapath, InterfaceFacts},
+        datapath::{self, Attachment, Datapath, InterfaceFacts},
     },
     cluster::View,
     config::NodeConfig,
-    model::{Addresses, ClusterState, NodeId, Resource},
+    model::{ClusterState, NodeId, Resource},
     observe::network::{Assigned, Link, Network, NetworkError, NetworkEvent},
 };
+
+/// Between two readings of this host's interfaces; more where a reading takes long.
+const PACE: Duration = Duration::from_millis(20);
+const LONGEST_PACE: Duration = Duration::from_secs(2);
 
 pub struct Interfaces {
     config: NodeConfig,
@@ -46,20 +63,23 @@ impl Interfaces {
         let mut events = self.network.events();
         loop {
             let state = view.borrow_and_update().state.clone();
-            self.refresh(&state, me).await;
-            loop {
+            let owners = Owners::of(&state);
+            let begun = Instant::now();
+            self.refresh(&state, &owners, me).await;
+            // Many things change together: one look at all of them, and time for others in between.
+            tokio::time::sleep((begun.elapsed() * 4).clamp(PACE, LONGEST_PACE)).await;
+            let mut changed = drain(&mut events, &owners);
+            while !changed {
                 tokio::select! {
-                    changed = view.changed() => match changed {
-                        Ok(()) => break,
+                    next = view.changed() => match next {
+                        // Who owns what changes nothing here.
+                        Ok(()) => changed = !view.borrow_and_update().state.resources.is_same(&state.resources),
                         Err(_) => return,
                     },
                     event = events.recv() => {
-                        // Protected addresses come and go by the thousand and change no facts. Lagging
-                        // behind only means that something has changed.
-                        let protected = matches!(&event, Ok(NetworkEvent::Address { address, .. })
-                            if state.resources.values().any(|r| r.addresses().contains(*address)));
-                        if !protected {
-                            break;
+                        changed = matters(&event, &owners) || drain(&mut events, &owners);
+                        if matches!(event, Err(RecvError::Closed)) {
+                            return;
                         }
                     }
                 }
@@ -67,24 +87,29 @@ impl Interfaces {
         }
     }
 
-    async fn refresh(&self, state: &ClusterState, me: NodeId) {
-        if let Err(error) = self.try_refresh(state, me).await {
+    async fn refresh(&self, state: &ClusterState, owners: &Owners, me: NodeId) {
+        if let Err(error) = self.try_refresh(state, owners, me).await {
             tracing::warn!(%error, "cannot read this host's interfaces: the datapath keeps what it knows");
         }
     }
 
-    async fn try_refresh(&self, state: &ClusterState, me: NodeId) -> Result<(), NetworkError> {
+    async fn try_refresh(
+        &self,
+        state: &ClusterState,
+        owners: &Owners,
+        me: NodeId,
+    ) -> Result<(), NetworkError> {
         let links = self.network.links().await?;
         let addresses = self.network.addresses().await?;
         let wanted = self.wanted(state, me, &links, &addresses);
         let mut attached = self.attached.lock().await;
         for link in links.iter().filter(|l| wanted.contains(&l.name)) {
-            self.attach(&mut attached, link, &addresses, state, me);
+            self.attach(&mut attached, link, &self.facts(link, &addresses, state, owners, me));
         }
         if self.holds_any(state, me) {
             let others = links.iter().filter(|l| !wanted.contains(&l.name) && may_answer(l, &addresses));
             for link in others {
-                self.guard_egress(link, &addresses, state, me);
+                self.guard_egress(link, &self.facts(link, &addresses, state, owners, me));
             }
         }
         attached.retain(|name, _| wanted.contains(name) && links.iter().any(|l| l.name == *name));
@@ -97,8 +122,8 @@ impl Interfaces {
     }
 
     /// An interface that carries no virtual address, but on which the kernel may speak for one.
-    fn guard_egress(&self, link: &Link, addresses: &[Assigned], state: &ClusterState, me: NodeId) {
-        if let Err(error) = self.datapath.guard_egress(&self.facts(link, addresses, state, me)) {
+    fn guard_egress(&self, link: &Link, facts: &InterfaceFacts) {
+        if let Err(error) = self.datapath.guard_egress(facts) {
             tracing::debug!(interface = %link.name, %error, "no egress guard");
         }
     }
@@ -114,7 +139,8 @@ impl Interfaces {
             return Ok(());
         }
         let addresses = self.network.addresses().await?;
-        self.attach(&mut attached, &link, &addresses, state, me);
+        let facts = self.facts(&link, &addresses, state, &Owners::of(state), me);
+        self.attach(&mut attached, &link, &facts);
         self.publish(&attached);
         Ok(())
     }
@@ -129,13 +155,10 @@ impl Interfaces {
         &self,
         attached: &mut BTreeMap<String, (u32, Attachment)>,
         link: &Link,
-        addresses: &[Assigned],
-        state: &ClusterState,
-        me: NodeId,
+        facts: &InterfaceFacts,
     ) {
-        let facts = self.facts(link, addresses, state, me);
         let result =
-            self.datapath.attach(&facts).unwrap_or_else(|e| Attachment::None { reason: e.to_string() });
+            self.datapath.attach(facts).unwrap_or_else(|e| Attachment::None { reason: e.to_string() });
         let known = attached.insert(link.name.clone(), (link.index, result.clone()));
         if known.is_none_or(|(index, a)| index != link.index || a != result) {
             let message = match &result {
@@ -170,15 +193,23 @@ impl Interfaces {
         wanted
     }
 
-    fn facts(&self, link: &Link, addresses: &[Assigned], state: &ClusterState, me: NodeId) -> InterfaceFacts {
+    fn facts(
+        &self,
+        link: &Link,
+        addresses: &[Assigned],
+        state: &ClusterState,
+        owners: &Owners,
+        me: NodeId,
+    ) -> InterfaceFacts {
         // A protected physical address is still this node's own.
-        let moves = |r: &&Resource| r.nodes.get(&me).is_none_or(|s| !s.physical);
-        let protected: Vec<&Addresses> =
-            state.resources.values().filter(moves).map(Resource::addresses).collect();
+        let moves = |r: &Resource| r.nodes.get(&me).is_none_or(|s| !s.physical);
+        let is_protected = |address: IpAddr| {
+            owners.find(address).and_then(|tag| state.resources.get(tag)).is_some_and(moves)
+        };
         let stationary: Vec<&Assigned> = addresses
             .iter()
             .filter(|a| a.index == link.index && a.protocol != Some(address::PROTOCOL))
-            .filter(|a| !protected.iter().any(|p| p.contains(a.address.addr())))
+            .filter(|a| !is_protected(a.address.addr()))
             .collect();
         let v4 = |a: &&Assigned| match (a.address.addr(), a.broadcast) {
             (IpAddr::V4(address), Some(IpAddr::V4(broadcast))) => Some((address, broadcast)),
@@ -205,6 +236,25 @@ impl Interfaces {
             stationary_v4: stationary.iter().filter_map(v4).collect(),
             link_local: v6(true),
             global_v6: v6(false),
+            router: datapath::router(&link.name),
+        }
+    }
+}
+
+/// Protected addresses come and go by the thousand and change no facts. Lagging behind only means that
+/// something has changed.
+fn matters(event: &Result<NetworkEvent, RecvError>, owners: &Owners) -> bool {
+    !matches!(event, Ok(NetworkEvent::Address { address, .. }) if owners.find(*address).is_some())
+}
+
+/// Whether any event that waits matters; afterwards none waits.
+fn drain(events: &mut broadcast::Receiver<NetworkEvent>, owners: &Owners) -> bool {
+    let mut changed = false;
+    loop {
+        match events.try_recv() {
+            Ok(event) => changed |= matters(&Ok(event), owners),
+            Err(TryRecvError::Lagged(_)) => changed = true,
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return changed,
         }
     }
 }

@@ -7,11 +7,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{
-    agent::AgentDriver,
+    agent::{AgentDriver, CHECKS_AT_ONCE},
     events::{About, EventLog},
+    in_use::InUse,
     interfaces::Interfaces,
     leader::{Leader, Voters},
     links::{LinkMonitor, Unreachable},
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::{
     act::{
+        bounce::Bouncer,
         datapath::Datapath,
         executor::{Executor, Gates},
         gatekeeper::Gatekeeper,
@@ -51,8 +53,11 @@ pub struct Host {
     pub datapath: Arc<dyn Datapath>,
     pub keeper: Arc<Gatekeeper>,
     pub interfaces: Arc<Interfaces>,
+    pub bouncer: Bouncer,
     pub facts: watch::Sender<Facts>,
     pub links: watch::Sender<LinkTable>,
+    /// Which interface each resource uses here.
+    pub in_use: InUse,
 }
 
 impl LeaseSlot for Gatekeeper {
@@ -184,11 +189,14 @@ pub fn start(
             host.datapath.clone(),
             no_gates,
             host.timing.duplicate_wait,
-        ),
+        )
+        .with_bouncer(host.bouncer.clone()),
         tunables: host.tunables.clone(),
         timing: host.timing,
         events: host.events.clone(),
         caught_up,
+        in_use: host.in_use.clone(),
+        checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
     };
     if !host.config.witness {
         tokio::spawn(host.interfaces.clone().run(me, store.view()));

@@ -1,12 +1,15 @@
 //! The running daemon: wires observe -> core -> act together. No decisions here.
 
 pub mod agent;
+pub mod conflicts;
 pub mod events;
+pub mod in_use;
 pub mod interfaces;
 pub mod leader;
 pub mod leftovers;
 pub mod links;
 pub mod member;
+pub mod owners;
 mod poll;
 pub mod run;
 pub mod runner;

@@ -14,9 +14,9 @@ use crate::{
     },
     core::{
         command::{Command, Effect},
-        sequence::{Input, Sequence, Step, StepNote},
+        sequence::{Cause, Failure, Input, Sequence, Step, StepNote},
     },
-    model::{Epoch, LeaseEpoch, ResourceId},
+    model::{Addresses, Epoch, LeaseEpoch, ResourceId},
 };
 
 /// The gates as one grant may use them: its lease epoch is fixed when the sequence begins, so that one
@@ -36,6 +36,14 @@ impl Gates for GrantGates {
     }
 }
 
+/// Why a cancelled sequence failed.
+pub const OVERTAKEN: &str = "overtaken by another decision";
+
+/// Nothing is known of what the host answers for.
+pub fn failure(reason: impl Into<String>) -> Failure {
+    Failure { reason: reason.into(), silent: false, cause: Cause::Other, in_service: Addresses::default() }
+}
+
 /// Runs the sequence to its end, its limit, or until cancelled; the reason when it did not succeed.
 pub async fn run(
     mut sequence: Sequence,
@@ -43,7 +51,7 @@ pub async fn run(
     cancel: &CancellationToken,
     about: &About,
     events: &EventLog,
-) -> Result<(), String> {
+) -> Result<(), Failure> {
     let (name, limit) = (sequence.name(), sequence.limit());
     let steps = async {
         let mut input = Input::Start;
@@ -51,7 +59,7 @@ pub async fn run(
             match sequence.step(input) {
                 Step::Done { result, notes } => {
                     tell(events, about, notes);
-                    return result.map_err(|f| f.reason);
+                    return result;
                 }
                 Step::Do { command, notes } => {
                     tell(events, about, notes);
@@ -62,7 +70,7 @@ pub async fn run(
     };
     let result = match tokio::time::timeout(limit, steps).await {
         Ok(result) => result,
-        Err(_) => Err(format!("{name} did not finish within {limit:?}, which is its limit")),
+        Err(_) => Err(failure(format!("{name} did not finish within {limit:?}, which is its limit"))),
     };
     if let Some(command) = sequence.owed()
         && let Effect::Failed(reason) = executor.perform(&command).await
@@ -77,10 +85,9 @@ async fn perform(
     executor: &Executor,
     command: &Command,
     cancel: &CancellationToken,
-) -> Result<Effect, String> {
-    const OVERTAKEN: &str = "overtaken by another decision";
+) -> Result<Effect, Failure> {
     if cancel.is_cancelled() {
-        return Err(OVERTAKEN.to_owned());
+        return Err(failure(OVERTAKEN));
     }
     // Waiting and asking may be broken off at any time; what changes this host is seen through.
     match command {
@@ -88,7 +95,7 @@ async fn perform(
         | Command::ProbeDuplicates { .. }
         | Command::PingList { .. }
         | Command::BroadcastPing { .. } => tokio::select! {
-            () = cancel.cancelled() => Err(OVERTAKEN.to_owned()),
+            () = cancel.cancelled() => Err(failure(OVERTAKEN)),
             effect = executor.perform(command) => Ok(effect),
         },
         Command::ReadLink { .. }

@@ -1,6 +1,7 @@
 //! Plain data: nodes, resources, placements. Serde, no logic beyond accessors.
 
 mod addresses;
+mod map;
 mod node;
 mod placement;
 mod ranges;
@@ -10,6 +11,7 @@ mod subnet;
 mod tunables;
 
 pub use addresses::*;
+pub use map::Map;
 pub use node::*;
 pub use placement::*;
 pub use ranges::*;

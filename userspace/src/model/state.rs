@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{MonitoredSubnet, Node, NodeId, Placement, Ranges, Resource, ResourceId, SubnetDown, Tag};
+use super::{Map, MonitoredSubnet, Node, NodeId, Placement, Ranges, Resource, ResourceId, SubnetDown, Tag};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterState {
@@ -16,9 +16,9 @@ pub struct ClusterState {
     /// The highest resource number ever given.
     #[serde(default)]
     pub last_resource: ResourceId,
-    pub resources: BTreeMap<Tag, Resource>,
+    pub resources: Map<Tag, Resource>,
     /// One per resource, same keys.
-    pub placements: BTreeMap<Tag, Placement>,
+    pub placements: Map<Tag, Placement>,
     /// Per node and subnet (host bits zero): addresses to ping.
     #[serde(with = "ping_lists")]
     pub ping_lists: BTreeMap<(NodeId, IpNet), Vec<IpAddr>>,

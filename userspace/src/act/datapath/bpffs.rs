@@ -21,6 +21,9 @@ use super::DatapathError;
 /// How long a process that is just ending is waited for.
 const HANDOVER: Duration = Duration::from_secs(2);
 
+/// Between a version and a number, in the name of a directory that was set aside.
+const ASIDE: &str = "-old-";
+
 const STANDARD: &str = "/sys/fs/bpf";
 
 pub(super) fn failed(action: impl Into<String>, reason: impl ToString) -> DatapathError {
@@ -73,16 +76,36 @@ pub(super) fn version_dir(pin_dir: &Path, version: u32) -> PathBuf {
     pin_dir.join(format!("v{version}"))
 }
 
-/// Directories of pins that other versions of the layout have left.
-pub(super) fn other_versions(pin_dir: &Path) -> Vec<PathBuf> {
-    let ours = version_dir(pin_dir, LAYOUT_VERSION);
-    entries(pin_dir).into_iter().filter(|path| *path != ours && is_version(path) && path.is_dir()).collect()
+/// Renames this layout's directory, to make place for another; answers its new path. A directory that was
+/// set aside earlier stays beside it.
+pub(super) fn set_aside(dir: &Path) -> Result<PathBuf, DatapathError> {
+    let action = || format!("set the pins in {} aside", dir.display());
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let aside =
+        (1_u32..).map(|n| dir.with_file_name(format!("{name}{ASIDE}{n}"))).find(|path| !path.exists());
+    let aside = aside.ok_or_else(|| failed(action(), "too many of them"))?;
+    fs::rename(dir, &aside).map_err(|error| failed(action(), error))?;
+    DirBuilder::new().mode(0o700).create(dir).map_err(|error| failed(action(), error))?;
+    Ok(aside)
 }
 
-fn is_version(path: &Path) -> bool {
-    path.file_name()
-        .and_then(|name| name.to_str()?.strip_prefix('v'))
-        .is_some_and(|number| number.parse::<u32>().is_ok())
+/// Directories of pins that other versions of the layout have left, or that were set aside.
+pub(super) fn other_versions(pin_dir: &Path) -> Vec<PathBuf> {
+    let ours = version_dir(pin_dir, LAYOUT_VERSION);
+    entries(pin_dir)
+        .into_iter()
+        .filter(|path| *path != ours && version(path).is_some() && path.is_dir())
+        .collect()
+}
+
+/// Which version of the layout has its pins there.
+pub(super) fn version(path: &Path) -> Option<u32> {
+    let name = path.file_name()?.to_str()?.strip_prefix('v')?;
+    let number = match name.split_once(ASIDE) {
+        Some((number, n)) => n.parse::<u32>().ok().map(|_| number)?,
+        None => name,
+    };
+    number.parse().ok()
 }
 
 /// The paths in a directory, in order; none when it cannot be read.
@@ -123,7 +146,7 @@ pub(super) fn remove_dir(dir: &Path) -> Result<(), DatapathError> {
 
 /// Removes all pins of all versions.
 pub(super) fn remove_all(pin_dir: &Path) -> Result<(), DatapathError> {
-    for dir in entries(pin_dir).into_iter().filter(|path| is_version(path) && path.is_dir()) {
+    for dir in entries(pin_dir).into_iter().filter(|path| version(path).is_some() && path.is_dir()) {
         remove_dir(&dir)?;
     }
     // Anything else in there is not ours; then the directory stays.

@@ -41,6 +41,7 @@ pub fn facts(name: &str, broadcast_pings_per_second: u32) -> Result<InterfaceFac
         stationary_v4: Vec::new(),
         link_local: None,
         global_v6: None,
+        router: router(name),
     };
     let addresses = getifaddrs().map_err(|error| failed(action(), error))?;
     for entry in addresses.filter(|entry| entry.interface_name == name) {
@@ -60,6 +61,12 @@ pub fn facts(name: &str, broadcast_pings_per_second: u32) -> Result<InterfaceFac
         }
     }
     Ok(facts)
+}
+
+/// Whether the kernel forwards IPv6 packets that arrive there. Not where it has no IPv6.
+pub fn router(interface: &str) -> bool {
+    let setting = format!("/proc/sys/net/ipv6/conf/{interface}/forwarding");
+    std::fs::read_to_string(setting).is_ok_and(|text| text.trim() != "0")
 }
 
 /// As `ip link` calls it.

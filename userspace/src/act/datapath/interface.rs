@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
 
+use super::ConflictReader;
 use crate::{
     core::time::BootTime,
     model::{Epoch, LeaseEpoch, Ranges, ResourceId},
@@ -43,6 +44,9 @@ pub struct InterfaceFacts {
     pub stationary_v4: Vec<(Ipv4Addr, Ipv4Addr)>,
     pub link_local: Option<Ipv6Addr>,
     pub global_v6: Option<Ipv6Addr>,
+    /// IPv6 is forwarded: advertisements say so (RFC 4861 section 4.4), or hosts would give up their routes
+    /// through this one (section 7.2.5).
+    pub router: bool,
 }
 
 /// What is programmed for one resource, as found in the maps.
@@ -113,6 +117,17 @@ pub trait Datapath: Send + Sync {
 
     /// All addresses of the resource together. Zero when it is not programmed.
     fn group_activity(&self, group: ResourceId) -> Result<VipActivity, DatapathError>;
+
+    /// At most so many addresses of the resource with the packets received for each, the busiest first. None
+    /// where nothing is counted or the resource is not programmed.
+    fn busiest(&self, _group: ResourceId, _limit: usize) -> Result<Vec<(IpAddr, u64)>, DatapathError> {
+        Ok(Vec::new())
+    }
+
+    /// What the programs tell of foreign claims; once, and only where there are programs.
+    fn conflicts(&self) -> Option<ConflictReader> {
+        None
+    }
 
     /// Frames by verdict, all CPUs summed, since load.
     fn verdicts(&self) -> Result<Vec<(Verdict, u64)>, DatapathError>;

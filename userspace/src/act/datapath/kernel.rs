@@ -4,27 +4,27 @@ use std::{
     collections::BTreeMap,
     fs::File,
     net::IpAddr,
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use aya::{
-    maps::{MapError, PerCpuValues},
-    util::nr_cpus,
-};
-use datapath_common::{
-    BroadcastKey, BroadcastSource, Gate, INTERFACE_BROADCAST_PING, Interface, InterfaceActivity, Lease,
-    Verdict, Vip, VipActivity,
-};
+use aya::{maps::MapError, util::nr_cpus};
+use datapath_common::{Directory, InterfaceActivity, Lease, Verdict, VipActivity};
 use nix::fcntl::Flock;
 use tracing::{info, warn};
 
 use super::{
     Attachment, Datapath, DatapathError, InterfaceFacts, Programmed,
+    activity::Records,
     bpffs::{self, failed},
+    carry,
+    conflicts::ConflictReader,
+    layout,
     links::{Links, text},
     loader::{self, Maps},
+    numbers::slots_for,
     packet_log::PacketLog,
-    slots::{self, Slots},
+    slots::{Slots, Step},
 };
 use crate::{
     config::{DatapathConfig, DatapathMode},
@@ -32,34 +32,50 @@ use crate::{
     model::{Epoch, LeaseEpoch, Ranges, ResourceId},
 };
 
+/// No resource has this number.
+const NOBODY: ResourceId = 0;
+
 /// Programs, links and maps in the kernel. Dropping it leaves all of them at work.
 pub struct KernelDatapath {
     mode: DatapathMode,
-    cpus: usize,
     inner: Mutex<Inner>,
+    conflicts: Mutex<Option<ConflictReader>>,
     _log: Option<PacketLog>,
     _lock: Flock<File>,
 }
 
-struct Inner {
-    links: Links,
-    maps: Maps,
-    slots: Slots,
+pub(super) struct Inner {
+    pub(super) links: Links,
+    pub(super) maps: Maps,
+    pub(super) slots: Slots,
+    pub(super) records: Records,
+    pub(super) directory: Directory,
     /// As last written: the map has no other writer.
-    lease: Lease,
+    pub(super) lease: Lease,
+    pub(super) cpus: usize,
     attached: BTreeMap<u32, Attachment>,
+    /// Directories of pins whose programs are still at work with maps of their own.
+    replaced: Vec<PathBuf>,
 }
 
 impl KernelDatapath {
     /// Loads the programs; adopts maps and links that an earlier process has pinned, without any moment
-    /// in which they are not at work.
+    /// in which they are not at work. Maps of other dimensions are made anew and filled with what the old
+    /// ones hold before the new programs take over.
+    ///
+    /// Where old maps cannot be read (another version) or do not fit into the new ones, the old programs go on
+    /// until the first call that gates, lease or interfaces depend on: until then the caller can take the
+    /// addresses away that [`Datapath::programmed`] does not name, and the kernel never answers for them unguarded.
     pub fn open(config: &DatapathConfig) -> Result<Self, DatapathError> {
         // Before anything is changed in the kernel.
         super::object()?;
         let cpus = nr_cpus().map_err(|(what, error)| failed(format!("read {what}"), error))?;
         let dir = bpffs::prepare(&config.pin_dir)?;
         let lock = bpffs::lock(&config.pin_dir)?;
-        let mut ebpf = loader::load(&dir, config.max_vips, config.log_packets)?;
+        let slots = slots_for(config.max_vips);
+        let sizes = loader::Sizes { max_vips: config.max_vips, slots, cpus: cpus as u32 };
+        loader::set_misfits_aside(&dir, sizes)?;
+        let mut ebpf = loader::load(&dir, sizes, config.log_packets)?;
         loader::check_clock(&mut ebpf)?;
         let log = if config.log_packets {
             let started = PacketLog::start(&mut ebpf);
@@ -67,32 +83,52 @@ impl KernelDatapath {
         } else {
             None
         };
-        let maps = Maps::take(&mut ebpf)?;
-
-        let mut links = Links::new(dir.clone(), ebpf);
-        links.adopt_all(&dir)?;
-        for old in bpffs::other_versions(&config.pin_dir) {
-            info!(pins = %old.display(), "replacing the pins of another version");
-            links.adopt_all(&old)?;
-            bpffs::remove_dir(&old)?;
-        }
-
-        let held: Result<Vec<_>, MapError> = maps.vips.iter().collect();
-        let held = held.map_err(|error| failed("read the map of addresses", text(error)))?;
-        let lease =
-            maps.lease.get(&0, 0).map_err(|error| failed("read the lease from its map", text(error)))?;
-        let gate = |index| {
-            let gate = maps.gates.get(&index, 0);
-            gate.map_err(|error| failed(format!("read gate {index}"), text(error)))
+        let conflicts = Mutex::new(Some(ConflictReader::take(&mut ebpf)?));
+        let (maps, records) = Maps::take(&mut ebpf, sizes)?;
+        let (slots, redundant) = maps.slots(config.max_vips)?;
+        let lease = maps.lease()?;
+        let directory = Directory { slots: sizes.slots, ..Directory::default() };
+        let mut inner = Inner {
+            links: Links::new(dir.clone(), ebpf),
+            maps,
+            slots,
+            records,
+            directory,
+            lease,
+            cpus,
+            attached: BTreeMap::new(),
+            replaced: Vec::new(),
         };
-        let slots = Slots::new(config.max_vips, held, gate)?;
-        let inner = Inner { links, maps, slots, lease, attached: BTreeMap::new() };
-        Ok(Self { mode: config.mode, cpus, inner: Mutex::new(inner), _log: log, _lock: lock })
+        inner.announce(true, true).map_err(|(_, error)| error)?;
+        let doubles: Vec<Step> = redundant.into_iter().map(|key| Step::NotAlone { key }).collect();
+        inner.carry_out(NOBODY, &doubles)?;
+        inner.links.adopt_all(&dir)?;
+
+        let mut whole = true;
+        for old in bpffs::other_versions(&config.pin_dir) {
+            info!(pins = %old.display(), "taking over from other pins");
+            match carry::carry(&mut inner, &old) {
+                Ok(()) => {}
+                Err(reason) => {
+                    whole = false;
+                    warn!(
+                        pins = %old.display(),
+                        "not all that is programmed there can be carried over: its programs go on until \
+                         this process takes over, and what is lost is programmed again: {reason}"
+                    );
+                }
+            }
+            inner.replaced.push(old);
+        }
+        if whole {
+            inner.take_over()?;
+        }
+        Ok(Self { mode: config.mode, inner: Mutex::new(inner), conflicts, _log: log, _lock: lock })
     }
 
     /// Tells the programs what they need to know of an interface, without attaching them to it.
     pub fn describe(&self, interface: &InterfaceFacts) -> Result<(), DatapathError> {
-        self.inner().write_interface(interface, self.cpus)
+        self.inner().write_interface(interface)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -100,108 +136,28 @@ impl KernelDatapath {
         // caller's resync repairs; refusing to close gates from then on would be worse.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// With no programs at work but ours: what is written from here on holds at once, and everywhere.
+    fn ours(&self) -> Result<MutexGuard<'_, Inner>, DatapathError> {
+        let mut inner = self.inner();
+        inner.take_over()?;
+        Ok(inner)
+    }
 }
 
 impl Inner {
-    fn gate(&self, index: u32) -> Result<Gate, DatapathError> {
-        self.maps.gates.get(&index, 0).map_err(|error| failed(format!("read gate {index}"), text(error)))
-    }
-
-    fn set_gate(&mut self, index: u32, gate: Gate) -> Result<(), DatapathError> {
-        let action = if gate.active == 1 { "open" } else { "close" };
-        self.maps.gates.set(index, gate, 0).map_err(|error| {
-            failed(format!("{action} the gate of resource number {}", gate.group), text(error))
-        })
-    }
-
-    fn close(&mut self, index: u32) -> Result<(), DatapathError> {
-        // Only this word matters to the programs; the epochs stay for people to read.
-        let gate = self.gate(index)?;
-        self.set_gate(index, Gate { active: 0, ..gate })
-    }
-
-    fn insert(
-        &mut self,
-        group: ResourceId,
-        address: IpAddr,
-        gate: u32,
-        cpus: usize,
-    ) -> Result<(), DatapathError> {
-        let wrong = |error: String| failed(format!("program {address}"), error);
-        let slot = self.slots.next_slot().ok_or(DatapathError::Full(self.slots.capacity()))?;
-        let zero = PerCpuValues::try_from(vec![VipActivity::default(); cpus])
-            .map_err(|error| wrong(error.to_string()))?;
-        self.maps.vip_activity.set(slot, zero, 0).map_err(|error| wrong(text(error)))?;
-        let vip = Vip { gate, slot };
-        self.maps.vips.insert(slots::key(address), vip, 0).map_err(|error| wrong(text(error)))?;
-        self.slots.insert(group, address, vip);
-        Ok(())
-    }
-
-    fn activity(&self, slot: u32) -> Result<VipActivity, DatapathError> {
-        let values = self.maps.vip_activity.get(&slot, 0);
-        let values = values.map_err(|error| failed("read the activity of an address", text(error)))?;
-        Ok(values.iter().fold(VipActivity::default(), |sum, one| add(sum, *one)))
-    }
-
-    fn write_interface(&mut self, facts: &InterfaceFacts, cpus: usize) -> Result<(), DatapathError> {
-        let name = &facts.name;
-        let wrong = |error| failed(format!("write the map entries of {name}"), text(error));
-        let answers = facts.broadcast_pings_per_second;
-        let v6 = |address: Option<std::net::Ipv6Addr>| address.map_or([0; 16], |address| address.octets());
-        let interface = Interface {
-            mac: facts.mac,
-            flags: if answers > 0 { INTERFACE_BROADCAST_PING } else { 0 },
-            broadcast_pings_per_second: answers,
-            link_local: v6(facts.link_local),
-            global_v6: v6(facts.global_v6),
-            primary_v4: facts.stationary_v4.first().map_or([0; 4], |(address, _)| address.octets()),
-            ..Interface::default()
-        };
-        self.maps.interfaces.insert(facts.index, interface, 0).map_err(wrong)?;
-
-        let mut wanted = BTreeMap::new();
-        for (address, broadcast) in &facts.stationary_v4 {
-            // The first address of a subnet is its primary one.
-            wanted.entry(broadcast.octets()).or_insert(address.octets());
-        }
-        self.forget_broadcasts(facts.index, |broadcast| wanted.contains_key(broadcast)).map_err(wrong)?;
-        for (broadcast, address) in wanted {
-            let key = BroadcastKey { ifindex: facts.index, broadcast };
-            self.maps.broadcasts.insert(key, BroadcastSource { address }, 0).map_err(wrong)?;
-        }
-
-        match self.maps.interface_activity.get(&facts.index, 0) {
-            Ok(_) => Ok(()),
-            Err(MapError::KeyNotFound) => {
-                let zero = PerCpuValues::try_from(vec![InterfaceActivity::default(); cpus])
-                    .map_err(|error| failed(format!("write the map entries of {name}"), error))?;
-                self.maps.interface_activity.insert(facts.index, zero, 0).map_err(wrong)
-            }
-            Err(error) => Err(wrong(error)),
-        }
-    }
-
-    fn forget_broadcasts(&mut self, ifindex: u32, keep: impl Fn(&[u8; 4]) -> bool) -> Result<(), MapError> {
-        let keys: Result<Vec<_>, _> = self.maps.broadcasts.keys().collect();
-        for key in keys? {
-            if key.ifindex == ifindex && !keep(&key.broadcast) {
-                absent_is_fine(self.maps.broadcasts.remove(&key))?;
-            }
+    /// Puts our programs in the place of those of other pins, and removes these.
+    fn take_over(&mut self) -> Result<(), DatapathError> {
+        while let Some(old) = self.replaced.first().cloned() {
+            self.links.adopt_all(&old)?;
+            bpffs::remove_dir(&old)?;
+            self.replaced.remove(0);
         }
         Ok(())
     }
 }
 
-fn add(a: VipActivity, b: VipActivity) -> VipActivity {
-    VipActivity {
-        packets: a.packets + b.packets,
-        bytes: a.bytes + b.bytes,
-        last_receive_ns: a.last_receive_ns.max(b.last_receive_ns),
-    }
-}
-
-fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapError> {
     match removed {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(nix::libc::ENOENT) => {
@@ -216,10 +172,14 @@ impl Datapath for KernelDatapath {
         None
     }
 
+    fn conflicts(&self) -> Option<ConflictReader> {
+        self.conflicts.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn attach(&self, interface: &InterfaceFacts) -> Result<Attachment, DatapathError> {
-        let mut inner = self.inner();
+        let mut inner = self.ours()?;
         // First what the programs read, then the programs.
-        inner.write_interface(interface, self.cpus)?;
+        inner.write_interface(interface)?;
         let attachment = inner.links.attach(interface, self.mode)?;
         if inner.attached.get(&interface.index) != Some(&attachment) {
             info!(interface = %interface.name, index = interface.index, ?attachment, "datapath attached");
@@ -229,18 +189,14 @@ impl Datapath for KernelDatapath {
     }
 
     fn guard_egress(&self, interface: &InterfaceFacts) -> Result<(), DatapathError> {
-        self.inner().links.guard_egress(interface)
+        self.ours()?.links.guard_egress(interface)
     }
 
     fn detach(&self, ifindex: u32) -> Result<(), DatapathError> {
-        let mut inner = self.inner();
+        let mut inner = self.ours()?;
         inner.links.detach(ifindex)?;
         inner.attached.remove(&ifindex);
-        let wrong = |error| failed(format!("forget interface {ifindex}"), text(error));
-        inner.forget_broadcasts(ifindex, |_| false).map_err(wrong)?;
-        absent_is_fine(inner.maps.interfaces.remove(&ifindex)).map_err(wrong)?;
-        absent_is_fine(inner.maps.broadcast_rates.remove(&ifindex)).map_err(wrong)?;
-        absent_is_fine(inner.maps.interface_activity.remove(&ifindex)).map_err(wrong)
+        inner.forget_interface(ifindex)
     }
 
     fn attached(&self) -> Vec<(u32, Attachment)> {
@@ -248,48 +204,11 @@ impl Datapath for KernelDatapath {
     }
 
     fn program(&self, group: ResourceId, ifindex: u32, addresses: &Ranges) -> Result<(), DatapathError> {
-        let mut inner = self.inner();
-        let mut new = Vec::new();
-        for address in addresses.iter() {
-            match inner.slots.vip(address) {
-                Some((_, other)) if other != group => return Err(DatapathError::Taken(address, other)),
-                Some(_) => {}
-                None => new.push(address),
-            }
-        }
-        let full = DatapathError::Full(inner.slots.capacity());
-        if new.len() as u64 > inner.slots.free() {
-            return Err(full);
-        }
-        let Some(index) = inner.slots.gate(group) else { return Err(full) };
-        let known = inner.slots.group(group).is_some();
-        let gate = if known { inner.gate(index)? } else { Gate::default() };
-        if !known || gate.ifindex != ifindex {
-            // Shut until it is opened there; what the programs compare changes only while it is.
-            if known {
-                inner.set_gate(index, Gate { active: 0, ..gate })?;
-            }
-            inner.set_gate(index, Gate { group, ifindex, ..Gate::default() })?;
-        }
-        for address in new {
-            inner.insert(group, address, index, self.cpus)?;
-        }
-        Ok(())
+        self.inner().program(group, ifindex, addresses)
     }
 
     fn unprogram(&self, group: ResourceId, addresses: &Ranges) -> Result<(), DatapathError> {
-        let mut inner = self.inner();
-        let Some(known) = inner.slots.group(group) else { return Ok(()) };
-        let (index, gone) = (known.gate, known.addresses.intersection(addresses));
-        if gone == known.addresses {
-            inner.close(index)?;
-        }
-        for address in gone.iter() {
-            absent_is_fine(inner.maps.vips.remove(&slots::key(address)))
-                .map_err(|error| failed(format!("take {address} out"), text(error)))?;
-            inner.slots.remove(group, address);
-        }
-        Ok(())
+        self.inner().unprogram(group, addresses)
     }
 
     fn open_gate(
@@ -298,19 +217,14 @@ impl Datapath for KernelDatapath {
         lease_epoch: LeaseEpoch,
         epoch: Epoch,
     ) -> Result<(), DatapathError> {
-        let mut inner = self.inner();
-        let index = inner.slots.group(group).ok_or(DatapathError::NotProgrammed(group))?.gate;
-        let old = inner.gate(index)?;
-        if old.active != 1 || old.lease_epoch != lease_epoch {
-            // The kernel copies a value word by word: the epochs are in place before the gate is active.
-            inner.set_gate(index, Gate { active: 0, lease_epoch, epoch, ..old })?;
-        }
-        inner.set_gate(index, Gate { active: 1, lease_epoch, epoch, ..old })
+        let mut inner = self.ours()?;
+        let index = inner.slots.gate(group).ok_or(DatapathError::NotProgrammed(group))?;
+        inner.open(index, lease_epoch, epoch)
     }
 
     fn close_gate(&self, group: ResourceId) -> Result<(), DatapathError> {
-        let mut inner = self.inner();
-        match inner.slots.group(group).map(|g| g.gate) {
+        let mut inner = self.ours()?;
+        match inner.slots.gate(group) {
             Some(index) => inner.close(index),
             None => Ok(()),
         }
@@ -318,11 +232,12 @@ impl Datapath for KernelDatapath {
 
     fn programmed(&self) -> Result<Vec<Programmed>, DatapathError> {
         let inner = self.inner();
-        let programmed = inner.slots.groups().map(|(id, group)| {
-            let gate = inner.gate(group.gate)?;
+        let groups = inner.slots.groups().filter_map(|id| Some((id, inner.slots.gate(id)?)));
+        let programmed = groups.map(|(group, index)| {
+            let gate = inner.gate(index)?;
             Ok(Programmed {
-                group: id,
-                addresses: group.addresses.clone(),
+                group,
+                addresses: inner.slots.addresses(group),
                 ifindex: gate.ifindex,
                 gate_active: gate.active == 1,
                 lease_epoch: gate.lease_epoch,
@@ -337,7 +252,7 @@ impl Datapath for KernelDatapath {
     }
 
     fn set_lease(&self, epoch: LeaseEpoch, deadline: BootTime) -> Result<(), DatapathError> {
-        let mut inner = self.inner();
+        let mut inner = self.ours()?;
         let lease = Lease { deadline_ns: deadline.0, epoch };
         let mut steps = Vec::with_capacity(3);
         if inner.lease.epoch != epoch {
@@ -375,20 +290,32 @@ impl Datapath for KernelDatapath {
 
     fn vip_activity(&self, address: IpAddr) -> Result<VipActivity, DatapathError> {
         let inner = self.inner();
-        match inner.slots.vip(address) {
-            Some((vip, _)) => inner.activity(vip.slot),
-            None => Ok(VipActivity::default()),
-        }
+        let slot = inner.slots.slot(layout::key(address));
+        Ok(slot.map_or_else(VipActivity::default, |slot| inner.records.read(slot)))
     }
 
     fn group_activity(&self, group: ResourceId) -> Result<VipActivity, DatapathError> {
         let inner = self.inner();
-        let mut sum = VipActivity::default();
-        let Some(known) = inner.slots.group(group) else { return Ok(sum) };
-        for (vip, _) in known.addresses.iter().filter_map(|address| inner.slots.vip(address)) {
-            sum = add(sum, inner.activity(vip.slot)?);
+        let each = inner.slots.slots(group).map(|(_, slot)| inner.records.read(slot));
+        Ok(each.fold(VipActivity::default(), |a, b| VipActivity {
+            packets: a.packets + b.packets,
+            bytes: a.bytes + b.bytes,
+            last_receive_ns: a.last_receive_ns.max(b.last_receive_ns),
+        }))
+    }
+
+    fn busiest(&self, group: ResourceId, limit: usize) -> Result<Vec<(IpAddr, u64)>, DatapathError> {
+        let inner = self.inner();
+        let heard = inner.slots.slots(group).map(|(key, slot)| (inner.records.read(slot).packets, key));
+        let mut heard: Vec<_> = heard.map(|(packets, key)| (std::cmp::Reverse(packets), key)).collect();
+        drop(inner);
+        if limit < heard.len() {
+            // Only those that are asked for are put in order.
+            heard.select_nth_unstable(limit);
+            heard.truncate(limit);
         }
-        Ok(sum)
+        heard.sort_unstable();
+        Ok(heard.into_iter().map(|(packets, key)| (layout::ip(key), packets.0)).collect())
     }
 
     fn verdicts(&self) -> Result<Vec<(Verdict, u64)>, DatapathError> {

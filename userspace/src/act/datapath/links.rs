@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use aya::{
     Ebpf,
     programs::{
-        LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode,
-        links::{FdLink, PinnedLink},
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+        links::{FdLink, LinkError, PinnedLink},
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
         xdp::XdpLink,
     },
@@ -113,7 +113,11 @@ impl Links {
     }
 
     /// Puts the fresh programs into all links that are pinned in `from`, which may be an older layout's
-    /// directory, and pins them in ours. Links of interfaces that are gone are removed.
+    /// directory, and pins them in ours. Links that lead nowhere are removed.
+    ///
+    /// # Errors
+    /// For another directory, when a link cannot be given its new program: it stays where it is, with the old
+    /// one. In our own directory that is no error: the old program has the same maps, and does.
     pub(super) fn adopt_all(&mut self, from: &Path) -> Result<(), DatapathError> {
         for path in bpffs::entries(from) {
             let Some(pin) = Pin::parse(&path) else { continue };
@@ -121,19 +125,28 @@ impl Links {
                 bpffs::remove(&path)?;
                 continue;
             }
+            let moves = from != self.dir;
             match self.adopt(pin, &path) {
-                Ok(Some(link)) if from != self.dir => {
+                Ok(link) => {
                     let ours = pin.path(&self.dir);
-                    link.pin(&ours)
-                        .map_err(|error| failed(format!("pin {}", ours.display()), text(error)))?;
+                    // It is there already if the process that moved it was killed on its way.
+                    if let Some(link) = link.filter(|_| moves && !ours.exists()) {
+                        link.pin(&ours)
+                            .map_err(|error| failed(format!("pin {}", ours.display()), text(error)))?;
+                    }
+                    if moves {
+                        bpffs::remove(&path)?;
+                    }
+                }
+                Err(Unadopted::Gone(reason)) => {
+                    info!(pin = %path.display(), "removing a link that leads nowhere: {reason}");
                     bpffs::remove(&path)?;
                 }
-                Ok(None) if from != self.dir => bpffs::remove(&path)?,
-                Ok(_) => {}
-                Err(error) => {
-                    // The interface went and another came under its number: the link leads nowhere.
-                    warn!(pin = %path.display(), "dropping a link that cannot be adopted: {error}");
-                    bpffs::remove(&path)?;
+                Err(Unadopted::Failed(reason)) if moves => {
+                    return Err(failed(format!("give {} the new program", path.display()), reason));
+                }
+                Err(Unadopted::Failed(reason)) => {
+                    warn!(pin = %path.display(), "its old program stays at work: {reason}");
                 }
             }
         }
@@ -141,45 +154,51 @@ impl Links {
     }
 
     /// Puts the fresh program to work where the old one is. A filter has no link.
-    fn adopt(&mut self, pin: Pin, path: &Path) -> Result<Option<FdLink>, String> {
+    fn adopt(&mut self, pin: Pin, path: &Path) -> Result<Option<FdLink>, Unadopted> {
         match pin {
             Pin::Xdp { .. } => self.adopt_xdp(path).map(Some),
             Pin::Egress { .. } => self.adopt_egress(path).map(Some),
             Pin::Clsact { ifindex } => {
-                let name = if_indextoname(ifindex).map_err(text)?;
-                self.create_clsact(ifindex, &name.to_string_lossy())?;
+                let name = if_indextoname(ifindex).map_err(|error| Unadopted::Gone(text(error)))?;
+                self.create_clsact(ifindex, &name.to_string_lossy()).map_err(Unadopted::Failed)?;
                 Ok(None)
             }
         }
     }
 
     /// Makes sure that a pinned link still leads to its interface (updating it to the program that it
-    /// has changes nothing), or removes the pin: another interface may have come under the number.
+    /// has changes nothing), or removes the pin: another interface may have come under the number, or
+    /// somebody has detached it by force.
     fn readopt(&mut self, path: &Path) -> Result<(), DatapathError> {
         let Some(pin) = Pin::parse(path) else { return Ok(()) };
         match self.adopt(pin, path) {
             Ok(_) => Ok(()),
-            Err(error) => {
-                info!(pin = %path.display(), "its interface is gone: {error}");
+            Err(Unadopted::Gone(reason)) => {
+                info!(pin = %path.display(), "it leads nowhere: {reason}");
                 bpffs::remove(path)
+            }
+            Err(Unadopted::Failed(reason)) => {
+                Err(failed(format!("look whether {} is attached", path.display()), reason))
             }
         }
     }
 
-    fn adopt_xdp(&mut self, path: &Path) -> Result<FdLink, String> {
-        let pinned = PinnedLink::from_pin(path).map_err(text)?;
-        let link = XdpLink::try_from(FdLink::from(pinned)).map_err(text)?;
-        let id = self.xdp()?.attach_to_link(link).map_err(text)?;
-        let link = self.xdp()?.take_link(id).map_err(text)?;
-        FdLink::try_from(link).map_err(text)
+    fn adopt_xdp(&mut self, path: &Path) -> Result<FdLink, Unadopted> {
+        let pinned = PinnedLink::from_pin(path).map_err(Unadopted::link)?;
+        let link = XdpLink::try_from(FdLink::from(pinned)).map_err(Unadopted::link)?;
+        let program = self.xdp().map_err(Unadopted::Failed)?;
+        let id = program.attach_to_link(link).map_err(Unadopted::program)?;
+        let link = program.take_link(id).map_err(Unadopted::program)?;
+        FdLink::try_from(link).map_err(Unadopted::link)
     }
 
-    fn adopt_egress(&mut self, path: &Path) -> Result<FdLink, String> {
-        let pinned = PinnedLink::from_pin(path).map_err(text)?;
-        let link = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(text)?;
-        let id = self.egress()?.attach_to_link(link).map_err(text)?;
-        let link = self.egress()?.take_link(id).map_err(text)?;
-        FdLink::try_from(link).map_err(text)
+    fn adopt_egress(&mut self, path: &Path) -> Result<FdLink, Unadopted> {
+        let pinned = PinnedLink::from_pin(path).map_err(Unadopted::link)?;
+        let link = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(Unadopted::link)?;
+        let program = self.egress().map_err(Unadopted::Failed)?;
+        let id = program.attach_to_link(link).map_err(Unadopted::program)?;
+        let link = program.take_link(id).map_err(Unadopted::program)?;
+        FdLink::try_from(link).map_err(Unadopted::link)
     }
 
     /// The mode in which XDP is attached by us.
@@ -345,6 +364,40 @@ impl Links {
     }
 }
 
+/// Why a pinned link did not get the fresh program.
+#[derive(Debug)]
+enum Unadopted {
+    /// It is attached to nothing: its interface went, or it was detached and only the pin is left.
+    Gone(String),
+    /// Anything else: the link may well be at work.
+    Failed(String),
+}
+
+impl Unadopted {
+    fn link(error: LinkError) -> Self {
+        match &error {
+            // A pin under this name that is no such link does nothing for us.
+            LinkError::InvalidLink | LinkError::UnknownLinkType(_) => Self::Gone(text(error)),
+            LinkError::SyscallError(call) => Self::system(call.io_error.raw_os_error(), text(&error)),
+        }
+    }
+
+    fn program(error: ProgramError) -> Self {
+        match &error {
+            ProgramError::SyscallError(call) => Self::system(call.io_error.raw_os_error(), text(&error)),
+            _ => Self::Failed(text(error)),
+        }
+    }
+
+    /// The kernel says ENOLINK of a link that has lost its interface.
+    fn system(code: Option<i32>, reason: String) -> Self {
+        match code {
+            Some(nix::libc::ENOLINK | nix::libc::ENOENT) => Self::Gone(reason),
+            _ => Self::Failed(reason),
+        }
+    }
+}
+
 /// What to try, in which order.
 enum Plan {
     Native { fallback: bool },
@@ -394,6 +447,21 @@ pub(super) fn text(error: impl std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_link_without_an_interface_is_gone() {
+        let failed = |code| {
+            let io_error = std::io::Error::from_raw_os_error(code);
+            Unadopted::program(ProgramError::SyscallError(aya::sys::SyscallError {
+                call: "bpf_link_update",
+                io_error,
+            }))
+        };
+        assert!(matches!(failed(nix::libc::ENOLINK), Unadopted::Gone(_)));
+        for unrelated in [nix::libc::EPERM, nix::libc::ENOMEM, nix::libc::EMFILE, nix::libc::EINVAL] {
+            assert!(matches!(failed(unrelated), Unadopted::Failed(_)), "{unrelated}");
+        }
+    }
 
     #[test]
     fn pins_are_named_by_what_they_are() {

@@ -1,23 +1,26 @@
 //! From the object to loaded programs and typed maps; pinned maps are adopted with all they hold.
 
-use std::{collections::HashMap as StdHashMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, HashMap, Map, MapData, MapInfo, MapType, PerCpuArray, PerCpuHashMap},
+    maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray, PerCpuHashMap},
     programs::{Program, ProgramError, SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
 use datapath_common::{
-    Address, BroadcastKey, BroadcastRate, BroadcastSource, Gate, Interface, InterfaceActivity, Lease,
-    MAX_BROADCASTS, MAX_INTERFACES, VERDICT_COUNT, Vip, VipActivity,
+    Address, BroadcastKey, BroadcastRate, BroadcastSource, Directory, Gate, Interface, InterfaceActivity,
+    Lease, MAX_BROADCASTS, MAX_INTERFACES, PAGE_SIZE, Page, VERDICT_COUNT, Vip, VipActivity,
 };
 use tracing::warn;
 
 use super::{
     DatapathError,
+    activity::Records,
     bpffs::{self, failed},
-    links::text,
+    layout::Key,
+    links::{self, text},
     object,
+    slots::Slots,
 };
 use crate::{core::time::BootTime, observe::clock};
 
@@ -31,24 +34,46 @@ const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 /// The maps, by what is in them.
 pub(super) struct Maps {
     pub(super) vips: HashMap<MapData, Address, Vip>,
+    pub(super) pages: HashMap<MapData, Address, Page>,
+    pub(super) directory: Array<MapData, Directory>,
     pub(super) gates: Array<MapData, Gate>,
     pub(super) lease: Array<MapData, Lease>,
     pub(super) interfaces: HashMap<MapData, u32, Interface>,
     pub(super) broadcasts: HashMap<MapData, BroadcastKey, BroadcastSource>,
     pub(super) broadcast_rates: HashMap<MapData, u32, BroadcastRate>,
     pub(super) interface_activity: PerCpuHashMap<MapData, u32, InterfaceActivity>,
-    pub(super) vip_activity: PerCpuArray<MapData, VipActivity>,
     pub(super) verdicts: PerCpuArray<MapData, u64>,
 }
 
 /// A map's dimensions: type, key size, value size, entries.
 type Shape = (MapType, usize, usize, u32);
 
-fn shapes(max_vips: u32) -> StdHashMap<&'static str, Shape> {
+/// The capacities that are not constant.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) max_vips: u32,
+    /// Activity slots of one CPU.
+    pub(super) slots: u32,
+    pub(super) cpus: u32,
+}
+
+impl Sizes {
+    fn pages(self) -> u32 {
+        self.slots / PAGE_SIZE
+    }
+
+    fn records(self) -> u32 {
+        self.slots.saturating_mul(self.cpus)
+    }
+}
+
+fn shapes(sizes: Sizes) -> BTreeMap<&'static str, Shape> {
     const U32: usize = size_of::<u32>();
-    StdHashMap::from([
-        ("VIPS", (MapType::Hash, size_of::<Address>(), size_of::<Vip>(), max_vips)),
-        ("GATES", (MapType::Array, U32, size_of::<Gate>(), max_vips)),
+    BTreeMap::from([
+        ("VIPS", (MapType::Hash, size_of::<Address>(), size_of::<Vip>(), sizes.max_vips)),
+        ("PAGES", (MapType::Hash, size_of::<Address>(), size_of::<Page>(), sizes.pages())),
+        ("DIRECTORY", (MapType::Array, U32, size_of::<Directory>(), 1)),
+        ("GATES", (MapType::Array, U32, size_of::<Gate>(), sizes.max_vips)),
         ("LEASE", (MapType::Array, U32, size_of::<Lease>(), 1)),
         ("INTERFACES", (MapType::Hash, U32, size_of::<Interface>(), MAX_INTERFACES)),
         (
@@ -57,24 +82,23 @@ fn shapes(max_vips: u32) -> StdHashMap<&'static str, Shape> {
         ),
         ("BROADCAST_RATES", (MapType::Hash, U32, size_of::<BroadcastRate>(), MAX_INTERFACES)),
         ("INTERFACE_ACTIVITY", (MapType::PerCpuHash, U32, size_of::<InterfaceActivity>(), MAX_INTERFACES)),
-        ("VIP_ACTIVITY", (MapType::PerCpuArray, U32, size_of::<VipActivity>(), max_vips)),
+        ("VIP_ACTIVITY", (MapType::Array, U32, size_of::<VipActivity>(), sizes.records())),
         ("VERDICTS", (MapType::PerCpuArray, U32, size_of::<u64>(), VERDICT_COUNT)),
     ])
 }
 
-/// Loads the programs against the maps pinned in `dir`, making and pinning those that are missing or do
-/// not fit.
-pub(super) fn load(dir: &Path, max_vips: u32, log_packets: bool) -> Result<Ebpf, DatapathError> {
-    if max_vips == 0 {
+/// Loads the programs against the maps pinned in `dir`, making and pinning those that are missing.
+pub(super) fn load(dir: &Path, sizes: Sizes, log_packets: bool) -> Result<Ebpf, DatapathError> {
+    if sizes.max_vips == 0 {
         return Err(failed("load the BPF programs", "datapath.max-vips is 0"));
     }
-    drop_misfits(dir, max_vips)?;
     let switch = u8::from(log_packets);
     let mut ebpf = EbpfLoader::new()
         .default_map_pin_directory(dir)
-        .map_max_entries("VIPS", max_vips)
-        .map_max_entries("GATES", max_vips)
-        .map_max_entries("VIP_ACTIVITY", max_vips)
+        .map_max_entries("VIPS", sizes.max_vips)
+        .map_max_entries("PAGES", sizes.pages())
+        .map_max_entries("GATES", sizes.max_vips)
+        .map_max_entries("VIP_ACTIVITY", sizes.records())
         .override_global("LOG_PACKETS", &switch, true)
         .load(object()?)
         .map_err(|error| failed("load the BPF object", text(error)))?;
@@ -102,24 +126,24 @@ where
     program.try_into().map_err(text)
 }
 
-/// Unpins all maps when one of them has other dimensions than ours: gates and slots are numbered across
-/// several maps, so they can only be kept or replaced together. What runs keeps the old maps until its
-/// links are given the new programs.
-fn drop_misfits(dir: &Path, max_vips: u32) -> Result<(), DatapathError> {
-    let shapes = shapes(max_vips);
-    let misfit = shapes.iter().find(|(name, shape)| {
+/// Renames the directory when one of its maps has other dimensions than ours, or when there are links
+/// and not all of the maps that their programs share: gates and slots are numbered across several maps, so
+/// they can only be kept or replaced together. What runs keeps the old maps until its links are given
+/// the new programs.
+pub(super) fn set_misfits_aside(dir: &Path, sizes: Sizes) -> Result<(), DatapathError> {
+    let linked = bpffs::entries(dir).iter().any(|path| links::Pin::parse(path).is_some());
+    let misfit = shapes(sizes).into_iter().find(|(name, shape)| {
         let path = dir.join(name);
-        path.exists() && shape_of(&path).is_none_or(|found| found != **shape)
+        if path.exists() { shape_of(&path) != Some(*shape) } else { linked }
     });
-    if let Some((name, shape)) = misfit {
+    if let Some((map, shape)) = misfit {
+        let aside = bpffs::set_aside(dir)?;
         warn!(
-            map = name,
+            map,
             expected = ?shape,
-            "a pinned map does not fit (datapath.max-vips changed?): all maps are made anew and programmed again"
+            pins = %aside.display(),
+            "a pinned map does not fit (datapath.max-vips changed?): all maps are made anew"
         );
-        for name in shapes.keys() {
-            bpffs::remove(&dir.join(name))?;
-        }
     }
     Ok(())
 }
@@ -131,29 +155,73 @@ fn shape_of(path: &Path) -> Option<Shape> {
 }
 
 impl Maps {
-    /// Takes the maps out of what was loaded.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, DatapathError> {
+    /// Takes the maps out of what was loaded, those of the addresses' activity as memory.
+    pub(super) fn take(ebpf: &mut Ebpf, sizes: Sizes) -> Result<(Self, Records), DatapathError> {
+        let mut find = |name: &str| {
+            let missing = || failed(format!("open the BPF map {name}"), "the object has no such map");
+            ebpf.take_map(name).ok_or_else(missing)
+        };
+        let records = records(find("VIP_ACTIVITY")?, sizes.slots, sizes.cpus)?;
+        Ok((Self::of(find)?, records))
+    }
+
+    /// The maps pinned in a directory of this layout, whatever their capacities.
+    pub(super) fn pinned(dir: &Path, cpus: u32) -> Result<(Self, Records), DatapathError> {
+        let find = |name: &str| {
+            let wrong = |error| failed(format!("open the BPF map {}", dir.join(name).display()), text(error));
+            MapData::from_pin(dir.join(name)).and_then(Map::from_map_data).map_err(wrong)
+        };
+        let activity = find("VIP_ACTIVITY")?;
+        let maps = Self::of(find)?;
+        let directory = maps.directory.get(&0, 0);
+        let directory = directory.map_err(|error| failed("read the directory of the maps", text(error)))?;
+        Ok((maps, records(activity, directory.slots, cpus)?))
+    }
+
+    fn of(mut find: impl FnMut(&str) -> Result<Map, DatapathError>) -> Result<Self, DatapathError> {
+        fn typed<M: TryFrom<Map, Error = MapError>>(map: Map, name: &str) -> Result<M, DatapathError> {
+            M::try_from(map).map_err(|error| failed(format!("open the BPF map {name}"), text(error)))
+        }
+        macro_rules! map {
+            ($name:literal) => {
+                typed(find($name)?, $name)?
+            };
+        }
         Ok(Self {
-            vips: take(ebpf, "VIPS")?,
-            gates: take(ebpf, "GATES")?,
-            lease: take(ebpf, "LEASE")?,
-            interfaces: take(ebpf, "INTERFACES")?,
-            broadcasts: take(ebpf, "BROADCASTS")?,
-            broadcast_rates: take(ebpf, "BROADCAST_RATES")?,
-            interface_activity: take(ebpf, "INTERFACE_ACTIVITY")?,
-            vip_activity: take(ebpf, "VIP_ACTIVITY")?,
-            verdicts: take(ebpf, "VERDICTS")?,
+            vips: map!("VIPS"),
+            pages: map!("PAGES"),
+            directory: map!("DIRECTORY"),
+            gates: map!("GATES"),
+            lease: map!("LEASE"),
+            interfaces: map!("INTERFACES"),
+            broadcasts: map!("BROADCASTS"),
+            broadcast_rates: map!("BROADCAST_RATES"),
+            interface_activity: map!("INTERFACE_ACTIVITY"),
+            verdicts: map!("VERDICTS"),
         })
+    }
+
+    pub(super) fn lease(&self) -> Result<Lease, DatapathError> {
+        self.lease.get(&0, 0).map_err(|error| failed("read the lease from its map", text(error)))
+    }
+
+    pub(super) fn gate(&self, index: u32) -> Result<Gate, DatapathError> {
+        self.gates.get(&index, 0).map_err(|error| failed(format!("read gate {index}"), text(error)))
+    }
+
+    /// What is programmed, as [`Slots::new`] has it.
+    pub(super) fn slots(&self, capacity: u32) -> Result<(Slots, Vec<Key>), DatapathError> {
+        let wrong = |error| failed("read the maps of addresses", text(error));
+        let pages: Result<Vec<_>, MapError> = self.pages.iter().collect();
+        let singles: Result<Vec<_>, MapError> = self.vips.iter().collect();
+        Slots::new(capacity, pages.map_err(wrong)?, singles.map_err(wrong)?, |index| self.gate(index))
     }
 }
 
-fn take<M>(ebpf: &mut Ebpf, name: &str) -> Result<M, DatapathError>
-where
-    M: TryFrom<Map, Error = aya::maps::MapError>,
-{
-    let action = || format!("open the BPF map {name}");
-    let map = ebpf.take_map(name).ok_or_else(|| failed(action(), "the object has no such map"))?;
-    M::try_from(map).map_err(|error| failed(action(), text(error)))
+fn records(map: Map, slots: u32, cpus: u32) -> Result<Records, DatapathError> {
+    let action = "map the activity of addresses into memory";
+    let Map::Array(data) = map else { return Err(failed(action, "VIP_ACTIVITY is no array")) };
+    Records::map(&data, slots, cpus).map_err(|error| failed(action, error))
 }
 
 /// The lease's deadline is compared with the kernel's clock: refuses to go on where this process reads

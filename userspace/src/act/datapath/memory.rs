@@ -201,6 +201,7 @@ mod tests {
             stationary_v4: Vec::new(),
             link_local: None,
             global_v6: None,
+            router: false,
         };
         let none = Attachment::None { reason: "no BPF here".into() };
         assert_eq!(datapath.attach(&facts).unwrap(), none);

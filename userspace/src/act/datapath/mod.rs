@@ -3,21 +3,29 @@
 //! [`open`] is the way in. What it makes stays in the kernel, pinned, when the process dies: gates and
 //! lease go on being enforced, and the next process adopts them without an interruption.
 
+mod activity;
 mod bpffs;
+mod carry;
+mod conflicts;
+mod describe;
 mod detach;
 mod facts;
 mod interface;
 mod kernel;
+mod layout;
 mod links;
 mod loader;
 mod memory;
+mod numbers;
 mod packet_log;
+mod program;
 mod query;
 mod slots;
 
 use std::{path::Path, sync::Arc};
 
-pub use facts::facts;
+pub use conflicts::{ConflictReader, ForeignClaim};
+pub use facts::{facts, router};
 pub use interface::*;
 pub use kernel::KernelDatapath;
 pub use memory::MemoryDatapath;

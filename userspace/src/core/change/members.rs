@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{Applied, NewGrant, NewNode, Refusal, Result, grants, no_node, sweep_deleted};
-use crate::model::{ClusterState, LeaseEpoch, Node, NodeId, Standing};
+use crate::model::{ClusterState, LeaseEpoch, Node, NodeId, Placement, Standing, Tag};
 
 pub(super) fn found(state: &mut ClusterState, name: &str, node: &NewNode) -> Result<Applied> {
     if state.last_node != 0 || !state.nodes.is_empty() {
@@ -81,14 +81,13 @@ pub(super) fn rejoin(state: &mut ClusterState, node: NodeId, lease_epoch: LeaseE
 
 /// Frees all that the node owned under lease epochs before `lease_epoch`.
 fn end_old_grants(state: &mut ClusterState, node: NodeId, lease_epoch: LeaseEpoch) {
-    let mut freed = Vec::new();
-    for (tag, placement) in &mut state.placements {
-        if placement.grant.is_some_and(|g| g.owner == node && g.lease_epoch < lease_epoch) {
-            placement.grant = None;
-            freed.push(tag.clone());
-        }
-    }
+    let old = |p: &Placement| p.grant.is_some_and(|g| g.owner == node && g.lease_epoch < lease_epoch);
+    let freed: Vec<Tag> =
+        state.placements.iter().filter(|(_, p)| old(p)).map(|(tag, _)| tag.clone()).collect();
     for tag in &freed {
+        if let Some(placement) = state.placements.get_mut(tag) {
+            placement.grant = None;
+        }
         sweep_deleted(state, tag);
     }
 }

@@ -1,10 +1,18 @@
-//! Does anybody hear the address? (row IP-10)
+//! Does anybody hear the addresses? (row IP-10) One test for each subnet, from its first address; the
+//! node's own answers are left out by who pings.
+
+use std::{collections::VecDeque, net::IpAddr};
 
 use ipnet::IpNet;
 
 use super::{Context, answer, log::Log};
-use crate::core::command::{Command, Effect};
+use crate::{
+    core::command::{Command, Effect},
+    model::Addresses,
+};
 
+/// For each subnet:
+///
 /// ```text
 ///  begin --list--> PingList --no answer--> BroadcastPing --no answer--> failed
 ///    |                |     \                |
@@ -14,9 +22,18 @@ use crate::core::command::{Command, Effect};
 ///    +--no list--> BroadcastPing, or with NOBCASTPING: not tested
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Connectivity {
+pub(super) struct Connectivity {
+    /// The address that pings, with its subnet.
+    source: IpNet,
+    asked: Asked,
+    /// The subnets after this one.
+    rest: VecDeque<IpNet>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
     PingList,
-    BroadcastPing { list_failed: bool },
+    Broadcast { list_failed: bool },
 }
 
 /// The names of the notes, by the sequence that asks.
@@ -31,29 +48,33 @@ pub(super) struct Kinds {
 pub(super) enum Test {
     /// A note for it is in the log.
     Run(Connectivity, Command),
+    /// Every subnet that is tested.
     Connected,
     Failed(String),
 }
 
-/// The address that pings.
-fn source(context: &Context) -> IpNet {
-    context.addresses.first().unwrap_or_default()
-}
-
-fn list(context: &Context) -> Vec<std::net::IpAddr> {
-    context.ping_lists.get(&source(context).trunc()).cloned().unwrap_or_default()
-}
-
 impl Connectivity {
-    pub(super) fn begin(context: &Context, log: &mut Log, kinds: Kinds) -> Test {
-        if !list(context).is_empty() {
-            return Self::ping_list(context, log, kinds);
+    /// Of every subnet of the addresses.
+    pub(super) fn begin(addresses: &Addresses, context: &Context, log: &mut Log, kinds: Kinds) -> Test {
+        Self::next(addresses.firsts().collect(), context, log, kinds)
+    }
+
+    fn next(mut rest: VecDeque<IpNet>, context: &Context, log: &mut Log, kinds: Kinds) -> Test {
+        while let Some(source) = rest.pop_front() {
+            let targets = list(context, source);
+            if !targets.is_empty() {
+                return Self { source, asked: Asked::PingList, rest }.ping_list(targets, context, log, kinds);
+            }
+            if !context.tunables.no_broadcast_ping {
+                return Self { source, asked: Asked::Broadcast { list_failed: false }, rest }
+                    .broadcast(context, log, kinds);
+            }
+            let subnet = source.trunc();
+            let message =
+                format!("connectivity of {subnet} is not tested: it has no ping list, and NOBCASTPING=1");
+            log.say(kinds.skipped, message);
         }
-        if context.tunables.no_broadcast_ping {
-            log.say(kinds.skipped, "connectivity is not tested: no ping list, and NOBCASTPING=1");
-            return Test::Connected;
-        }
-        Self::broadcast(context, log, kinds, false)
+        Test::Connected
     }
 
     pub(super) fn step(self, effect: Effect, context: &Context, log: &mut Log, kinds: Kinds) -> Test {
@@ -68,63 +89,65 @@ impl Connectivity {
         };
         if let Some(answers) = answered {
             let from: Vec<String> = answers.iter().map(ToString::to_string).collect();
-            log.say(
-                kinds.answered,
-                format!("{} is connected: {} answered", source(context).addr(), from.join(", ")),
-            );
-            return Test::Connected;
+            let message = format!("{} is connected: {} answered", self.source.addr(), from.join(", "));
+            log.say(kinds.answered, message);
+            return Self::next(self.rest, context, log, kinds);
         }
-        match self {
-            Self::PingList if context.tunables.no_broadcast_ping => {
-                Test::Failed(Self::nobody(context, true, false))
+        match self.asked {
+            Asked::PingList if context.tunables.no_broadcast_ping => {
+                Test::Failed(self.nobody("nobody of the ping list", context))
             }
-            Self::PingList => Self::broadcast(context, log, kinds, true),
-            Self::BroadcastPing { list_failed } => Test::Failed(Self::nobody(context, list_failed, true)),
+            Asked::PingList => {
+                Self { asked: Asked::Broadcast { list_failed: true }, ..self }.broadcast(context, log, kinds)
+            }
+            Asked::Broadcast { list_failed: true } => {
+                Test::Failed(self.nobody("nobody of the ping list and nobody on the subnet", context))
+            }
+            Asked::Broadcast { list_failed: false } => {
+                Test::Failed(self.nobody("nobody on the subnet", context))
+            }
         }
     }
 
-    fn ping_list(context: &Context, log: &mut Log, kinds: Kinds) -> Test {
-        let targets = list(context);
-        log.say(
-            kinds.list,
-            format!("ping {} of the ping list from {}", targets.len(), source(context).addr()),
-        );
+    fn ping_list(self, targets: Vec<IpAddr>, context: &Context, log: &mut Log, kinds: Kinds) -> Test {
+        let source = self.source.addr();
+        log.say(kinds.list, format!("ping {} of the ping list from {source}", targets.len()));
         let command = Command::PingList {
-            source: source(context).addr(),
+            source,
             device: context.device.clone(),
             targets,
             tries: context.tunables.ping_tries,
             wait: context.tunables.ping_wait,
         };
-        Test::Run(Self::PingList, command)
+        Test::Run(self, command)
     }
 
-    fn broadcast(context: &Context, log: &mut Log, kinds: Kinds, list_failed: bool) -> Test {
-        let after = if list_failed { " after no answer from the ping list" } else { "" };
-        log.say(
-            kinds.broadcast,
-            format!("ping all hosts on {} from {}{after}", context.device, source(context).addr()),
-        );
+    fn broadcast(self, context: &Context, log: &mut Log, kinds: Kinds) -> Test {
+        let after = match self.asked {
+            Asked::Broadcast { list_failed: true } => " after no answer from the ping list",
+            Asked::Broadcast { list_failed: false } | Asked::PingList => "",
+        };
+        let (device, from) = (&context.device, self.source.addr());
+        log.say(kinds.broadcast, format!("ping all hosts on {device} from {from}{after}"));
         let command = Command::BroadcastPing {
-            source: source(context),
-            device: context.device.clone(),
+            source: self.source,
+            device: device.clone(),
             tries: context.tunables.ping_tries,
             wait: context.tunables.ping_wait,
         };
-        Test::Run(Self::BroadcastPing { list_failed }, command)
+        Test::Run(self, command)
     }
 
-    fn nobody(context: &Context, list: bool, broadcast: bool) -> String {
-        let asked = match (list, broadcast) {
-            (true, true) => "nobody of the ping list and nobody on the subnet",
-            (true, false) => "nobody of the ping list",
-            (false, true | false) => "nobody on the subnet",
-        };
+    fn nobody(&self, asked: &str, context: &Context) -> String {
         format!(
             "{asked} answered a ping from {} on {}: check the network there, or change the ping list \
              ('vipctl ping-list') or NOBCASTPING",
-            source(context).addr(),
+            self.source.addr(),
             context.device
         )
     }
+}
+
+fn list(context: &Context, source: IpNet) -> Vec<IpAddr> {
+    context.ping_lists.get(&source.trunc()).cloned().unwrap_or_default()
 }

@@ -47,6 +47,6 @@ impl Log {
     /// A step after the end: the runner's mistake. The gate's state is not known from here.
     pub(super) fn ended(&mut self, kind: &'static str) -> Step {
         let reason = "the sequence has ended already".to_owned();
-        self.fail(kind, Failure { reason, silent: false })
+        self.fail(kind, Failure::other(reason, false))
     }
 }

@@ -1,24 +1,32 @@
-//! What is done on a host to bring a virtual address in service, take it out, check and recover it
-//! (rows IP-5 to IP-10): state machines that emit one [`Command`] at a time and are fed its [`Effect`].
+//! What is done on a host to bring virtual addresses in service, take them out, check, recover, move and
+//! exchange them (rows IP-5 to IP-10, IP-12, IP-13, NM-5): state machines that emit one [`Command`] at a
+//! time and are fed its [`Effect`].
 //!
-//! Invariant: the kernel never answers for the address on its own. The address is programmed in the
-//! datapath, gate closed, before it is added, and leaves the datapath only when it is known to be gone.
+//! Invariant: the kernel never answers for an address on its own. Each is programmed in the datapath before
+//! it is added, and leaves the datapath only when it is known to be gone.
 
+mod amend;
 mod answer;
+mod clear;
 mod connectivity;
 mod log;
 mod quickcheck;
 mod recover;
 mod remove;
 mod restore;
-#[cfg(any())]
+mod survey;
+mod switch;
+#[cfg(test)]
 mod tests;
+mod undo;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 
-pub use self::{quickcheck::Quickcheck, recover::Recover, remove::Remove, restore::Restore};
+pub use self::{
+    amend::Amend, quickcheck::Quickcheck, recover::Recover, remove::Remove, restore::Restore, switch::Switch,
+};
 use super::command::{Command, Effect, Place};
 use crate::model::{Accept, Addresses, Epoch, ResourceId, Tunables};
 
@@ -29,6 +37,7 @@ pub struct Context {
     pub group: ResourceId,
     /// At least one.
     pub addresses: Arc<Addresses>,
+    /// The one of the resource's interfaces that carries them, or shall.
     pub device: String,
     pub accept: Accept,
     /// Of the grant under which the address is in service.
@@ -48,6 +57,15 @@ impl Context {
     fn place(&self) -> Place {
         Place { addresses: self.addresses.clone(), device: self.device.clone(), accept: self.accept }
     }
+
+    /// The source address setting has something to set (row IP-12).
+    fn sets_source(&self) -> bool {
+        self.source && has_ipv4(&self.addresses)
+    }
+}
+
+fn has_ipv4(addresses: &Addresses) -> bool {
+    addresses.subnets().any(|subnet| subnet.addr().is_ipv4())
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,22 +101,43 @@ pub struct StepNote {
 pub struct Failure {
     /// Names the address, what was tried, what happened and what to do.
     pub reason: String,
-    /// This host is known not to answer for the address any more. While it is not, the node must not
-    /// report that it has given the address up; it runs a remove, or waits until its lease has ended.
+    /// This host is known not to answer for the addresses any more. While it is not, the node must not
+    /// report that it has given them up; it runs a remove, or waits until its lease has ended.
     pub silent: bool,
+    pub cause: Cause,
+    /// What is served all the same: after a failed amend, what it did not touch and what it could not take
+    /// away. Of the next amend it is what was `before`. Empty after all others.
+    pub in_service: Addresses,
 }
 
-/// One run of one of the four sequences.
+impl Failure {
+    fn other(reason: String, silent: bool) -> Self {
+        Self { reason, silent, cause: Cause::Other, in_service: Addresses::default() }
+    }
+}
+
+/// Whether another interface might do better (row NM-5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// It is missing, down, without carrier, or nobody answers there.
+    Interface,
+    /// Anything else.
+    Other,
+}
+
+/// One run of one of the sequences.
 ///
 /// The runner bounds the whole by [`Sequence::limit`]. It may drop a sequence that overruns, or is
-/// overtaken, at any step; then it performs [`Sequence::owed`], and runs a remove if that was a restore
-/// or a recover.
+/// overtaken, at any step; then it performs [`Sequence::owed`], and runs a remove if that was a restore,
+/// a recover or a switch. After an amend it runs another, or a remove, of all the addresses of both sets.
 #[derive(Clone, Debug)]
 pub enum Sequence {
     Restore(Restore),
     Remove(Remove),
     Quickcheck(Quickcheck),
     Recover(Recover),
+    Switch(Switch),
+    Amend(Amend),
 }
 
 impl Sequence {
@@ -122,22 +161,35 @@ impl Sequence {
         Self::Recover(Recover::new(context))
     }
 
+    /// Moves addresses in service from another interface of this node to the context's (row NM-5).
+    pub fn switch(context: Context, from: String) -> Self {
+        Self::Switch(Switch::new(context, from))
+    }
+
+    /// Brings what is new of the context's addresses in service beside those that are, and takes away those
+    /// of `before` that are no longer the resource's. `before`: all that is, or may be, here of the resource.
+    pub fn amend(context: Context, before: Addresses) -> Self {
+        Self::Amend(Amend::new(context, before))
+    }
+
     pub fn step(&mut self, input: Input) -> Step {
         match self {
             Self::Restore(s) => s.step(input),
             Self::Remove(s) => s.step(input),
             Self::Quickcheck(s) => s.step(input),
             Self::Recover(s) => s.step(input),
+            Self::Switch(s) => s.step(input),
+            Self::Amend(s) => s.step(input),
         }
     }
 
     /// What must still be done if the sequence is dropped now: a device that it stopped is started
-    /// again. Everything else is undone by a remove.
+    /// again. Everything else is undone by a remove, or after an amend by another one.
     pub fn owed(&self) -> Option<Command> {
         match self {
             Self::Restore(s) => s.owed(),
             Self::Recover(s) => s.owed(),
-            Self::Remove(_) | Self::Quickcheck(_) => None,
+            Self::Remove(_) | Self::Quickcheck(_) | Self::Switch(_) | Self::Amend(_) => None,
         }
     }
 
@@ -148,6 +200,8 @@ impl Sequence {
             Self::Remove(_) => "remove",
             Self::Quickcheck(_) => "quickcheck",
             Self::Recover(_) => "recover",
+            Self::Switch(_) => "switch",
+            Self::Amend(_) => "amend",
         }
     }
 
@@ -158,6 +212,9 @@ impl Sequence {
             Self::Remove(s) => s.context().tunables.remove_timeout,
             Self::Quickcheck(s) => s.context().tunables.quickcheck_timeout,
             Self::Recover(s) => s.context().tunables.recover_timeout,
+            Self::Switch(s) => s.context().tunables.restore_timeout,
+            // Both a removal and a bring-up.
+            Self::Amend(s) => s.context().tunables.recover_timeout,
         }
     }
 }

@@ -3,11 +3,12 @@
 use std::mem;
 
 use super::{
-    Context, Failure, Input, Step, answer,
+    Cause, Context, Failure, Input, Step, answer,
     connectivity::{Connectivity, Kinds, Test},
     log::Log,
+    survey::whereabouts,
 };
-use crate::core::command::{Command, Effect, LinkState, Misplaced, Place};
+use crate::core::command::{Command, Effect, LinkState};
 
 const KINDS: Kinds = Kinds {
     list: "quickcheck.ping-list",
@@ -62,31 +63,35 @@ impl Quickcheck {
     }
 
     fn begin(&mut self) -> Step {
-        let Context { addresses: address, device, restore_and_recover, .. } = &self.context;
+        let Context { addresses, device, restore_and_recover, .. } = &self.context;
         if !restore_and_recover {
-            let message = format!("{address} is not checked: restore-and-recover is disabled on this node");
+            let message = format!("{addresses} is not checked: restore-and-recover is disabled on this node");
             return self.log.succeed("quickcheck.disabled", message);
         }
         self.state = State::Presence;
         let command = Command::ReadAddresses { place: self.context.place() };
-        self.log.run(command, "quickcheck.presence", format!("is {address} on {device}"))
+        self.log.run(command, "quickcheck.presence", format!("is {addresses} on {device}"))
     }
 
     fn presence(&mut self, effect: Effect) -> Step {
-        let Context { addresses: address, device, tunables, .. } = &self.context;
+        let Context { addresses, device, tunables, .. } = &self.context;
         match answer::presence(effect) {
             Ok(presence) => {
-                if let Some(Misplaced { place: Place { addresses, device: other, .. }, .. }) =
-                    presence.misplaced.first()
-                {
-                    return self.fail(format!("{addresses} is not on {device} but on {other}"));
+                let missing = addresses.without(&presence.here().hosts());
+                let hosts = missing.hosts();
+                let mut elsewhere = presence.misplaced.iter().map(|m| &m.place);
+                let elsewhere = elsewhere.find(|p| !p.addresses.within(&hosts).is_empty());
+                if let Some(place) = elsewhere {
+                    let found = whereabouts(place);
+                    return self.fail(format!(
+                        "{missing} is not on {device} as it should be: this host has {found}"
+                    ));
                 }
-                let absent = presence.absent(address);
-                if !absent.is_empty() {
-                    return self.fail(format!("{absent} is no longer on {device}"));
+                if !missing.is_empty() {
+                    return self.fail(format!("{missing} is no longer on {device}"));
                 }
             }
-            Err(reason) => return self.fail(format!("cannot look for {address} on {device}: {reason}")),
+            Err(reason) => return self.fail(format!("cannot look for {addresses} on {device}: {reason}")),
         }
         if tunables.no_link_check {
             self.log.say("quickcheck.link-skipped", format!("{device} is taken to be up: IP_NOLINKCHECK=1"));
@@ -98,22 +103,23 @@ impl Quickcheck {
     }
 
     fn link(&mut self, effect: Effect) -> Step {
-        let Context { addresses: address, device, .. } = &self.context;
+        let Context { addresses, device, .. } = &self.context;
         let why = match answer::link(effect) {
             Ok(LinkState::Up) => return self.connectivity(),
-            Ok(LinkState::Missing) => format!("{device}, which carries {address}, does not exist any more"),
-            Ok(LinkState::Down) => format!("{device}, which carries {address}, was set down"),
-            Ok(LinkState::NoCarrier) => format!("{device}, which carries {address}, has no carrier"),
-            Err(reason) => format!("cannot look at the link of {device}: {reason}"),
+            Ok(LinkState::Missing) => format!("{device}, which carries {addresses}, does not exist any more"),
+            Ok(LinkState::Down) => format!("{device}, which carries {addresses}, was set down"),
+            Ok(LinkState::NoCarrier) => format!("{device}, which carries {addresses}, has no carrier"),
+            Err(reason) => return self.fail(format!("cannot look at the link of {device}: {reason}")),
         };
-        self.fail(why)
+        self.fail_because(why, Cause::Interface)
     }
 
     fn connectivity(&mut self) -> Step {
         if self.context.physical {
             return self.succeed();
         }
-        let test = Connectivity::begin(&self.context, &mut self.log, KINDS);
+        let addresses = &self.context.addresses;
+        let test = Connectivity::begin(addresses, &self.context, &mut self.log, KINDS);
         self.tested(test)
     }
 
@@ -124,7 +130,7 @@ impl Quickcheck {
                 self.log.command(command)
             }
             Test::Connected => self.succeed(),
-            Test::Failed(reason) => self.fail(reason),
+            Test::Failed(reason) => self.fail_because(reason, Cause::Interface),
         }
     }
 
@@ -133,8 +139,12 @@ impl Quickcheck {
         self.log.succeed("quickcheck.done", message)
     }
 
-    /// A check closes nothing.
     fn fail(&mut self, reason: String) -> Step {
-        self.log.fail("quickcheck.failed", Failure { reason, silent: false })
+        self.fail_because(reason, Cause::Other)
+    }
+
+    /// A check closes nothing.
+    fn fail_because(&mut self, reason: String, cause: Cause) -> Step {
+        self.log.fail("quickcheck.failed", Failure { cause, ..Failure::other(reason, false) })
     }
 }

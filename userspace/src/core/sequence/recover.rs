@@ -7,7 +7,7 @@ use crate::core::command::Command;
 
 /// ```text
 ///  Begin --physical--> failed
-///    |
+///    |  \--disabled--> done
 ///  Removing --ok--> Restoring --ok--> done
 ///    |                  |
 ///    +------failed------+--> failed
@@ -60,14 +60,18 @@ impl Recover {
     }
 
     fn begin(&mut self) -> Step {
-        let Context { addresses: address, device, .. } = &self.context;
+        let Context { addresses, device, .. } = &self.context;
         if self.context.physical {
             let reason = format!(
-                "{address} is a stationary address of this host, which vipd does not touch: repair it on {device} by hand"
+                "{addresses} is a stationary address of this host, which vipd does not touch: repair it on {device} by hand"
             );
-            return self.log.fail("recover.physical", Failure { reason, silent: false });
+            return self.log.fail("recover.physical", Failure::other(reason, false));
         }
-        self.log.say("recover.remove", format!("take {address} from {device} to bring it up again"));
+        if !self.context.restore_and_recover {
+            let message = format!("{addresses} stays as it is: restore-and-recover is disabled on this node");
+            return self.log.succeed("recover.disabled", message);
+        }
+        self.log.say("recover.remove", format!("take {addresses} from {device} to bring it up again"));
         let mut remove = Box::new(Remove::new(self.context.clone()));
         let step = remove.step(Input::Start);
         self.removing(remove, step)
@@ -82,8 +86,8 @@ impl Recover {
             }
             Step::Done { result: Ok(()), notes } => {
                 self.log.extend(notes);
-                let Context { addresses: address, device, .. } = &self.context;
-                self.log.say("recover.restore", format!("bring {address} up on {device} again"));
+                let Context { addresses, device, .. } = &self.context;
+                self.log.say("recover.restore", format!("bring {addresses} up on {device} again"));
                 let mut restore = Box::new(Restore::new(self.context.clone()));
                 let step = restore.step(Input::Start);
                 self.restoring(restore, step)

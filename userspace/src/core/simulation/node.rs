@@ -82,7 +82,12 @@ impl World {
             let mut agent = Agent::new(host.id);
             if let Some((active, lease_epoch, epoch)) = host.kernel.gate {
                 let serving = (active && lease_epoch == host.kernel.lease.0).then_some(epoch);
-                agent.found(tag(), serving, host.clock(self.now));
+                let here = Here {
+                    resource: state.resources.get_shared(&tag()).expect("the resource"),
+                    addresses: host.kernel.assigned.clone().into(),
+                    device: DEVICES[0].into(),
+                };
+                agent.found(tag(), here, serving, host.clock(self.now));
             }
             agent.begin(&state);
             d.agent = Some(agent);
@@ -126,49 +131,43 @@ impl World {
             lease_epoch: host.kernel.lease.0,
         };
         let Some(agent) = &mut d.agent else { return };
-        let mut actions = agent.plan(now, state, situation);
         if let Some(run) = &mut d.run {
             if run.opens.is_some_and(|at| at <= self.now) {
                 run.opens = None;
                 if run.lease_epoch == host.kernel.lease.0 {
+                    host.kernel.assigned = Addresses::clone(&run.target.addresses);
                     host.kernel.gate = Some((true, run.lease_epoch, run.epoch));
                 } else {
-                    (run.ends, run.result) = (self.now, Err("deposed".into()));
+                    (run.ends, run.result) = (self.now, Err(failure("deposed", false)));
                 }
-            }
-            if actions.iter().any(|a| matches!(a, Action::Cancel { .. })) {
-                (run.opens, run.ends, run.result) =
-                    (None, self.now + self.random.below(50), Err("cancelled".into()));
             }
             if run.ends <= self.now {
-                if run.operation == Operation::Remove && run.result.is_ok() {
-                    host.kernel.gate = None;
-                }
                 let result = run.result.clone();
+                if result.is_ok() {
+                    host.kernel.ended(run.operation, &run.target);
+                }
                 d.run = None;
-                actions.extend(agent.finished(&tag(), result, now, Duration::from_millis(200), situation));
+                agent.finished(&tag(), result, now, Duration::from_millis(200), situation);
             }
         }
-        for action in actions {
-            let Action::Start { operation, epoch, lease_epoch, .. } = action else { continue };
-            self.tell(|| format!("n{} {operation:?} epoch {epoch} lease {lease_epoch}", host.id));
-            assert!(d.run.is_none(), "two sequences of one resource at once");
-            let opens = self.now + self.random.below(if self.calm { 50 } else { 300 });
-            if matches!(operation, Operation::Remove | Operation::Recover) {
-                host.kernel.gate =
-                    host.kernel.gate.map(|(_, lease_epoch, epoch)| (false, lease_epoch, epoch));
+        agent.set_devices(host.devices.clone());
+        for action in agent.plan(now, state, situation) {
+            match action {
+                Action::Cancel { .. } => {
+                    let run = d.run.as_mut().expect("something to cancel");
+                    let soon = self.now + self.random.below(50);
+                    (run.opens, run.ends, run.result) = (None, soon, Err(failure("cancelled", false)));
+                }
+                Action::Start(start) => {
+                    assert!(d.run.is_none(), "two sequences of one resource at once");
+                    d.run = Some(self.begin(host, *start));
+                }
             }
-            let fails = !self.calm && self.random.chance(10);
-            let result = if fails { Err("it failed".into()) } else { Ok(()) };
-            let opening = matches!(operation, Operation::Restore | Operation::Recover);
-            let ends = opens + self.random.below(100);
-            d.run =
-                Some(Run { operation, epoch, lease_epoch, opens: opening.then_some(opens), ends, result });
         }
         if self.now < d.report_again {
             return;
         }
-        let reports = agent.reports(state);
+        let reports = agent.reports(state, situation);
         let change = if !reports.is_empty() {
             Change::Report { node: host.id, reports }
         } else if let Some(lease_epoch) = agent.may_rejoin(state, situation) {
@@ -178,6 +177,27 @@ impl World {
         };
         d.report_again = self.now + 400;
         self.propose(host.id, host.life, change);
+    }
+
+    fn begin(&mut self, host: &mut Host, start: Start) -> Run {
+        let Start { operation, epoch, lease_epoch, target, .. } = start;
+        self.tell(|| format!("n{} {operation:?} epoch {epoch} lease {lease_epoch}", host.id));
+        let fails = !self.calm && self.random.chance(15);
+        // A removal that fails before the gate is shut leaves everything as it was.
+        let silent = operation == Operation::Remove && self.random.chance(70);
+        let result = if fails { Err(failure("it failed", silent)) } else { Ok(()) };
+        let opening = match operation {
+            Operation::Restore | Operation::Recover | Operation::Switch => true,
+            Operation::Remove | Operation::Quickcheck | Operation::Amend => false,
+        };
+        let gate = &mut host.kernel.gate;
+        if opening || (operation == Operation::Remove && (silent || !fails)) {
+            let (_, lease_epoch, epoch) = gate.unwrap_or_default();
+            *gate = Some((false, lease_epoch, epoch));
+        }
+        let opens = self.now + self.random.below(if self.calm { 50 } else { 300 });
+        let ends = opens + self.random.below(100);
+        Run { operation, epoch, lease_epoch, opens: opening.then_some(opens), ends, target, result }
     }
 
     fn lead(&mut self, host: &mut Host, d: &mut Daemon, state: &ClusterState) {
@@ -236,6 +256,16 @@ impl World {
         let decisions = plan(state, &Observed { nodes, forgive, ..Observed::default() });
         for decision in decisions {
             self.propose(me, host.life, decision.change);
+        }
+    }
+}
+
+impl Kernel {
+    fn ended(&mut self, operation: Operation, target: &Here) {
+        match operation {
+            Operation::Remove => (self.gate, self.assigned) = (None, Addresses::default()),
+            Operation::Amend => self.assigned = Addresses::clone(&target.addresses),
+            Operation::Restore | Operation::Quickcheck | Operation::Recover | Operation::Switch => {}
         }
     }
 }

@@ -1,45 +1,68 @@
 //! Transition tables of the sequences: what is asked for, step by step, whatever comes back.
 
+mod amend;
+mod connectivity;
 mod host;
+mod properties;
 mod quickcheck;
 mod recover;
 mod remove;
 mod restore;
+mod sets;
+mod switch;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use super::{Context, Failure, Input, Sequence, Step, StepNote};
+use ipnet::IpNet;
+
+use super::{Cause, Context, Failure, Input, Sequence, Step, StepNote};
 use crate::{
-    core::command::{Command, Effect, LinkState, Presence},
-    model::Tunables,
+    core::command::{Claim, Command, Effect, LinkState, Misplaced, Place, Presence},
+    model::{Accept, Addresses, Tunables},
 };
 
 const DEVICE: &str = "eth0";
 
 fn context() -> Context {
     Context {
-        address: "10.0.0.7/24".parse().unwrap(),
+        group: 9,
+        addresses: set(&["10.0.0.7/24"]),
         device: DEVICE.to_owned(),
+        accept: Accept::Assign,
         epoch: 4,
         physical: false,
         restore_and_recover: true,
-        ping_list: Vec::new(),
+        source: false,
+        ping_lists: [].into(),
         tunables: Tunables::default(),
     }
 }
 
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+/// Addresses, each with its prefix length.
+fn set(all: &[&str]) -> Arc<Addresses> {
+    Arc::new(all.iter().map(|a| net(a)).collect())
+}
+
+fn of(addresses: &[&str]) -> Context {
+    Context { addresses: set(addresses), ..context() }
+}
+
+fn targets() -> Vec<IpAddr> {
+    vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()]
+}
+
 fn with_list() -> Context {
-    Context { ping_list: vec!["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()], ..context() }
+    Context { ping_lists: [(net("10.0.0.0/24"), targets())].into(), ..context() }
 }
 
 fn tuned(change: impl FnOnce(&mut Tunables)) -> Context {
     let mut context = context();
     change(&mut context.tunables);
     context
-}
-
-fn ip() -> IpAddr {
-    context().address.addr()
 }
 
 fn failed(why: &str) -> Effect {
@@ -68,6 +91,25 @@ fn run(mut sequence: Sequence, script: &[(Command, Effect)]) -> (Result<(), Fail
     (result, all)
 }
 
+/// Runs a sequence on a host that answers; what it asked for.
+fn asked(
+    mut sequence: Sequence,
+    mut answer: impl FnMut(&Command) -> Effect,
+) -> (Result<(), Failure>, Vec<Command>) {
+    let mut commands = Vec::new();
+    let mut step = sequence.step(Input::Start);
+    for _ in 0..1000 {
+        match step {
+            Step::Done { result, .. } => return (result, commands),
+            Step::Do { command, .. } => {
+                step = sequence.step(Input::Effect(answer(&command)));
+                commands.push(command);
+            }
+        }
+    }
+    panic!("no end in sight: {step:?}");
+}
+
 #[track_caller]
 fn succeeds(sequence: Sequence, script: &[(Command, Effect)]) -> Vec<&'static str> {
     let (result, notes) = run(sequence, script);
@@ -76,7 +118,7 @@ fn succeeds(sequence: Sequence, script: &[(Command, Effect)]) -> Vec<&'static st
 }
 
 #[track_caller]
-fn fails(sequence: Sequence, script: &[(Command, Effect)], silent: bool, reason: &str) {
+fn fails(sequence: Sequence, script: &[(Command, Effect)], silent: bool, reason: &str) -> Failure {
     let (result, notes) = run(sequence, script);
     let failure = result.expect_err("must fail");
     assert!(failure.reason.contains(reason), "'{}' does not say '{reason}'", failure.reason);
@@ -84,6 +126,7 @@ fn fails(sequence: Sequence, script: &[(Command, Effect)], silent: bool, reason:
     let last = notes.last().unwrap();
     assert!(!last.routine, "a failure is no routine");
     assert!(last.message.contains(reason), "the note says why: {}", last.message);
+    failure
 }
 
 // The commands of the example context.
@@ -97,68 +140,93 @@ fn set_link(up: bool) -> Command {
 fn wait(seconds: u64) -> Command {
     Command::Wait { duration: Duration::from_secs(seconds) }
 }
+fn place_of(addresses: &Arc<Addresses>, device: &str) -> Place {
+    Place { addresses: addresses.clone(), device: device.to_owned(), accept: Accept::Assign }
+}
+fn place() -> Place {
+    context().place()
+}
 fn read_address() -> Command {
-    Command::ReadAddress { address: context().address, device: DEVICE.to_owned() }
+    Command::ReadAddresses { place: place() }
 }
 fn probe() -> Command {
-    Command::ProbeDuplicate { address: ip(), device: DEVICE.to_owned() }
+    Command::ProbeDuplicates { addresses: context().addresses, device: DEVICE.to_owned() }
 }
 fn program() -> Command {
-    Command::Program { address: ip(), device: DEVICE.to_owned() }
+    Command::Program { group: 9, addresses: context().addresses, device: DEVICE.to_owned() }
 }
 fn unprogram() -> Command {
-    Command::Unprogram { address: ip() }
+    Command::Unprogram { group: 9, addresses: context().addresses }
 }
 fn open() -> Command {
-    Command::OpenGate { address: ip(), epoch: 4 }
+    Command::OpenGate { group: 9, epoch: 4 }
 }
 fn close() -> Command {
-    Command::CloseGate { address: ip() }
+    Command::CloseGate { group: 9 }
+}
+fn withdraw() -> Command {
+    Command::Withdraw { addresses: context().addresses }
 }
 fn add() -> Command {
-    Command::AddAddress { address: context().address, device: DEVICE.to_owned() }
+    Command::AddAddresses { place: place() }
+}
+fn set_source() -> Command {
+    Command::SetSource { addresses: context().addresses, device: DEVICE.to_owned() }
 }
 fn delete() -> Command {
-    Command::DeleteAddress { address: context().address, device: DEVICE.to_owned() }
+    Command::DeleteAddresses { place: place() }
 }
 fn host_route() -> Command {
-    Command::DeleteHostRoute { address: ip(), device: DEVICE.to_owned() }
+    Command::DeleteHostRoutes { addresses: context().addresses, device: DEVICE.to_owned() }
 }
 fn neighbours() -> Command {
     Command::FlushNeighbours { device: DEVICE.to_owned() }
 }
 fn announce() -> Command {
-    Command::Announce { address: ip(), device: DEVICE.to_owned() }
-}
-fn ping_list() -> Command {
-    Command::PingList {
-        source: ip(),
-        device: DEVICE.to_owned(),
-        targets: with_list().ping_list,
-        tries: 3,
-        wait: Duration::from_secs(1),
-    }
+    Command::Announce { addresses: context().addresses, device: DEVICE.to_owned() }
 }
 fn broadcast() -> Command {
     Command::BroadcastPing {
-        source: context().address,
+        source: net("10.0.0.7/24"),
         device: DEVICE.to_owned(),
         tries: 3,
         wait: Duration::from_secs(1),
     }
 }
 
+/// What takes a place away, IPv4.
+fn clearing(place: &Place) -> Vec<(Command, Effect)> {
+    let Place { addresses, device, .. } = place.clone();
+    let route = Command::DeleteHostRoutes { addresses: addresses.clone(), device: device.clone() };
+    vec![
+        (Command::UnsetSource { addresses, device }, Effect::Done),
+        (Command::DeleteAddresses { place: place.clone() }, Effect::Done),
+        (route, Effect::Done),
+        (Command::FlushRouteCache, Effect::Done),
+    ]
+}
+
 fn link(state: LinkState) -> Effect {
     Effect::Link(state)
 }
 fn absent() -> Effect {
-    Effect::Presence(Presence::Absent)
+    Effect::Presence(Presence::default())
+}
+fn found(ours: &[&str], foreign: &[&str], misplaced: Vec<Misplaced>) -> Effect {
+    let (ours, foreign) = ((*set(ours)).clone(), (*set(foreign)).clone());
+    Effect::Presence(Presence { ours, foreign, misplaced })
 }
 fn present(ours: bool) -> Effect {
-    Effect::Presence(Presence::Present { ours })
+    if ours { found(&["10.0.0.7/24"], &[], vec![]) } else { found(&[], &["10.0.0.7/24"], vec![]) }
 }
 fn misplaced(ours: bool) -> Effect {
-    Effect::Presence(Presence::Misplaced { device: "eth1".to_owned(), prefix_len: 16, ours })
+    let place = place_of(&set(&["10.0.0.7/16"]), "eth1");
+    found(&[], &[], vec![Misplaced { place, ours }])
+}
+fn claims(all: &[(&str, &str)]) -> Effect {
+    let claim =
+        |(address, by): &(&str, &str)| Claim { address: address.parse().unwrap(), by: (*by).to_owned() };
+    Effect::Claims(all.iter().map(claim).collect())
 }
 fn nobody() -> Effect {
     Effect::Answers(Vec::new())
@@ -185,6 +253,8 @@ fn limits_are_the_tunables_of_each_sequence() {
         (Sequence::remove(c()), "remove", 2),
         (Sequence::quickcheck(c()), "quickcheck", 3),
         (Sequence::recover(c()), "recover", 4),
+        (Sequence::switch(c(), "eth1".to_owned()), "switch", 1),
+        (Sequence::amend(c(), Addresses::default()), "amend", 4),
     ] {
         assert_eq!((sequence.name(), sequence.limit()), (name, Duration::from_secs(seconds)));
     }

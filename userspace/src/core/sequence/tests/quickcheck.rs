@@ -48,7 +48,8 @@ fn presence() {
     );
     for (effect, reason) in [
         (absent(), "no longer on eth0"),
-        (misplaced(true), "on eth1 with prefix length 16"),
+        (misplaced(true), "this host has 10.0.0.7/16 on eth1"),
+        (misplaced(false), "this host has 10.0.0.7/16 on eth1"),
         (failed("no netlink"), "no netlink"),
         (Effect::Done, "does not ask for"),
     ] {
@@ -73,25 +74,19 @@ fn links() {
     assert!(kinds.contains(&"quickcheck.link-skipped"));
 }
 
+/// What stands elsewhere too is no reason to disturb it.
 #[test]
-fn connectivity() {
-    let quiet = |mut c: Context| {
-        c.tunables.no_broadcast_ping = true;
-        c
-    };
-    let script = |pings: Vec<(Command, Effect)>| [happy()[..2].to_vec(), pings].concat();
-    let check = |c: Context| Sequence::quickcheck(c);
-    succeeds(check(quiet(context())), &script(vec![]));
-    succeeds(check(with_list()), &script(vec![(ping_list(), somebody())]));
-    succeeds(check(with_list()), &script(vec![(ping_list(), nobody()), (broadcast(), somebody())]));
-    let none = "nobody of the ping list and nobody on the subnet";
-    fails(check(with_list()), &script(vec![(ping_list(), nobody()), (broadcast(), nobody())]), false, none);
-    fails(
-        check(quiet(with_list())),
-        &script(vec![(ping_list(), nobody())]),
-        false,
-        "nobody of the ping list",
-    );
-    fails(check(context()), &script(vec![(broadcast(), nobody())]), false, "nobody on the subnet");
-    fails(check(context()), &script(vec![(broadcast(), failed("down"))]), false, "nobody on the subnet");
+fn an_address_in_its_place_is_enough() {
+    let place = place_of(&set(&["10.0.0.7/16"]), "eth1");
+    let mut script = happy();
+    script[0].1 = found(&["10.0.0.7/24"], &[], vec![Misplaced { place, ours: true }]);
+    succeeds(Sequence::quickcheck(context()), &script);
+}
+
+#[test]
+fn a_failed_link_calls_for_another_interface() {
+    let script = [happy()[0].clone(), (read_link(), link(LinkState::NoCarrier))];
+    assert_eq!(fails(Sequence::quickcheck(context()), &script, false, "").cause, Cause::Interface);
+    let script = [(read_address(), absent())];
+    assert_eq!(fails(Sequence::quickcheck(context()), &script, false, "").cause, Cause::Other);
 }

@@ -3,14 +3,8 @@
 use super::*;
 
 fn removal() -> Vec<(Command, Effect)> {
-    vec![
-        (close(), Effect::Done),
-        (read_address(), present(true)),
-        (delete(), Effect::Done),
-        (host_route(), Effect::Done),
-        (Command::FlushRouteCache, Effect::Done),
-        (unprogram(), Effect::Done),
-    ]
+    let begin = vec![(close(), Effect::Done), (withdraw(), Effect::Done), (read_address(), present(true))];
+    [begin, clearing(&place()), vec![(unprogram(), Effect::Done)]].concat()
 }
 
 fn restoration() -> Vec<(Command, Effect)> {
@@ -44,30 +38,44 @@ fn a_physical_address_cannot_be_recovered() {
     fails(Sequence::recover(c), &[], false, "by hand");
 }
 
+/// Row IP-13: disabling while in service does not take the address down.
 #[test]
-fn disabled_is_taken_off_the_network_and_stays_off() {
+fn disabled_stays_as_it_is() {
     let c = Context { restore_and_recover: false, ..context() };
-    assert!(succeeds(Sequence::recover(c), &removal()).contains(&"restore.disabled"));
+    assert_eq!(succeeds(Sequence::recover(c), &[]), ["recover.disabled"]);
+}
+
+#[test]
+fn the_source_address_is_set_back_and_set_again() {
+    let c = Context { source: true, ..context() };
+    let mut script = [removal(), restoration()].concat();
+    script.insert(script.len() - 1, (set_source(), Effect::Done));
+    let kinds = succeeds(Sequence::recover(c), &script);
+    let named = |name| kinds.iter().position(|k| *k == name).unwrap();
+    assert!(named("remove.source") < named("remove.address"));
+    assert!(named("restore.announce") < named("restore.source"));
 }
 
 #[test]
 fn a_failed_removal_ends_it() {
     let script = [(close(), failed("stuck"))];
     fails(Sequence::recover(context()), &script, false, "local recovery failed: cannot close the gate");
-    let mut script = removal();
-    script[2].1 = failed("busy");
-    script[5] = (program(), Effect::Done);
+    let mut script = removal()[..7].to_vec();
+    script[4].1 = failed("busy");
+    script.extend([(read_address(), present(true)), (program(), Effect::Done)]);
     fails(Sequence::recover(context()), &script, true, "busy");
 }
 
 #[test]
 fn a_failed_restoration_ends_it_undone() {
-    let claimed = Effect::Claims(vec!["02:00:00:00:00:01".to_owned()]);
-    let mut script = [removal(), restoration()[..2].to_vec()].concat();
-    script.extend([(probe(), claimed), (close(), Effect::Done), (unprogram(), Effect::Done)]);
+    let shut = vec![(close(), Effect::Done), (withdraw(), Effect::Done)];
+    let out = vec![(unprogram(), Effect::Done)];
+    let claimed = vec![(probe(), claims(&[("10.0.0.7", "02:00:00:00:00:01")]))];
+    let script = [removal(), restoration()[..2].to_vec(), claimed, shut.clone(), out.clone()].concat();
     fails(Sequence::recover(context()), &script, true, "02:00:00:00:00:01");
     let mut script = [removal(), restoration()].concat();
     script.last_mut().unwrap().1 = nobody();
-    script.extend([(close(), Effect::Done), (delete(), Effect::Done), (unprogram(), Effect::Done)]);
-    fails(Sequence::recover(context()), &script, true, "local recovery failed");
+    script.extend([shut, clearing(&place()), out].concat());
+    let failure = fails(Sequence::recover(context()), &script, true, "local recovery failed");
+    assert_eq!(failure.cause, Cause::Interface);
 }

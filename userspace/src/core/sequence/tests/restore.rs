@@ -19,20 +19,28 @@ fn happy() -> Vec<(Command, Effect)> {
 
 /// The address is elsewhere or somebody else's: nothing but the gate is closed.
 fn undo_nothing() -> Vec<(Command, Effect)> {
-    vec![(close(), Effect::Done)]
+    vec![(close(), Effect::Done), (withdraw(), Effect::Done)]
 }
 
 /// The failure came before the address was looked for.
 fn undo_unseen() -> Vec<(Command, Effect)> {
-    vec![(close(), Effect::Done), (read_address(), absent()), (unprogram(), Effect::Done)]
+    [undo_nothing(), vec![(read_address(), absent()), (unprogram(), Effect::Done)]].concat()
 }
 
 fn undo_program() -> Vec<(Command, Effect)> {
-    vec![(close(), Effect::Done), (unprogram(), Effect::Done)]
+    [undo_nothing(), vec![(unprogram(), Effect::Done)]].concat()
 }
 
 fn undo_all() -> Vec<(Command, Effect)> {
-    vec![(close(), Effect::Done), (delete(), Effect::Done), (unprogram(), Effect::Done)]
+    [undo_nothing(), clearing(&place()), vec![(unprogram(), Effect::Done)]].concat()
+}
+
+/// The undo in which this command is answered otherwise; with what follows then.
+fn undo_but(command: &Command, effect: Effect, rest: Vec<(Command, Effect)>) -> Vec<(Command, Effect)> {
+    let mut script: Vec<_> = undo_all().into_iter().take_while(|(c, _)| c != command).collect();
+    script.push((command.clone(), effect));
+    script.extend(rest);
+    script
 }
 
 /// The happy path up to `command`, which is answered with `effect`, and then `rest`.
@@ -65,28 +73,41 @@ fn every_step_in_order() {
 }
 
 #[test]
-fn ipv6_takes_the_same_steps() {
-    let mut c = context();
-    c.address = "2001:db8::7/64".parse().unwrap();
-    let mut sequence = Sequence::restore(c.clone());
-    let (ip, device) = (c.address.addr(), DEVICE.to_owned());
-    let mut step = sequence.step(Input::Start);
-    for (expected, effect) in [
+fn ipv6_takes_the_same_steps_and_has_no_source_setting() {
+    let c = Context { source: true, ..of(&["2001:db8::7/64"]) };
+    let (addresses, device, place) = (c.addresses.clone(), DEVICE.to_owned(), c.place());
+    let script = [
         (read_link(), link(LinkState::Up)),
-        (Command::ReadAddress { address: c.address, device: device.clone() }, absent()),
-        (Command::ProbeDuplicate { address: ip, device: device.clone() }, no_claims()),
-        (Command::Program { address: ip, device: device.clone() }, Effect::Done),
-        (Command::AddAddress { address: c.address, device: device.clone() }, Effect::Done),
+        (Command::ReadAddresses { place: place.clone() }, absent()),
+        (Command::ProbeDuplicates { addresses: addresses.clone(), device: device.clone() }, no_claims()),
+        (Command::Program { group: 9, addresses: addresses.clone(), device: device.clone() }, Effect::Done),
+        (Command::AddAddresses { place }, Effect::Done),
         (neighbours(), Effect::Done),
-        (Command::OpenGate { address: ip, epoch: 4 }, Effect::Done),
-        (Command::Announce { address: ip, device }, Effect::Done),
-    ] {
-        assert!(matches!(&step, Step::Do { command, .. } if *command == expected), "{step:?}");
-        step = sequence.step(Input::Effect(effect));
-    }
-    assert!(
-        matches!(step, Step::Do { command: Command::BroadcastPing { source, .. }, .. } if source == c.address)
-    );
+        (open(), Effect::Done),
+        (Command::Announce { addresses, device: device.clone() }, Effect::Done),
+        (
+            Command::BroadcastPing {
+                source: net("2001:db8::7/64"),
+                device,
+                tries: 3,
+                wait: Duration::from_secs(1),
+            },
+            somebody(),
+        ),
+    ];
+    succeeds(Sequence::restore(c), &script);
+}
+
+/// Row IP-12: after the announcement, before the connectivity check.
+#[test]
+fn the_source_address_is_set_and_undone() {
+    let c = || Context { source: true, ..context() };
+    let mut script = happy();
+    script.insert(8, (set_source(), Effect::Done));
+    assert!(succeeds(Sequence::restore(c()), &script).contains(&"restore.source"));
+    let mut script = until(&broadcast(), failed("no route"), undo_all());
+    script[8].0 = set_source();
+    fails(Sequence::restore(c()), &script, true, "cannot set the source address on eth0: no route");
 }
 
 #[test]
@@ -184,7 +205,7 @@ fn a_dropped_sequence_owes_the_start_of_a_device_that_it_stopped() {
         // What the recovery removes first.
         while !matches!(step, Step::Do { command: Command::ReadLink { .. }, .. }) {
             assert_eq!(sequence.owed(), None);
-            let gone = matches!(step, Step::Do { command: Command::ReadAddress { .. }, .. });
+            let gone = matches!(step, Step::Do { command: Command::ReadAddresses { .. }, .. });
             step = sequence.step(Input::Effect(if gone { absent() } else { Effect::Done }));
         }
         for (number, (expected, effect)) in script.iter().enumerate() {
@@ -240,7 +261,7 @@ fn each_command_of_the_restart_may_fail() {
             undo_unseen(),
             "cannot wait",
         ),
-        (vec![(read_link(), link(LinkState::Missing))], undo_program(), "there is no interface eth0"),
+        (vec![(read_link(), link(LinkState::Missing))], undo_unseen(), "there is no interface eth0"),
     ] {
         let mut script = all.clone();
         script.extend(more);
@@ -252,7 +273,7 @@ fn each_command_of_the_restart_may_fail() {
 #[test]
 fn a_missing_device_fails_with_the_remedy() {
     let mut script = vec![(read_link(), link(LinkState::Missing))];
-    script.extend(undo_program());
+    script.extend(undo_unseen());
     fails(Sequence::restore(context()), &script, true, "vipctl set TAG devices=");
 }
 
@@ -272,15 +293,18 @@ fn the_duplicate_check_can_be_switched_off() {
 
 #[test]
 fn a_duplicate_fails_and_names_who() {
-    let claims = Effect::Claims(vec!["02:00:00:00:00:01".to_owned(), "02:00:00:00:00:02".to_owned()]);
+    let claims = claims(&[("10.0.0.7", "02:00:00:00:00:01"), ("10.0.0.7", "02:00:00:00:00:02")]);
     let script = until(&probe(), claims, undo_program());
-    fails(Sequence::restore(context()), &script, true, "by 02:00:00:00:00:01, 02:00:00:00:00:02");
+    let reason = "10.0.0.7 by 02:00:00:00:00:01, 10.0.0.7 by 02:00:00:00:00:02";
+    let failure = fails(Sequence::restore(context()), &script, true, reason);
+    assert_eq!(failure.cause, Cause::Other);
 }
 
 #[test]
 fn an_address_elsewhere_on_the_host_fails_and_says_where() {
     let script = until(&read_address(), misplaced(false), undo_nothing());
-    fails(Sequence::restore(context()), &script, true, "on eth1 with prefix length 16");
+    // Nobody keeps the kernel from answering for it there.
+    fails(Sequence::restore(context()), &script, false, "ip address del 10.0.0.7/16 dev eth1");
 }
 
 fn already(ours: bool) -> Vec<(Command, Effect)> {
@@ -336,102 +360,73 @@ fn a_foreign_address_stays_behind_its_closed_gate() {
 }
 
 #[test]
-fn a_foreign_address_that_the_datapath_does_not_take_is_deleted() {
+fn a_foreign_address_that_the_datapath_does_not_take_is_not_silent() {
     let mut script = already(false)[..2].to_vec();
     script.push((program(), failed("full")));
-    script.extend(undo_all());
-    fails(Sequence::restore(context()), &script, true, "full");
-    let at = script.len() - 2;
-    script.truncate(at);
-    script.push((delete(), failed("no luck")));
-    // Not programmed and still there: the kernel answers on its own.
-    fails(Sequence::restore(context()), &script, false, "moreover it cannot be deleted");
+    script.extend(undo_nothing());
+    fails(Sequence::restore(context()), &script, false, "full");
 }
 
 #[test]
 fn what_cannot_be_undone_is_said() {
+    let restore = || Sequence::restore(context());
+    let after = |undo| until(&announce(), failed("no luck"), undo);
+    let rest = |look: Effect| {
+        vec![(host_route(), Effect::Done), (Command::FlushRouteCache, Effect::Done), (read_address(), look)]
+    };
+    let unprogrammed = vec![(unprogram(), Effect::Done)];
     // The address stays: it stays programmed, and silent.
-    let undo = vec![(close(), Effect::Done), (delete(), failed("busy"))];
-    let script = until(&announce(), failed("no luck"), undo);
-    fails(Sequence::restore(context()), &script, true, "moreover it cannot be deleted from eth0: busy");
+    let undo = undo_but(&delete(), failed("busy"), rest(present(true)));
+    fails(restore(), &after(undo), true, "moreover 10.0.0.7/24 could not be deleted from eth0: busy");
+    let undo = undo_but(&delete(), failed("busy"), rest(failed("no netlink")));
+    fails(restore(), &after(undo), true, "nobody knows what is left of them: no netlink");
+    // It is gone all the same.
+    let undo = undo_but(&delete(), failed("busy"), [rest(absent()), unprogrammed.clone()].concat());
+    fails(restore(), &after(undo), true, "busy");
     // The gate cannot be closed, but the entry can be taken out.
-    let undo = vec![(close(), failed("stuck")), (delete(), Effect::Done), (unprogram(), Effect::Done)];
-    let script = until(&announce(), failed("no luck"), undo);
-    fails(Sequence::restore(context()), &script, true, "moreover its gate cannot be closed: stuck");
+    let mut undo = undo_all();
+    undo[0].1 = failed("stuck");
+    fails(restore(), &after(undo.clone()), true, "moreover its gate cannot be closed: stuck");
     // Neither: this host may still answer.
-    let undo = vec![(close(), failed("stuck")), (delete(), Effect::Done), (unprogram(), failed("stuck too"))];
-    let script = until(&announce(), failed("no luck"), undo);
-    fails(
-        Sequence::restore(context()),
-        &script,
-        false,
-        "moreover it cannot be taken out of the datapath: stuck too",
-    );
-    let undo = vec![(close(), failed("stuck")), (delete(), failed("busy"))];
-    let script = until(&announce(), failed("no luck"), undo);
-    fails(Sequence::restore(context()), &script, false, "busy");
+    undo.last_mut().unwrap().1 = failed("stuck too");
+    let reason = "moreover it cannot be taken out of the datapath: stuck too";
+    fails(restore(), &after(undo), false, reason);
+    let mut undo = undo_but(&delete(), failed("busy"), rest(present(true)));
+    undo[0].1 = failed("stuck");
+    fails(restore(), &after(undo), false, "busy");
     // The entry stays behind with its gate closed.
-    let undo = vec![(close(), Effect::Done), (delete(), Effect::Done), (unprogram(), failed("stuck"))];
-    let script = until(&announce(), failed("no luck"), undo);
-    fails(Sequence::restore(context()), &script, true, "stuck");
+    let undo = undo_but(&unprogram(), failed("stuck"), vec![]);
+    fails(restore(), &after(undo), true, "stuck");
+    // A closed gate lets no announcement out.
+    let mut undo = undo_all();
+    undo[1].1 = failed("no luck");
+    undo[2].1 = failed("no luck");
+    undo[5].1 = failed("no luck");
+    fails(restore(), &after(undo), true, "cannot be brought in service");
+    // A host route may still make the kernel accept packets.
+    let undo = undo_but(&host_route(), failed("busy"), vec![(Command::FlushRouteCache, Effect::Done)]);
+    fails(restore(), &after(undo), true, "host routes of 10.0.0.7/24 on eth0 could not be deleted: busy");
 }
 
 #[test]
 fn an_address_not_yet_looked_for_is_looked_for_by_the_undo() {
-    let mut script = vec![(read_link(), failed("no luck")), (close(), Effect::Done)];
+    let mut script = [vec![(read_link(), failed("no luck"))], undo_nothing()].concat();
+    let unprogrammed = vec![(unprogram(), Effect::Done)];
+    let elsewhere = place_of(&set(&["10.0.0.7/16"]), "eth1");
     for (presence, rest, silent) in [
-        (absent(), vec![(unprogram(), Effect::Done)], true),
-        (present(true), vec![(delete(), Effect::Done), (unprogram(), Effect::Done)], true),
-        (present(false), vec![(delete(), Effect::Done), (unprogram(), Effect::Done)], true),
-        (misplaced(false), vec![], true),
+        (absent(), unprogrammed.clone(), true),
+        (present(true), [clearing(&place()), unprogrammed.clone()].concat(), true),
+        (misplaced(true), [clearing(&elsewhere), unprogrammed].concat(), true),
+        // Not ours, and perhaps not even in the datapath.
+        (present(false), vec![], false),
+        (misplaced(false), vec![], false),
         (failed("no netlink"), vec![], false),
     ] {
-        script.truncate(2);
+        script.truncate(3);
         script.push((read_address(), presence));
         script.extend(rest);
         fails(Sequence::restore(context()), &script, silent, "no luck");
     }
-}
-
-/// Connectivity, row IP-10: (list, NOBCASTPING, answers of list, answers of broadcast) -> outcome.
-#[test]
-fn connectivity() {
-    let prefix = happy()[..8].to_vec();
-    let quiet = |mut c: Context| {
-        c.tunables.no_broadcast_ping = true;
-        c
-    };
-    let run_with = |c: Context, pings: Vec<(Command, Effect)>, reason: Option<&str>| {
-        let mut script = prefix.clone();
-        script.extend(pings);
-        match reason {
-            None => {
-                succeeds(Sequence::restore(c), &script);
-            }
-            Some(reason) => {
-                script.extend(undo_all());
-                fails(Sequence::restore(c), &script, true, reason);
-            }
-        }
-    };
-    run_with(context(), vec![(broadcast(), somebody())], None);
-    run_with(context(), vec![(broadcast(), nobody())], Some("nobody on the subnet"));
-    run_with(quiet(context()), vec![], None);
-    run_with(with_list(), vec![(ping_list(), somebody())], None);
-    run_with(with_list(), vec![(ping_list(), nobody()), (broadcast(), somebody())], None);
-    run_with(
-        with_list(),
-        vec![(ping_list(), nobody()), (broadcast(), nobody())],
-        Some("nobody of the ping list and nobody on the subnet"),
-    );
-    run_with(
-        with_list(),
-        vec![(ping_list(), failed("unreachable")), (broadcast(), failed("unreachable"))],
-        Some("nobody of the ping list and nobody on the subnet"),
-    );
-    run_with(quiet(with_list()), vec![(ping_list(), somebody())], None);
-    run_with(quiet(with_list()), vec![(ping_list(), nobody())], Some("nobody of the ping list answered"));
-    run_with(quiet(with_list()), vec![(ping_list(), failed("unreachable"))], Some("nobody of the ping list"));
 }
 
 #[test]
@@ -442,10 +437,38 @@ fn pings_use_the_tunables() {
     });
     let mut script = happy();
     script[8].0 = Command::BroadcastPing {
-        source: c.address,
+        source: net("10.0.0.7/24"),
         device: DEVICE.to_owned(),
         tries: 7,
         wait: Duration::from_millis(40),
     };
     succeeds(Sequence::restore(c), &script);
+}
+
+/// Others may bounce the same device; what counts is that it is up.
+#[test]
+fn a_link_that_is_up_after_all_is_gone_on_with() {
+    let start = restarted(&context());
+    let refused = [start[..1].to_vec(), vec![(set_link(false), failed("another one bounces it"))]].concat();
+    let never_down = vec![(set_link(true), Effect::Done)];
+    succeeds(Sequence::restore(context()), &[refused, never_down, happy()].concat());
+    // Only the last look finds it up.
+    let mut script = start;
+    for _ in 0..4 {
+        script.extend([(read_link(), link(LinkState::Down)), (wait(1), Effect::Done)]);
+    }
+    succeeds(Sequence::restore(context()), &[script, happy()].concat());
+}
+
+/// Another interface may do better (row NM-5).
+#[test]
+fn failures_of_the_interface_are_told_apart() {
+    let cause = |script: &[(Command, Effect)]| {
+        let (result, _) = run(Sequence::restore(context()), script);
+        result.expect_err("must fail").cause
+    };
+    let missing = [vec![(read_link(), link(LinkState::Missing))], undo_unseen()].concat();
+    assert_eq!(cause(&missing), Cause::Interface);
+    assert_eq!(cause(&until(&broadcast(), nobody(), undo_all())), Cause::Interface);
+    assert_eq!(cause(&until(&add(), failed("no memory"), undo_all())), Cause::Other);
 }

@@ -1,0 +1,430 @@
+//! One resource on this node: what is here, what runs, and what comes next.
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+
+use super::{
+    Action, Operation, Situation, Start,
+    devices::{self, DeviceHealth, Devices},
+};
+use crate::core::{
+    sequence::{Cause, Failure},
+    time::BootTime,
+};
+use crate::model::{Addresses, Epoch, LeaseEpoch, NodeId, NodeSettings, Resource, Switchback, Tag};
+
+/// Between two attempts to remove what may still answer.
+const REMOVE_RETRY: Duration = Duration::from_secs(2);
+
+/// The first pause after a change of addresses failed, or a removal that is known to be silent; doubled
+/// with each further one.
+const PATIENT_RETRY: Duration = Duration::from_secs(2);
+
+/// How often it is doubled.
+const DOUBLINGS: u32 = 3;
+
+/// How long a resource leaves an interface alone on which it could not be brought up.
+const AVOIDANCE: Duration = Duration::from_secs(60);
+
+/// What of a resource is on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Here {
+    /// As it was when it was brought up: its way of accepting packets and its source stay until the next.
+    pub resource: Arc<Resource>,
+    /// All that may be here.
+    pub addresses: Arc<Addresses>,
+    pub device: String,
+}
+
+/// What the cluster wants of this node about one resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    Nothing,
+    Run {
+        epoch: Epoch,
+        lease_epoch: LeaseEpoch,
+    },
+    /// Neither start nor stop: wait until the situation is clear.
+    Hold,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Have {
+    Down,
+    Up {
+        epoch: Epoch,
+        check_at: BootTime,
+        /// A check or a switch has failed.
+        broken: bool,
+    },
+    /// Something may be left here: it must be removed before anything else.
+    Unclear {
+        retry_at: BootTime,
+        /// Why it could not be removed, though it is known not to answer: its gate is shut and the kernel
+        /// guards it.
+        silent: Option<String>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Running {
+    pub operation: Operation,
+    epoch: Epoch,
+    lease_epoch: LeaseEpoch,
+    cancelled: bool,
+    /// What is here when it succeeds.
+    target: Here,
+}
+
+#[derive(Debug)]
+pub(super) struct Local {
+    pub have: Have,
+    pub here: Option<Here>,
+    /// Of the addresses here, those that must be in service; others were given up or added since, and
+    /// that has not yet succeeded.
+    sure: Arc<Addresses>,
+    pub running: Option<Running>,
+    /// The grant that failed here, until the cluster has taken note.
+    pub failed: Option<(Epoch, String)>,
+    /// A grant of before this daemon started, and no longer in service here: not to be used.
+    pub stale: Option<Epoch>,
+    /// Failed changes of the addresses, or removals, without a success since; and when to try again.
+    failures: u32,
+    amend_at: BootTime,
+    /// Interfaces on which it failed, until when they are left alone while another works.
+    avoid: BTreeMap<String, BootTime>,
+}
+
+/// What a decision about a resource depends on, beside what is here.
+pub(super) struct Terms<'a> {
+    pub me: NodeId,
+    pub now: BootTime,
+    pub situation: Situation,
+    pub devices: Cow<'a, Devices>,
+    /// As the cluster has it now.
+    pub resource: Option<&'a Arc<Resource>>,
+}
+
+impl Terms<'_> {
+    fn settings(&self) -> Option<&NodeSettings> {
+        self.resource?.nodes.get(&self.me)
+    }
+
+    fn listed(&self) -> &[String] {
+        self.settings().map_or(&[], |s| &s.devices)
+    }
+
+    /// Where it is brought up now, and with what.
+    fn target(&self) -> Option<Here> {
+        let resource = self.resource?.clone();
+        let addresses = Arc::new(resource.addresses().clone());
+        let device = devices::choose(self.listed(), &self.devices).to_owned();
+        Some(Here { resource, addresses, device })
+    }
+}
+
+impl Local {
+    pub fn new(have: Have, here: Option<Here>) -> Self {
+        let sure = here.as_ref().map(|h| h.addresses.clone()).unwrap_or_default();
+        Self {
+            have,
+            here,
+            sure,
+            running: None,
+            failed: None,
+            stale: None,
+            failures: 0,
+            amend_at: BootTime::ZERO,
+            avoid: BTreeMap::new(),
+        }
+    }
+
+    /// Nothing is here, or is about to be.
+    pub fn is_clear(&self) -> bool {
+        self.have == Have::Down && self.running.is_none()
+    }
+
+    /// What is left here, if anything, can't answer.
+    pub fn is_silent(&self, situation: Situation) -> bool {
+        match &self.have {
+            Have::Down => self.running.is_none(),
+            Have::Unclear { silent, .. } => silent.is_some() && situation.guarded,
+            Have::Up { .. } => false,
+        }
+    }
+
+    /// When time alone makes a difference again.
+    pub fn due(&self, now: BootTime) -> Option<BootTime> {
+        if self.running.is_some() {
+            return None;
+        }
+        let times = match &self.have {
+            Have::Up { check_at, .. } => [Some(*check_at), Some(self.amend_at)],
+            Have::Unclear { retry_at, .. } => [Some(*retry_at), None],
+            Have::Down => [None, None],
+        };
+        times.into_iter().flatten().filter(|t| *t > now).min()
+    }
+
+    /// Cancels or begins something, if that is called for.
+    pub fn next(&mut self, tag: &Tag, want: Want, mut terms: Terms) -> Option<Action> {
+        self.shun(&mut terms);
+        let terms = &terms;
+        if self.running.is_some() {
+            return self.is_overtaken(want, terms).then(|| {
+                if let Some(running) = &mut self.running {
+                    running.cancelled = true;
+                }
+                Action::Cancel { tag: tag.clone() }
+            });
+        }
+        let (operation, epoch, lease_epoch) = self.choose(want, terms)?;
+        let target = self.target(operation, terms)?;
+        let was = self.here.clone();
+        self.enter(operation, &target);
+        self.running =
+            Some(Running { operation, epoch, lease_epoch, cancelled: false, target: target.clone() });
+        Some(Action::Start(Box::new(Start { tag: tag.clone(), operation, epoch, lease_epoch, target, was })))
+    }
+
+    fn is_overtaken(&self, want: Want, terms: &Terms) -> bool {
+        let Some(running) = &self.running else { return false };
+        if running.cancelled {
+            return false;
+        }
+        let unwanted = match (want, running.operation) {
+            (_, Operation::Remove) | (Want::Hold, _) => false,
+            (Want::Run { epoch, .. }, _) => epoch != running.epoch,
+            (Want::Nothing, _) => true,
+        };
+        let runs = matches!(want, Want::Run { .. });
+        let delays = match running.operation {
+            Operation::Quickcheck => {
+                self.refuge(terms).is_some() || (self.is_to_change(terms) && terms.now >= self.amend_at)
+            }
+            Operation::Amend => self.refuge(terms).is_some(),
+            Operation::Restore | Operation::Remove | Operation::Recover | Operation::Switch => false,
+        };
+        unwanted || (runs && delays)
+    }
+
+    fn choose(&mut self, want: Want, terms: &Terms) -> Option<(Operation, Epoch, LeaseEpoch)> {
+        let remove = (Operation::Remove, 0, terms.situation.lease_epoch);
+        match (&self.have, want) {
+            (Have::Unclear { retry_at, .. }, _) if terms.now < *retry_at => None,
+            (Have::Unclear { .. }, _) | (Have::Up { .. }, Want::Nothing) => Some(remove),
+            (Have::Up { epoch: had, .. }, Want::Run { epoch, .. }) if *had != epoch => Some(remove),
+            (Have::Up { .. }, Want::Hold) => None,
+            (Have::Up { check_at, broken, .. }, Want::Run { epoch, lease_epoch }) => {
+                let (check_due, broken) = (terms.now >= *check_at, *broken);
+                match self.upkeep(check_due, broken, terms)? {
+                    Operation::Remove => Some(remove),
+                    operation => Some((operation, epoch, lease_epoch)),
+                }
+            }
+            (Have::Down, Want::Run { epoch, lease_epoch }) => {
+                let failed = self.failed.as_ref().is_some_and(|(e, _)| *e == epoch);
+                (self.stale != Some(epoch) && !failed).then_some((Operation::Restore, epoch, lease_epoch))
+            }
+            (Have::Down, Want::Nothing | Want::Hold) => None,
+        }
+    }
+
+    /// What a resource in service needs, the most urgent first.
+    fn upkeep(&mut self, check_due: bool, broken: bool, terms: &Terms) -> Option<Operation> {
+        let here = self.here.as_ref()?;
+        let resource = terms.resource?;
+        if here.resource.id != resource.id {
+            return Some(Operation::Remove);
+        }
+        if broken {
+            // A recovery knows only what is wanted: what else is here has to go as well.
+            let same = *here.addresses == *resource.addresses();
+            return Some(if same { Operation::Recover } else { Operation::Remove });
+        }
+        if self.refuge(terms).is_some() {
+            // The same: half of a change can't be taken along.
+            return Some(if self.sure == here.addresses { Operation::Switch } else { Operation::Remove });
+        }
+        if self.is_to_change(terms) && terms.now >= self.amend_at {
+            let kept = here.resource.nodes.get(&terms.me).is_some_and(|s| !s.restore_and_recover);
+            if !kept {
+                return Some(Operation::Amend);
+            }
+            // It was never put on the network (row IP-13): there is nothing to change.
+            let addresses = Arc::new(resource.addresses().clone());
+            self.sure = addresses.clone();
+            self.here = Some(Here { addresses, ..here.clone() });
+        }
+        if self.home(terms).is_some() {
+            return Some(Operation::Switch);
+        }
+        (check_due && !self.sure.is_empty()).then_some(Operation::Quickcheck)
+    }
+
+    /// The other interface to which it has to go at once.
+    fn refuge<'a>(&self, terms: &'a Terms) -> Option<&'a str> {
+        self.moves(terms).then_some(())?;
+        devices::refuge(terms.listed(), &self.here.as_ref()?.device, &terms.devices)
+    }
+
+    /// The better interface to which it may return.
+    fn home<'a>(&self, terms: &'a Terms) -> Option<&'a str> {
+        let here = self.here.as_ref()?;
+        let automatic = terms.resource?.switchback == Switchback::Automatic;
+        let settled = self.sure == here.addresses && !self.is_to_change(terms);
+        (automatic && settled && self.moves(terms)).then_some(())?;
+        devices::home(terms.listed(), &here.device, &terms.devices)
+    }
+
+    /// It is on the network through an interface that may be changed.
+    fn moves(&self, terms: &Terms) -> bool {
+        let brought_up = self.here.as_ref().and_then(|h| h.resource.nodes.get(&terms.me));
+        let now = terms.settings();
+        [brought_up, now].iter().all(|s| s.is_some_and(|s| s.restore_and_recover && !s.physical))
+    }
+
+    /// Its addresses are to be others than they are.
+    fn is_to_change(&self, terms: &Terms) -> bool {
+        let (Some(here), Some(resource)) = (&self.here, terms.resource) else { return false };
+        matches!(self.have, Have::Up { .. })
+            && here.resource.id == resource.id
+            && (self.sure != here.addresses || *here.addresses != *resource.addresses())
+    }
+
+    fn target(&self, operation: Operation, terms: &Terms) -> Option<Here> {
+        let here = || self.here.clone();
+        match operation {
+            Operation::Restore | Operation::Recover => terms.target(),
+            // As it was brought here: the resource may have been deleted since, and its tag may stand for
+            // another address by now.
+            Operation::Remove => here().or_else(|| terms.target()),
+            Operation::Switch => {
+                let device = self.refuge(terms).or_else(|| self.home(terms))?.to_owned();
+                Some(Here { device, ..here()? })
+            }
+            Operation::Amend => {
+                let addresses = Arc::new(terms.resource?.addresses().clone());
+                Some(Here { addresses, ..here()? })
+            }
+            Operation::Quickcheck => {
+                let mut target = Here { addresses: self.sure.clone(), ..here()? };
+                // Of the settings this one takes effect at once (row IP-13).
+                let checked = terms.settings().is_none_or(|s| s.restore_and_recover);
+                let of = |r: &Resource| r.nodes.get(&terms.me).is_none_or(|s| s.restore_and_recover);
+                if checked != of(&target.resource)
+                    && let Some(settings) = Arc::make_mut(&mut target.resource).nodes.get_mut(&terms.me)
+                {
+                    settings.restore_and_recover = checked;
+                }
+                Some(target)
+            }
+        }
+    }
+
+    /// From now on all that the operation may put here may be here.
+    fn enter(&mut self, operation: Operation, target: &Here) {
+        match (operation, &mut self.here) {
+            (Operation::Quickcheck | Operation::Remove, _) => {}
+            (Operation::Amend, Some(here)) => {
+                self.sure = Arc::new(self.sure.within(&target.addresses.hosts()));
+                here.addresses = Arc::new(here.addresses.union(&target.addresses));
+            }
+            (Operation::Restore | Operation::Recover | Operation::Switch | Operation::Amend, here) => {
+                *here = Some(target.clone());
+                self.sure = target.addresses.clone();
+            }
+        }
+    }
+
+    /// The running sequence has ended. `interval` is the time between two checks.
+    pub fn finished(&mut self, tag: &Tag, result: Result<(), Failure>, interval: Duration, mut terms: Terms) {
+        let Some(ran) = self.running.take() else { return };
+        let device = &ran.target.device;
+        let brings_up = matches!(ran.operation, Operation::Restore | Operation::Recover | Operation::Switch);
+        let failed_there = |f: &Failure| {
+            f.cause == Cause::Interface || devices::health(&terms.devices, device) == DeviceHealth::Failed
+        };
+        match &result {
+            Ok(()) if brings_up => drop(self.avoid.remove(device)),
+            Err(f) if brings_up && !ran.cancelled && failed_there(f) => {
+                self.avoid.insert(device.clone(), terms.now.after(AVOIDANCE));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        self.shun(&mut terms);
+        let terms = &terms;
+        let now = terms.now;
+        let up = |check_at, broken| Have::Up { epoch: ran.epoch, check_at, broken };
+        let next_check = now.after(interval);
+        let valid = terms.situation.lease_valid;
+        match (ran.operation, result) {
+            (Operation::Remove, Ok(())) => {
+                (self.have, self.here, self.failures) = (Have::Down, None, 0);
+            }
+            (Operation::Remove, Err(failure)) => {
+                let pause = if failure.silent { self.pause() } else { REMOVE_RETRY };
+                let silent = failure.silent.then_some(failure.reason);
+                self.have = Have::Unclear { retry_at: now.after(pause), silent };
+            }
+            (Operation::Restore | Operation::Recover | Operation::Switch, Ok(())) => {
+                (self.failed, self.failures) = (None, 0);
+                self.have = up(now.after(interval.mul_f64(phase(tag))), false);
+            }
+            (Operation::Quickcheck, Ok(())) => {
+                self.failed = None;
+                self.have = up(next_check, false);
+            }
+            (Operation::Quickcheck, Err(_)) if ran.cancelled => self.have = up(now, false),
+            // While the kernel keeps this node silent no check can succeed, and none means anything.
+            (Operation::Quickcheck, Err(_)) if !valid => self.have = up(next_check, false),
+            (Operation::Quickcheck, Err(_)) => self.have = up(next_check, true),
+            (Operation::Amend, Ok(())) => {
+                self.sure = ran.target.addresses.clone();
+                self.here = Some(ran.target);
+                self.failures = 0;
+            }
+            (Operation::Amend, Err(_)) if ran.cancelled => {}
+            (Operation::Amend, Err(failure)) => {
+                self.amend_at = now.after(self.pause());
+                // Otherwise it was broken off, and nobody knows.
+                if !failure.in_service.is_empty() {
+                    self.sure = Arc::new(failure.in_service.within(&ran.target.addresses.hosts()));
+                    self.here = Some(Here { addresses: Arc::new(failure.in_service), ..ran.target });
+                }
+            }
+            // Half moved: only a recovery, or a removal, makes it whole.
+            (Operation::Switch, Err(_)) => self.have = up(next_check, true),
+            (Operation::Restore | Operation::Recover, Err(failure)) => {
+                // It is tried on another interface before the grant is given up.
+                if !ran.cancelled && valid && self.refuge(terms).is_none() {
+                    self.failed = Some((ran.epoch, failure.reason));
+                }
+                self.have = Have::Unclear { retry_at: now, silent: None };
+            }
+        }
+    }
+
+    /// Interfaces on which it failed lately count as failed.
+    fn shun(&self, terms: &mut Terms) {
+        for (name, until) in &self.avoid {
+            if terms.now < *until && terms.devices.contains_key(name) {
+                terms.devices.to_mut().insert(name.clone(), DeviceHealth::Failed);
+            }
+        }
+    }
+
+    fn pause(&mut self) -> Duration {
+        let pause = PATIENT_RETRY * (1 << self.failures.min(DOUBLINGS));
+        self.failures += 1;
+        pause
+    }
+}
+
+/// Where in the interval a resource is first checked, above 0 and at most 1: those that came in service
+/// together are not checked together ever after.
+fn phase(tag: &Tag) -> f64 {
+    // FNV-1a
+    let hash = |h: u32, byte: &u8| (h ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    let hash = tag.as_str().as_bytes().iter().fold(0x811c_9dc5, hash);
+    f64::from(hash % 1000 + 1) / 1000.0
+}
