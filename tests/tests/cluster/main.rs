@@ -4,6 +4,7 @@
 
 mod connectivity;
 mod crashes;
+mod create;
 mod density;
 mod links;
 mod membership;
@@ -40,6 +41,7 @@ fn main() -> std::process::ExitCode {
         subnets::TESTS,
         density::TESTS,
         neighbours::TESTS,
+        create::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {

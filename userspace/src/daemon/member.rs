@@ -55,9 +55,9 @@ pub struct Host {
     pub interfaces: Arc<Interfaces>,
     pub bouncer: Bouncer,
     pub facts: watch::Sender<Facts>,
-    pub links: watch::Sender<LinkTable>,
     /// Which interface each resource uses here.
     pub in_use: InUse,
+    pub links: watch::Sender<LinkTable>,
 }
 
 impl LeaseSlot for Gatekeeper {

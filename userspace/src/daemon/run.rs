@@ -107,8 +107,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         interfaces,
         bouncer: bouncer.clone(),
         facts,
-        links,
         in_use: InUse::default(),
+        links,
     };
     let control = Arc::new(Control::new(host)?);
     control.resume().await?;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Context, Member, Result, placement, subnet, warnings};
+use super::{Context, Member, Result, create::accept, placement, select, subnet, warnings};
 use crate::{
     act::{
         address::PROTOCOL,
@@ -14,7 +14,7 @@ use crate::{
     },
     api::{
         Answer, ClusterStatus, DatapathStatus, InterfaceStatus, LeaseStatus, NodeStatus, PathStatus,
-        ResourceNodeStatus, ResourceStatus, Status,
+        ResourceNodeStatus, ResourceStatus, Selection, Status,
         facts::{Facts, PeerFacts},
     },
     config::Profile,
@@ -22,7 +22,7 @@ use crate::{
         links::{LinkHealth, LinkTable},
         time::BootTime,
     },
-    model::{ClusterState, Kind, Node, NodeId, Phase, Placement, Resource, ResourceId},
+    model::{ClusterState, Kind, Node, NodeId, Phase, Placement, Ranges, Resource, ResourceId},
     observe::{
         clock,
         network::{Assigned, Link},
@@ -64,6 +64,11 @@ impl Here {
         Self { me, links, assigned, device_of, device_of_group, packets, problems }
     }
 
+    fn on(&self, link: &Link) -> impl Iterator<Item = &Assigned> {
+        let index = link.index;
+        self.assigned.iter().filter(move |a| a.index == index)
+    }
+
     fn device(&self, resource: &Resource) -> Option<String> {
         let assigned = || self.device_of.get(&resource.addresses().first()?.addr());
         let index = self.device_of_group.get(&resource.id).or_else(assigned)?;
@@ -72,7 +77,7 @@ impl Here {
 }
 
 impl Context {
-    pub(super) async fn status(&self) -> Result<Answer> {
+    pub(super) async fn status(&self, selection: &Selection) -> Result<Answer> {
         let member = self.member.borrow().clone();
         let now = clock::now();
         let facts = self.facts.borrow().clone();
@@ -86,6 +91,7 @@ impl Context {
             datapath: datapath(&*self.datapath),
             nodes: vec![],
             resources: vec![],
+            states: BTreeMap::new(),
             interfaces: vec![],
             subnets: vec![],
             warnings: vec![],
@@ -96,6 +102,10 @@ impl Context {
         let state = member.as_ref().map(Member::state).unwrap_or_default();
         status.interfaces = interfaces(&here, &state, &*self.datapath, &self.links.borrow(), now);
         status.warnings = warnings::of(&status, member.is_some(), self.config.witness);
+        if let Some(member) = &member {
+            let all = std::mem::take(&mut status.resources).into_iter();
+            (status.resources, status.states) = select::select(selection, &member.state(), all);
+        }
         status.warnings.extend(subnet::warnings(&state));
         status.warnings.extend(here.problems);
         status.warnings.extend(self.tunables.complaints());
@@ -126,11 +136,9 @@ impl Context {
             .values()
             .map(|n| node(n, facts, me, serving.get(&n.id).copied().unwrap_or(0), now))
             .collect();
-        status.resources = state
-            .resources
-            .values()
-            .filter_map(|r| Some(resource(state, r, state.placements.get(&r.tag)?, here)))
-            .collect();
+        let all = state.resources.values();
+        let all = all.filter_map(|r| Some(resource(state, r, state.placements.get(&r.tag)?, here)));
+        status.resources = all.collect();
         status.subnets = subnet::statuses(state, facts, member.id);
     }
 }
@@ -242,13 +250,16 @@ pub(super) fn resource(
         },
         address: resource.addresses().first().unwrap_or_default(),
         addresses: resource.addresses().count(),
+        span: resource.addresses().to_string(),
         accept: resource.ip().accept,
+        accept_reason: accept::reason(resource.ip()),
         state: placement::state_of(state, resource, placement).to_owned(),
         owner: owner.map(|id| state.node_name(id)),
         epoch: placement.epoch,
         device,
         nodes,
         packets: here.packets.get(&resource.id).copied(),
+        run: None,
     }
 }
 
@@ -268,14 +279,13 @@ fn interfaces(
         ..InterfaceStatus::missing(name)
     });
     let moves = |r: &&Resource| r.nodes.get(&here.me).is_none_or(|s| !s.physical);
-    let is_virtual = |a: &Assigned| {
-        a.protocol == Some(PROTOCOL)
-            || state.resources.values().filter(moves).any(|r| r.addresses().contains(a.address.addr()))
-    };
+    let moving = state.resources.values().filter(moves);
+    let moving: Ranges = moving.flat_map(|r| r.addresses().hosts().ranges().to_vec()).collect();
+    let is_virtual = |a: &Assigned| a.protocol == Some(PROTOCOL) || moving.contains(a.address.addr());
     let present = here.links.iter().filter(|l| !l.loopback).map(|link| {
         let activity = datapath.interface_activity(link.index).unwrap_or_default();
         let heard = (activity.last_receive_ns != 0).then_some(BootTime(activity.last_receive_ns));
-        let on = || here.assigned.iter().filter(|a| a.index == link.index);
+        let on = || here.on(link);
         let report = links.get(&link.name);
         InterfaceStatus {
             name: link.name.clone(),

@@ -4,12 +4,13 @@ mod create;
 mod extend;
 mod lifecycle;
 mod look;
+mod sets;
 mod settings;
 mod subnets;
 
 use super::fake::{Bench, FakeHost};
 use crate::{
-    api::{Answer, ApiError, CreateIp, ErrorKind, Request},
+    api::{Answer, ApiError, CreateIp, ErrorKind, EventFilter, Given, Request},
     core::change::{Change, NewGrant, Outcome, Report},
     model::{NodeId, Switchback, Tag},
 };
@@ -20,8 +21,13 @@ fn tag(text: &str) -> Tag {
 
 fn wanted(address: &str) -> CreateIp {
     CreateIp {
-        address: address.into(),
+        addresses: vec![Given::Argument(address.into())],
         netmask: None,
+        each: false,
+        except: vec![],
+        group: None,
+        separate: false,
+        accept: None,
         devices: vec![],
         tag: None,
         priority: None,

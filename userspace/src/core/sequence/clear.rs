@@ -57,6 +57,8 @@ pub(super) struct Cleared {
     pub(super) left: Ranges,
     /// Why.
     pub(super) reasons: Vec<String>,
+    /// Somebody else's, where nobody could look before.
+    pub(super) others: Ranges,
 }
 
 pub(super) enum Next {
@@ -174,6 +176,9 @@ impl Clear {
         match answer::presence(effect) {
             Ok(found) if self.guess => {
                 left = found.here().hosts();
+                for place in found.of_others() {
+                    self.cleared.others = self.cleared.others.union(&place.addresses.hosts());
+                }
                 for place in found.of_ours() {
                     left = left.union(&place.addresses.hosts());
                 }

@@ -106,7 +106,7 @@ pub struct Failure {
     pub silent: bool,
     pub cause: Cause,
     /// What is served all the same: after a failed amend, what it did not touch and what it could not take
-    /// away. Of the next amend it is what was `before`. Empty after all others.
+    /// away: the `before` of the next amend. Empty after all others.
     pub in_service: Addresses,
 }
 
@@ -129,7 +129,7 @@ pub enum Cause {
 ///
 /// The runner bounds the whole by [`Sequence::limit`]. It may drop a sequence that overruns, or is
 /// overtaken, at any step; then it performs [`Sequence::owed`], and runs a remove if that was a restore,
-/// a recover or a switch. After an amend it runs another, or a remove, of all the addresses of both sets.
+/// a recover or a switch. After an amend it runs the same again, or a remove of the addresses of both sets.
 #[derive(Clone, Debug)]
 pub enum Sequence {
     Restore(Restore),
@@ -167,7 +167,8 @@ impl Sequence {
     }
 
     /// Brings what is new of the context's addresses in service beside those that are, and takes away those
-    /// of `before` that are no longer the resource's. `before`: all that is, or may be, here of the resource.
+    /// of `before` that are no longer the resource's. `before`: what is in service, and whatever else may be
+    /// here of the resource's former addresses.
     pub fn amend(context: Context, before: Addresses) -> Self {
         Self::Amend(Amend::new(context, before))
     }

@@ -171,13 +171,14 @@ impl Remove {
     }
 
     fn clearing(&mut self, next: clear::Next) -> Step {
-        let Cleared { left, reasons } = match next {
+        let Cleared { left, reasons, others } = match next {
             clear::Next::Run(clear, command) => {
                 self.state = State::Clear(Box::new(clear));
                 return self.log.command(command);
             }
             clear::Next::Cleared(cleared) => cleared,
         };
+        self.alone = self.alone.union(&others);
         let left = self.context.addresses.within(&left);
         if left.is_empty() {
             for reason in reasons {

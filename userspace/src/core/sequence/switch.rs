@@ -77,12 +77,12 @@ pub struct Switch {
     from: String,
     log: Log,
     state: State,
-    programmed: bool,
+    known: Known,
 }
 
 impl Switch {
     pub fn new(context: Context, from: String) -> Self {
-        Self { context, from, log: Log::default(), state: State::Begin, programmed: false }
+        Self { context, from, log: Log::default(), state: State::Begin, known: Known::default() }
     }
 
     pub fn context(&self) -> &Context {
@@ -141,7 +141,7 @@ impl Switch {
             return self.fail(format!("the datapath of {device} does not take {addresses}: {reason}"));
         }
         let message = format!("add {addresses} to {device}");
-        self.programmed = true;
+        self.known.programmed = true;
         self.state = State::Address;
         self.log.run(Command::AddAddresses { place: self.context.place() }, "switch.address", message)
     }
@@ -207,6 +207,7 @@ impl Switch {
             return self.test();
         }
         let (addresses, device) = (self.context.addresses.clone(), self.context.device.clone());
+        self.known.source_set = true;
         self.state = State::Source;
         let message = format!("{addresses} become the source of their subnets' routes on {device}");
         self.log.run(Command::SetSource { addresses, device }, "switch.source", message)
@@ -249,8 +250,8 @@ impl Switch {
 
     /// Whatever is on either interface by now is looked for.
     fn fail_because(&mut self, reason: String, cause: Cause) -> Step {
-        let known = Known { programmed: self.programmed, ..Known::default() };
-        let next = Undo::begin((reason, cause), known, &self.context, UNDO, &mut self.log);
+        let why = (reason, cause);
+        let next = Undo::begin(why, self.known.clone(), &self.context, UNDO, &mut self.log);
         self.undo(next)
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Known {
     /// Added now, if only perhaps.
     pub(super) added: Arc<Addresses>,
     pub(super) programmed: bool,
+    /// Set now, if only perhaps, also to somebody else's address.
+    pub(super) source_set: bool,
 }
 
 /// The names of the notes, by the sequence that failed.
@@ -33,9 +35,9 @@ pub(super) struct Kinds {
 }
 
 /// ```text
-///  Gate -> Withdraw --not looked--> Look --not known--> undone
-///             |                      |
-///             +----------------------+--> Clear (ours) --> Program (what is gone) --> undone
+///  Gate -> Withdraw -> Source (if set) --not looked--> Look --not known--> undone
+///                         |                              |
+///                         +------------------------------+--> Clear (ours) --> Program (what is gone) --> undone
 /// ```
 ///
 /// The gate is closed even if this run never opened it: the addresses may be in service from before.
@@ -56,6 +58,7 @@ pub(super) struct Undo {
 enum At {
     Gate,
     Withdraw,
+    Source,
     Look,
     Clear(Box<Clear>, Presence),
     Program { remain: Ranges },
@@ -94,10 +97,20 @@ impl Undo {
                     // The guard lets none out while the gate is shut.
                     log.say(self.kinds.withdraw, format!("announcements were not stopped: {why}"));
                 }
-                match self.known.found.take() {
-                    Some(found) => self.clear(found, context, log),
-                    None => self.look(context, log),
+                if !self.known.source_set {
+                    return self.whereabouts(context, log);
                 }
+                let (addresses, device) = (context.addresses.clone(), context.device.clone());
+                let message = format!("{addresses} are not the source of routes of {device} any more");
+                log.say(self.kinds.clear.source, message);
+                self.at = At::Source;
+                Next::Run(self, Command::UnsetSource { addresses, device })
+            }
+            At::Source => {
+                if let Err(why) = answer::done(effect) {
+                    self.also(&format!("a source address of {} was not set back: {why}", context.device));
+                }
+                self.whereabouts(context, log)
             }
             At::Look => match answer::presence(effect) {
                 Ok(found) => self.clear(found, context, log),
@@ -133,7 +146,10 @@ impl Undo {
         Next::Run(self, Command::Withdraw { addresses })
     }
 
-    fn look(mut self, context: &Context, log: &mut Log) -> Next {
+    fn whereabouts(mut self, context: &Context, log: &mut Log) -> Next {
+        if let Some(found) = self.known.found.take() {
+            return self.clear(found, context, log);
+        }
         log.say(self.kinds.look, format!("is {} on {}", context.addresses, context.device));
         self.at = At::Look;
         Next::Run(self, Command::ReadAddresses { place: context.place() })
@@ -149,7 +165,7 @@ impl Undo {
     }
 
     fn clearing(mut self, next: clear::Next, found: Presence, context: &Context, log: &mut Log) -> Next {
-        let Cleared { left, reasons } = match next {
+        let Cleared { left, reasons, .. } = match next {
             clear::Next::Run(clear, command) => {
                 self.at = At::Clear(Box::new(clear), found);
                 return Next::Run(self, command);

@@ -417,9 +417,10 @@ impl Amend {
         }
     }
 
-    /// The routes have their source back from those that stay.
+    /// The routes have their source back from those that were not to be undone.
     fn undo_source(&mut self, cause: Cause) -> Step {
-        let stay = Arc::new(self.in_service.within(&self.context.addresses.hosts()));
+        let stay = self.in_service.within(&self.context.addresses.hosts());
+        let stay = Arc::new(stay.without(&self.survey.absent.hosts()));
         if !self.context.source || !has_ipv4(&stay) {
             return self.fail_undone(cause);
         }

@@ -360,6 +360,7 @@ impl Restore {
         if !self.context.sets_source() {
             return self.test();
         }
+        self.known.source_set = true;
         self.state = State::Source;
         let message = format!("{addresses} become the source of their subnets' routes on {device}");
         self.log.run(Command::SetSource { addresses, device }, "restore.source", message)

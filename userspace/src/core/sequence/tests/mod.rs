@@ -170,6 +170,9 @@ fn withdraw() -> Command {
 fn add() -> Command {
     Command::AddAddresses { place: place() }
 }
+fn unset_source() -> Command {
+    Command::UnsetSource { addresses: context().addresses, device: DEVICE.to_owned() }
+}
 fn set_source() -> Command {
     Command::SetSource { addresses: context().addresses, device: DEVICE.to_owned() }
 }

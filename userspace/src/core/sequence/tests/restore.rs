@@ -105,9 +105,16 @@ fn the_source_address_is_set_and_undone() {
     let mut script = happy();
     script.insert(8, (set_source(), Effect::Done));
     assert!(succeeds(Sequence::restore(c()), &script).contains(&"restore.source"));
-    let mut script = until(&broadcast(), failed("no route"), undo_all());
+    // Also when it failed: it may be set.
+    let mut undo = undo_all();
+    undo.insert(2, (unset_source(), Effect::Done));
+    let mut script = until(&broadcast(), failed("no route"), undo.clone());
     script[8].0 = set_source();
     fails(Sequence::restore(c()), &script, true, "cannot set the source address on eth0: no route");
+    undo[2].1 = failed("no luck");
+    let mut script = until(&broadcast(), failed("no route"), undo);
+    script[8].0 = set_source();
+    fails(Sequence::restore(c()), &script, true, "a source address of eth0 was not set back: no luck");
 }
 
 #[test]

@@ -85,7 +85,9 @@ fn the_source_address_follows() {
     succeeds(Sequence::switch(c.clone(), "eth1".to_owned()), &script);
     let mut script = script[..10].to_vec();
     script[9].1 = failed("no route");
-    script.extend(undo(present(true), &[place()]));
+    let mut undo = undo(present(true), &[place()]);
+    undo.insert(2, (unset_source(), Effect::Done));
+    script.extend(undo);
     fails(Sequence::switch(c, "eth1".to_owned()), &script, true, "cannot set the source address on eth0");
 }
 
