@@ -132,6 +132,7 @@ fn status(selection: &Selection) -> Status {
         resources,
         states: [("ISP".to_owned(), 1000)].into(),
         interfaces: vec![],
+        subnets: vec![],
         warnings: vec![],
     }
 }

@@ -8,9 +8,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    AddressPage, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status, SubnetStatus,
-};
+use super::{AddressPage, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status, SubnetStatus};
 use crate::model::{Accept, Placement, Range, Resource, Switchback, Tag};
 
 /// Longest request line, in bytes, with its end: files of addresses travel in it, and who may ask was
