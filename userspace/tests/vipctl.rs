@@ -133,6 +133,7 @@ fn status(selection: &Selection) -> Status {
         states: [("ISP".to_owned(), 1000)].into(),
         interfaces: vec![],
         subnets: vec![],
+        conflicts: vec![],
         warnings: vec![],
     }
 }

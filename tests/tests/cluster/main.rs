@@ -14,8 +14,8 @@ mod partitions;
 mod restarts;
 mod scene;
 mod service;
-mod subnets;
 mod standby;
+mod subnets;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vipd_tests::lab;

@@ -30,6 +30,9 @@ pub struct Status {
     pub interfaces: Vec<InterfaceStatus>,
     /// Each monitored subnet on each node that may hold addresses.
     pub subnets: Vec<SubnetStatus>,
+    /// Other hosts that claimed addresses in service here in the last minutes.
+    #[serde(default)]
+    pub conflicts: Vec<ConflictStatus>,
     /// What a person should look at now.
     pub warnings: Vec<String>,
 }
@@ -44,6 +47,18 @@ pub struct ClusterStatus {
     /// This node can reach a majority of the voters.
     pub quorum: bool,
     pub voters: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictStatus {
+    pub tag: Tag,
+    pub address: IpAddr,
+    /// Link-layer address of the other host.
+    pub mac: String,
+    /// Claims told of; at most one a second and resource.
+    pub count: u64,
+    /// Milliseconds since the last one.
+    pub last_ms: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

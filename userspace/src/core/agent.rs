@@ -303,6 +303,15 @@ impl Agent {
         }
     }
 
+    /// Something says that the resource must not stay in service here, whatever its checks say: it is removed
+    /// and reported as failed.
+    pub fn give_up(&mut self, tag: &Tag, reason: String) {
+        if let Some(local) = self.locals.get_mut(tag) {
+            local.give_up.get_or_insert(reason);
+            self.dirty.insert(tag.clone());
+        }
+    }
+
     /// Look at everything soon.
     pub fn all_touched(&mut self, now: BootTime) {
         let up: Vec<Tag> = self.in_service().map(|(tag, _)| tag.clone()).collect();

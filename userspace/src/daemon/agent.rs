@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{devices::DeviceFeed, job::Job, touch::Touched};
 use super::{
+    conflicts::Yielded,
     events::{About, EventLog},
     in_use::InUse,
     interfaces::Interfaces,
@@ -50,6 +51,8 @@ pub struct AgentDriver {
     pub caught_up: tokio::sync::watch::Receiver<bool>,
     /// Kept up to date with the interface that each resource uses here.
     pub in_use: InUse,
+    /// Resources that must not stay in service here.
+    pub yielded: mpsc::UnboundedReceiver<Yielded>,
     /// [`CHECKS_AT_ONCE`].
     pub checks: Arc<Semaphore>,
 }
@@ -98,6 +101,7 @@ impl AgentDriver {
                     }
                 }
                 Some(()) = telling.recv() => l.in_flight = false,
+                Some(Yielded { tag, reason }) = self.yielded.recv() => l.agent.give_up(&tag, reason),
                 event = network_events.recv() => {
                     if matches!(event, Err(broadcast::error::RecvError::Closed)) {
                         return;

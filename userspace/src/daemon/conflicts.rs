@@ -5,7 +5,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::events::{About, EventLog};
 use crate::{
-    act::datapath::{ConflictReader, ForeignClaim},
+    act::{
+        announce::Announcer,
+        datapath::{ConflictReader, ForeignClaim},
+    },
     api::facts::ConflictFacts,
     cluster::View,
     core::conflict::{Conflicts, Response},
@@ -22,6 +25,7 @@ pub struct Yielded {
 pub struct ConflictWatch {
     pub view: watch::Receiver<View>,
     pub network: Network,
+    pub announcer: Announcer,
     pub events: EventLog,
     pub facts: watch::Sender<Vec<ConflictFacts>>,
     pub yielded: mpsc::UnboundedSender<Yielded>,
@@ -107,7 +111,7 @@ impl ConflictWatch {
 
     fn defend(&self, resource: &Resource, foreign: &ForeignClaim, link: Option<&Link>) {
         let Some(link) = link else { return };
-        if let Err(error) = self.network.announce(link, &[foreign.claim.address]) {
+        if let Err(error) = self.announcer.once(link, foreign.claim.address) {
             self.events.warn(Self::about(resource, foreign), "conflict.defence-failed", error.to_string());
         }
     }

@@ -7,10 +7,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
     agent::{AgentDriver, CHECKS_AT_ONCE},
+    conflicts::ConflictWatch,
     events::{About, EventLog},
     in_use::InUse,
     interfaces::Interfaces,
@@ -27,7 +28,7 @@ use crate::{
         executor::{Executor, Gates},
         gatekeeper::Gatekeeper,
     },
-    api::facts::Facts,
+    api::facts::{ConflictFacts, Facts},
     cluster::{
         PromiseAnswer, PromiseBook, PromiseQuery, Store,
         heartbeat::{Key, LeaseSlot, Promises, Pulse, PulseConfig},
@@ -59,6 +60,7 @@ pub struct Host {
     /// Which interface each resource uses here.
     pub in_use: InUse,
     pub links: watch::Sender<LinkTable>,
+    pub conflicts: watch::Sender<Vec<ConflictFacts>>,
 }
 
 impl LeaseSlot for Gatekeeper {
@@ -178,6 +180,22 @@ pub fn start(
     };
     // Replaced for each sequence by the gates of its grant; epoch 0 opens nothing.
     let no_gates: Arc<dyn Gates> = Arc::new(GrantGates { keeper: host.keeper.clone(), lease_epoch: 0 });
+    let executor =
+        Executor::new(host.network.clone(), host.datapath.clone(), no_gates, host.timing.duplicate_wait)
+            .with_bouncer(host.bouncer.clone())
+            .announcing_by({
+                let tunables = host.tunables.clone();
+                move || Plan::from(&tunables.read())
+            });
+    let (yielding, yielded) = mpsc::unbounded_channel();
+    let conflicts = ConflictWatch {
+        view: store.view(),
+        network: host.network.clone(),
+        announcer: executor.announcer().clone(),
+        events: host.events.clone(),
+        facts: host.conflicts.clone(),
+        yielded: yielding,
+    };
     let agent = AgentDriver {
         me,
         store: store.clone(),
@@ -185,17 +203,8 @@ pub fn start(
         datapath: host.datapath.clone(),
         network: host.network.clone(),
         interfaces: host.interfaces.clone(),
-        executor: Executor::new(
-            host.network.clone(),
-            host.datapath.clone(),
-            no_gates,
-            host.timing.duplicate_wait,
-        )
-        .with_bouncer(host.bouncer.clone())
-        .announcing_by({
-            let tunables = host.tunables.clone();
-            move || Plan::from(&tunables.read())
-        }),
+        executor,
+        yielded,
         tunables: host.tunables.clone(),
         timing: host.timing,
         events: host.events.clone(),
@@ -207,6 +216,9 @@ pub fn start(
         tokio::spawn(host.interfaces.clone().run(me, store.view()));
     }
     tokio::spawn(links.run());
+    if let Some(reader) = host.datapath.conflicts() {
+        tokio::spawn(conflicts.run(reader));
+    }
     if !host.config.witness {
         tokio::spawn(subnets.run());
     }

@@ -85,6 +85,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Arc::new(Interfaces::new(config.clone(), network.clone(), datapath.clone(), events.clone()));
     let (facts, facts_seen) = watch::channel(Facts::default());
     let (links, links_seen) = watch::channel(LinkTable::default());
+    let (conflicts, conflicts_seen) = watch::channel(Vec::new());
     let config = Arc::new(config);
     let tunables = {
         let events = events.clone();
@@ -109,6 +110,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         facts,
         in_use: InUse::default(),
         links,
+        conflicts,
     };
     let control = Arc::new(Control::new(host)?);
     control.resume().await?;
@@ -121,6 +123,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         datapath,
         facts: facts_seen,
         links: links_seen,
+        conflicts: conflicts_seen,
         member: control.member.subscribe(),
         control: control.clone(),
     });

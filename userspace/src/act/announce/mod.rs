@@ -110,6 +110,22 @@ impl Announcer {
         ))))
     }
 
+    /// One announcement, now: the defence of RFC 5227 section 2.4. What the address is announced by otherwise goes
+    /// on.
+    ///
+    /// # Errors
+    /// When the frame was not sent.
+    pub fn once(&self, link: &Link, address: IpAddr) -> Result<(), NetworkError> {
+        let sent = frames::send(&self.0.network, Look::of(link), &[(0, address)]);
+        let addresses = [address];
+        let failed = trying(link, &addresses);
+        match sent {
+            Ok(dropped) if dropped.is_empty() => Ok(()),
+            Ok(_) => Err(failed(io::Error::other("the frame was dropped on its way out"))),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
     /// Nothing more is said about these addresses from now on. No error when nothing was.
     pub fn withdraw(&self, addresses: impl IntoIterator<Item = IpAddr>) {
         self.0.book().close(addresses);

@@ -302,6 +302,7 @@ impl Bench {
             datapath: Arc::new(NoDatapath),
             facts: facts_seen,
             links: watch::Sender::new(LinkTable::default()).subscribe(),
+            conflicts: watch::Sender::new(Vec::new()).subscribe(),
             member: watch::Sender::new(member).subscribe(),
             control: Arc::new(FakeControl),
         };

@@ -64,13 +64,7 @@ impl Host for NetworkHost {
         addresses: &[IpAddr],
         wait: Duration,
     ) -> Result<Vec<(IpAddr, [u8; 6])>, NetworkError> {
-        let prober = Prober::default();
-        let of = |address| {
-            let prober = &prober;
-            async move { Ok((address, prober.claims(link, address, wait).await?)) }
-        };
-        let found = try_join_all(addresses.iter().map(|address| of(*address))).await?;
-        Ok(found.into_iter().filter_map(|(address, macs)| Some((address, *macs.first()?))).collect())
+        probe::claims_of(link, addresses.iter().copied(), wait).await
     }
 
     async fn answer_pings(

@@ -35,7 +35,11 @@ pub use self::{
     cluster::ClusterControl,
     host::{Host, NetworkHost},
 };
-use super::{Answer, ApiError, Progress, Request, Selection, facts::Facts, server};
+use super::{
+    Answer, ApiError, Progress, Request, Selection,
+    facts::{ConflictFacts, Facts},
+    server,
+};
 use crate::{
     act::datapath::Datapath,
     cluster::Store,
@@ -62,6 +66,7 @@ pub struct Context {
     pub datapath: Arc<dyn Datapath>,
     pub facts: watch::Receiver<Facts>,
     pub links: watch::Receiver<LinkTable>,
+    pub conflicts: watch::Receiver<Vec<ConflictFacts>>,
     /// None before `cluster init` or `cluster join`.
     pub member: watch::Receiver<Option<Member>>,
     pub control: Arc<dyn ClusterControl>,

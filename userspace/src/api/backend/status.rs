@@ -13,19 +13,20 @@ use crate::{
         datapath::{Attachment, Datapath},
     },
     api::{
-        Answer, ClusterStatus, DatapathStatus, InterfaceStatus, LeaseStatus, NodeStatus, PathStatus,
-        ResourceNodeStatus, ResourceStatus, Selection, Status,
-        facts::{Facts, PeerFacts},
+        Answer, ClusterStatus, ConflictStatus, DatapathStatus, InterfaceStatus, LeaseStatus, NodeStatus,
+        PathStatus, ResourceNodeStatus, ResourceStatus, Selection, Status,
+        facts::{ConflictFacts, Facts, PeerFacts},
     },
     config::Profile,
     core::{
+        conflict,
         links::{LinkHealth, LinkTable},
         time::BootTime,
     },
     model::{ClusterState, Kind, Node, NodeId, Phase, Placement, Ranges, Resource, ResourceId},
     observe::{
         clock,
-        network::{Assigned, Link},
+        network::{Assigned, Link, mac_text},
     },
 };
 
@@ -94,6 +95,7 @@ impl Context {
             states: BTreeMap::new(),
             interfaces: vec![],
             subnets: vec![],
+            conflicts: conflicts(&self.conflicts.borrow(), now),
             warnings: vec![],
         };
         if let Some(member) = &member {
@@ -141,6 +143,18 @@ impl Context {
         status.resources = all.collect();
         status.subnets = subnet::statuses(state, facts, member.id);
     }
+}
+
+fn conflicts(facts: &[ConflictFacts], now: BootTime) -> Vec<ConflictStatus> {
+    let recent = facts.iter().filter(|c| now.since(c.last) < conflict::REMEMBERED);
+    let status = recent.map(|c| ConflictStatus {
+        tag: c.tag.clone(),
+        address: c.address,
+        mac: mac_text(c.mac),
+        count: c.count,
+        last_ms: ms(now.since(c.last)),
+    });
+    status.collect()
 }
 
 fn profile(profile: Profile) -> String {

@@ -56,6 +56,16 @@ pub fn of(status: &Status, is_member: bool, witness: bool) -> Vec<String> {
                  answering"
             ));
         }
+        found.extend(status.conflicts.iter().map(|c| {
+            format!(
+                "{} claims {} of '{}', which is in service here ({} times, {} s ago): take it away from that host",
+                c.mac,
+                c.address,
+                c.tag,
+                c.count,
+                c.last_ms / 1000
+            )
+        }));
         let carriers = status.resources.iter().filter(|r| r.owner.as_deref() == Some(status.node.as_str()));
         let carriers: std::collections::BTreeSet<_> = carriers.filter_map(|r| r.device.as_deref()).collect();
         for interface in &status.interfaces {

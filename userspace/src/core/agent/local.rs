@@ -87,6 +87,8 @@ pub(super) struct Local {
     pub failed: Option<(Epoch, String)>,
     /// A grant of before this daemon started, and no longer in service here: not to be used.
     pub stale: Option<Epoch>,
+    /// Why it must not stay in service here.
+    pub give_up: Option<String>,
     /// Failed changes of the addresses, or removals, without a success since; and when to try again.
     failures: u32,
     amend_at: BootTime,
@@ -132,6 +134,7 @@ impl Local {
             running: None,
             failed: None,
             stale: None,
+            give_up: None,
             failures: 0,
             amend_at: BootTime::ZERO,
             avoid: BTreeMap::new(),
@@ -177,6 +180,10 @@ impl Local {
                 Action::Cancel { tag: tag.clone() }
             });
         }
+        if let (Have::Up { epoch, .. }, Some(reason)) = (&self.have, &self.give_up) {
+            self.failed = Some((*epoch, reason.clone()));
+            self.have = Have::Unclear { retry_at: terms.now, silent: None };
+        }
         let (operation, epoch, lease_epoch) = self.choose(want, terms)?;
         let target = self.target(operation, terms)?;
         let was = self.here.clone();
@@ -199,7 +206,9 @@ impl Local {
         let runs = matches!(want, Want::Run { .. });
         let delays = match running.operation {
             Operation::Quickcheck => {
-                self.refuge(terms).is_some() || (self.is_to_change(terms) && terms.now >= self.amend_at)
+                self.give_up.is_some()
+                    || self.refuge(terms).is_some()
+                    || (self.is_to_change(terms) && terms.now >= self.amend_at)
             }
             Operation::Amend => self.refuge(terms).is_some(),
             Operation::Restore | Operation::Remove | Operation::Recover | Operation::Switch => false,
@@ -360,6 +369,7 @@ impl Local {
         match (ran.operation, result) {
             (Operation::Remove, Ok(())) => {
                 (self.have, self.here, self.failures) = (Have::Down, None, 0);
+                self.give_up = None;
             }
             (Operation::Remove, Err(failure)) => {
                 let pause = if failure.silent { self.pause() } else { REMOVE_RETRY };

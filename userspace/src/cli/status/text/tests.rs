@@ -79,6 +79,7 @@ fn example(vips: u8) -> Status {
             last_receive_ms: Some(30),
         }],
         subnets: vec![],
+        conflicts: vec![],
         warnings: vec!["node b is silent".into()],
     }
 }
