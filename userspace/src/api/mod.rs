@@ -10,4 +10,4 @@ mod text;
 
 pub use request::*;
 pub use status::*;
-pub use text::{counted, counted_span, thousands};
+pub use text::{accept_name, counted, counted_span, thousands};

@@ -1,6 +1,6 @@
 //! Numbers and sets of addresses as people read them.
 
-use crate::model::Addresses;
+use crate::model::{Accept, Addresses};
 
 /// `65,534`
 pub fn thousands(n: u64) -> String {
@@ -25,6 +25,15 @@ pub fn counted_span(count: u64, span: &str) -> String {
     match count {
         1 => span.to_owned(),
         n => format!("{} addresses {span}", thousands(n)),
+    }
+}
+
+/// As it is written in commands and JSON.
+pub fn accept_name(accept: Accept) -> &'static str {
+    match accept {
+        Accept::Assign => "assign",
+        Accept::Route => "route",
+        Accept::Anyip => "anyip",
     }
 }
 

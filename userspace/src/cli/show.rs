@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::{Session, output, ping_list, session::unexpected, table::Table};
 use crate::{
-    api::{Answer, ApiError, Request, Shown, counted_span, thousands},
-    model::{Accept, Desired, OnConflict, Range, Ranges, Switchback, Tag},
+    api::{Answer, ApiError, Request, Shown, accept_name, counted_span, thousands},
+    model::{Desired, OnConflict, Range, Ranges, Switchback, Tag},
 };
 
 /// Show all about one resource
@@ -48,7 +48,7 @@ fn text(shown: &Shown) -> String {
     for (subnet, hosts) in resource.addresses().by_subnet().filter(|_| status.addresses > 1) {
         line(&format!("  in {subnet}"), ranges(hosts));
     }
-    line("accept", format!("{} ({})", accept(resource.ip().accept), status.accept_reason));
+    line("accept", format!("{} ({})", accept_name(resource.ip().accept), status.accept_reason));
     let on = status.owner.as_ref().map_or_else(String::new, |o| format!(" on {o}"));
     line("state", format!("{}{on}", status.state));
     line("device", status.device.clone().unwrap_or_default());
@@ -129,14 +129,6 @@ fn ranges(hosts: &Ranges) -> String {
         ));
     }
     text.join(" ")
-}
-
-fn accept(accept: Accept) -> &'static str {
-    match accept {
-        Accept::Assign => "assign",
-        Accept::Route => "route",
-        Accept::Anyip => "anyip",
-    }
 }
 
 fn enabled(value: Option<bool>) -> String {

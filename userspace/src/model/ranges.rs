@@ -339,7 +339,7 @@ mod tests {
     }
 
     fn of(hosts: &BTreeSet<u8>) -> Ranges {
-        let ip = |n: &u8| if n % 2 == 0 || *n < 24 { IpAddr::from([10, 0, 0, *n]) } else { v6(*n) };
+        let ip = |n: &u8| if n.is_multiple_of(2) || *n < 24 { IpAddr::from([10, 0, 0, *n]) } else { v6(*n) };
         hosts.iter().map(ip).collect()
     }
 

@@ -20,7 +20,7 @@ use super::{
     lookup, progress,
 };
 use crate::{
-    api::{Answer, ApiError, CreateIp, counted, thousands},
+    api::{Answer, ApiError, CreateIp, accept_name, counted, thousands},
     core::change::{ADDRESSES_MAX, Change},
     model::{AcceptBy, Addresses, ClusterState, Kind, NodeId, NodeSettings, Ranges, Resource, Tag},
     observe::network::{Assigned, Link},
@@ -114,7 +114,7 @@ impl Context {
         let ip = resource.ip();
         let way = match addresses.is_single() && ip.accept_by == AcceptBy::Size {
             true => String::new(),
-            false => format!(" ({}, {})", accept::name(ip.accept), accept::reason(ip)),
+            false => format!(" ({}, {})", accept_name(ip.accept), accept::reason(ip)),
         };
         member.propose(vec![Change::Create { resource, on: member.id }]).await?;
         progress(out, format!("{tag} is created, for {what} on {}{way}", devices.join(", "))).await;

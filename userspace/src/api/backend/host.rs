@@ -3,12 +3,11 @@
 use std::{collections::BTreeSet, io, net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
 
 use crate::observe::{
     network::{Assigned, Link, Network, NetworkError},
     ping::Ping,
-    probe::Prober,
+    probe,
 };
 
 #[async_trait]

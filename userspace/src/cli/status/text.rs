@@ -1,7 +1,7 @@
 //! The status as text.
 
 use crate::{
-    api::{LinkHealth, NodeStatus, ResourceStatus, Status, counted_span, thousands},
+    api::{LinkHealth, NodeStatus, ResourceStatus, Status, accept_name, counted_span, thousands},
     cli::{
         subnet,
         table::{Table, plural},
@@ -170,18 +170,10 @@ pub fn resources(s: &Status, chosen: bool) -> String {
     // Sentences, too wide for a column; assigning is what everybody expects.
     let unusual = s.resources.iter().filter(|r| r.accept != Accept::Assign && !r.accept_reason.is_empty());
     let ways: std::collections::BTreeSet<String> =
-        unusual.map(|r| format!("{}: {}\n", way(r.accept), r.accept_reason)).collect();
+        unusual.map(|r| format!("{}: {}\n", accept_name(r.accept), r.accept_reason)).collect();
     let ways: String = ways.into_iter().collect();
     let noun = if total == 1 { "resource" } else { "resources" };
     format!("{} {noun}: {}\n{}{rest}", thousands(total as u64), counts.join(", "), table.render() + &ways)
-}
-
-fn way(accept: Accept) -> &'static str {
-    match accept {
-        Accept::Assign => "assign",
-        Accept::Route => "route",
-        Accept::Anyip => "anyip",
-    }
 }
 
 /// `ip-10.0.0.1`, or `ip-10.0.0.1 .. ip-10.0.0.9 (9)`
@@ -196,7 +188,7 @@ fn tags(r: &ResourceStatus) -> String {
 fn addresses(r: &ResourceStatus) -> String {
     let way = match r.accept {
         Accept::Assign => String::new(),
-        Accept::Route | Accept::Anyip => format!(" ({})", way(r.accept)),
+        Accept::Route | Accept::Anyip => format!(" ({})", accept_name(r.accept)),
     };
     match &r.run {
         Some(run) => format!("{} .. {}{way}", r.address.addr(), run.last_address),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::super::{Context, Result};
 use crate::{
     act::datapath::Attachment,
-    api::{ApiError, thousands},
+    api::{ApiError, accept_name, thousands},
     model::{Accept, AcceptBy, Addresses, ClusterState, IpResource, NodeId, Resource},
     observe::network::Link,
 };
@@ -108,14 +108,6 @@ pub fn is_quick(addresses: &Addresses) -> bool {
     Families::default().fits(Families::of(addresses))
 }
 
-pub fn name(accept: Accept) -> &'static str {
-    match accept {
-        Accept::Assign => "assign",
-        Accept::Route => "route",
-        Accept::Anyip => "anyip",
-    }
-}
-
 impl Context {
     /// Without an assigned address the kernel answers no neighbour solicitation: XDP has to.
     pub(in crate::api::backend) fn check_xdp(
@@ -135,7 +127,7 @@ impl Context {
                 Some(Attachment::None { reason }) => format!(" ({reason})"),
                 None => String::new(),
             };
-            let (way, device) = (name(accept), &link.name);
+            let (way, device) = (accept_name(accept), &link.name);
             let remedy = match by {
                 AcceptBy::Operator => {
                     "use assign, or another interface ('vipctl status' shows where XDP is)".to_owned()
@@ -170,7 +162,7 @@ impl Context {
         match Budget::new(&others).choose(grown, resource.nodes.keys().copied()) {
             (Accept::Assign, _) => Ok(()),
             (better @ (Accept::Route | Accept::Anyip), _) => {
-                let (tag, better) = (&resource.tag, name(better));
+                let (tag, better) = (&resource.tag, accept_name(better));
                 Err(ApiError::refused(format!(
                     "'{tag}' assigns its addresses and would have {}, which is too many for the kernel to do so \
                      quickly: 'vipctl set {tag} accept={better}', then 'vipctl out-of-service {tag}' and 'vipctl \
