@@ -95,7 +95,8 @@ impl Network {
     ) -> Result<Vec<(IpNet, io::Error)>, NetworkError> {
         let index = link.index;
         let message = move |a: IpNet| RouteNetlinkMessage::NewAddress(new_address(index, a, protocol));
-        let messages = addresses.to_vec().into_iter().map(message);
+        let owned = addresses.to_vec();
+        let messages = owned.into_iter().map(message);
         let refused = self.netlink.change_all(messages, NLM_F_CREATE | NLM_F_EXCL).await;
         let refused = refused.map_err(NetworkError::trying(format!("add addresses to {}", link.name)))?;
         Ok(refused.into_iter().map(|r| (addresses[r.at], r.error)).collect())

@@ -55,7 +55,8 @@ impl Network {
     async fn add_local_routes(&self, link: &Link, nets: &[IpNet]) -> Result<Vec<IpNet>, NetworkError> {
         let index = link.index;
         let message = move |net| RouteNetlinkMessage::NewRoute(local_route(index, net));
-        let messages = nets.to_vec().into_iter().map(message);
+        let owned = nets.to_vec();
+        let messages = owned.into_iter().map(message);
         let failed = |what: &str| NetworkError::trying(format!("route {what} to this host on {}", link.name));
         let refused = self.netlink.change_all(messages, NLM_F_CREATE | NLM_F_EXCL).await;
         let refused = refused.map_err(failed("addresses"))?;
