@@ -43,8 +43,7 @@ struct Options {
 }
 
 /// (addresses, distance of each to the next): neighbours share pages, scattered ones stand alone.
-const SETS: [(u32, u32); 5] =
-    [(1, 1), (256, 1), (65_536, 1), (10_000, SCATTERED), (MOST, SCATTERED)];
+const SETS: [(u32, u32); 5] = [(1, 1), (256, 1), (65_536, 1), (10_000, SCATTERED), (MOST, SCATTERED)];
 /// Two or three to a page.
 const SCATTERED: u32 = 127;
 const MOST: u32 = 65_536;
@@ -266,10 +265,12 @@ impl Bench {
                 timed!("the 1,000 busiest", datapath.busiest(GROUP, 1000)?);
                 timed!("what is programmed", datapath.programmed()?);
                 drop(datapath);
-                let datapath = timed!("open, adopting them", self.host.enter(|| KernelDatapath::open(&config))?);
+                let datapath =
+                    timed!("open, adopting them", self.host.enter(|| KernelDatapath::open(&config))?);
                 drop(datapath);
                 let larger = DatapathConfig { max_vips: config.max_vips + 256, ..config };
-                let datapath = timed!("open, carrying them over", self.host.enter(|| KernelDatapath::open(&larger))?);
+                let datapath =
+                    timed!("open, carrying them over", self.host.enter(|| KernelDatapath::open(&larger))?);
                 timed!("unprogram", datapath.unprogram(GROUP, &addresses)?);
                 drop(datapath);
                 datapath::unload(&self.pins)?;
@@ -439,7 +440,11 @@ fn print(m: &Measurement) {
     let program = m.program_ns.map_or_else(|| "-".to_owned(), |ns| format!("{ns:.0}"));
     println!(
         "{subject:<13} {request:<5} {:>6} {:>9} {:>7} {:>12.0} {range:>25} {:>9.0} {program:>11}",
-        m.vips, layout(m.stride), m.askers, m.per_second_median, m.ns_per_frame
+        m.vips,
+        layout(m.stride),
+        m.askers,
+        m.per_second_median,
+        m.ns_per_frame
     );
     // A pipe would show nothing until the end.
     let _ = std::io::stdout().flush();

@@ -4,8 +4,8 @@
 
 mod connectivity;
 mod crashes;
-mod density;
 mod create;
+mod density;
 mod membership;
 mod neighbours;
 mod operator;

@@ -126,9 +126,9 @@ pub fn only(address: IpAddr) -> Ranges {
 
 /// Whether the address is one that is answered for where the test's frames arrive.
 pub fn answered_here(form: Form, address: IpAddr) -> bool {
-    HELD.iter().filter(|held| held.ifindex == IFINDEX).any(|held| {
-        held.address == address || (form == Form::Pages && held.neighbours().contains(address))
-    })
+    HELD.iter()
+        .filter(|held| held.ifindex == IFINDEX)
+        .any(|held| held.address == address || (form == Form::Pages && held.neighbours().contains(address)))
 }
 
 const LEASE_EPOCH: u64 = 7;

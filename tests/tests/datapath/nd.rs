@@ -257,7 +257,10 @@ pub fn a_router_says_that_it_is_one() -> Result<(), String> {
         let facts = vipd::act::datapath::InterfaceFacts { router, ..facts(IFINDEX, PINGS_PER_SECOND) };
         bench.describe(&facts);
         let asked = [
-            (to_group(VIP6, &[], &slla(CLIENT)), told(CLIENT, &[], CLIENT6, flag | SOLICITED | OVERRIDE, VIP6)),
+            (
+                to_group(VIP6, &[], &slla(CLIENT)),
+                told(CLIENT, &[], CLIENT6, flag | SOLICITED | OVERRIDE, VIP6),
+            ),
             (
                 frame(multicast_mac(group), CLIENT, &[], &probe),
                 told(multicast_mac(ALL_NODES), &[], ALL_NODES, flag | OVERRIDE, VIP6),

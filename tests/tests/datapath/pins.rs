@@ -1,9 +1,6 @@
 //! Rows DP-11 and DP-12: pins are adopted, replaced and removed, strangers left alone.
 
-use std::{
-    fs,
-    process::Stdio,
-};
+use std::{fs, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use datapath_common::LAYOUT_VERSION;
@@ -77,9 +74,13 @@ pub fn another_capacity_carries_all_over() -> Result<()> {
     ensure!(said.contains("700 packets transmitted, 700 received"), "{said}");
     ensure!(datapath.vip_activity(VIP4.parse()?)?.packets >= vip.packets, "what was counted is lost");
     let programmed = datapath.programmed()?;
-    let groups: Vec<_> = programmed.iter().map(|p| (p.group, p.gate_active, p.lease_epoch, p.epoch)).collect();
+    let groups: Vec<_> =
+        programmed.iter().map(|p| (p.group, p.gate_active, p.lease_epoch, p.epoch)).collect();
     ensure!(groups == [(GROUP4, true, 1, 1), (GROUP6, true, 1, 1), (9, false, 0, 0)], "{programmed:?}");
-    ensure!(programmed[2].addresses == many && programmed.iter().all(|p| p.ifindex == index), "{programmed:?}");
+    ensure!(
+        programmed[2].addresses == many && programmed.iter().all(|p| p.ifindex == index),
+        "{programmed:?}"
+    );
     pair.attach(&datapath)?;
     pair.expect_all(true)?;
     drop(datapath);

@@ -288,7 +288,10 @@ fn unassigned_ipv6_needs_xdp() -> Result<()> {
             for accept in [Accept::Route, Accept::Anyip] {
                 match add("2001:db8::50/64", accept).await {
                     Effect::Failed(why) => {
-                        assert!(why.contains(reason) && why.contains("vipctl set TAG accept=assign"), "{why}");
+                        assert!(
+                            why.contains(reason) && why.contains("vipctl set TAG accept=assign"),
+                            "{why}"
+                        );
                     }
                     effect => panic!("{effect:?}"),
                 }

@@ -2,9 +2,7 @@ use std::collections::BTreeMap;
 
 use super::{DeviceHealth::*, *};
 use crate::core::{change, sequence::Cause};
-use crate::model::{
-    Addresses, Desired, Grant, Node, NodeSettings, Placement, Resource, Switchback,
-};
+use crate::model::{Addresses, Desired, Grant, Node, NodeSettings, Placement, Resource, Switchback};
 
 const ME: NodeId = 2;
 const CHECK: Duration = Duration::from_secs(10);
