@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
 use vipd_tests::{
-    frames::Mac,
+    frames::{Kind, Mac},
     lab::{Options, PATIENCE},
-    timeline::Moment,
+    timeline::{Moment, Record, Timeline},
 };
 
 use crate::{
@@ -97,11 +97,23 @@ fn next_interface() -> Result<()> {
     scene.wait_in_service(1, 2)?;
     ensure!(epochs(&scene, 1)? != before, "on another node under the same grant");
     wait_device(&scene, 1, "eth0")?;
-    let other = lab.host(1).mac();
+    check_order(&scene, &[first, second, lab.host(1).mac()])
+}
+
+/// Neighbours are told of one interface after another: the first two of host 1, the third of host 2. What
+/// the kernel itself sends from the addresses may leave through any interface of their host.
+fn check_order(scene: &Scene, order: &[Mac; 3]) -> Result<()> {
+    let [first, second, other] = *order;
+    let told = |r: &Record| matches!(r.kind, Kind::ArpReply | Kind::Advertisement | Kind::Announcement);
     for address in addresses() {
-        let outside = scene.capture.look(|timeline| timeline.outside_terms(address, &[first, second, other]));
-        let users = scene.capture.look(|timeline| timeline.users(address));
-        ensure!(outside.is_empty(), "{address}: {} frames out of turn; used by {users:?}", outside.len());
+        let mut seen = scene.capture.timeline();
+        seen.records.retain(|r| r.address == address);
+        let neighbours = Timeline { records: seen.records.iter().filter(|r| told(r)).copied().collect() };
+        let outside = neighbours.outside_terms(address, order);
+        ensure!(outside.is_empty(), "{address}: {} out of turn, first {:?}", outside.len(), outside.first());
+        seen.records.iter_mut().filter(|r| r.mac == second).for_each(|r| r.mac = first);
+        let outside = seen.outside_terms(address, &[first, other]);
+        ensure!(outside.is_empty(), "{address}: two hosts at once: {:?}", outside.first());
     }
     Ok(())
 }

@@ -7,10 +7,10 @@ use std::{
 
 use super::{AgentDriver, Loop};
 use crate::{
-    act::{address, datapath::Programmed},
+    act::{accept::Placed, address, datapath::Programmed},
     core::agent::Here,
     daemon::{events::About, owners::Owners},
-    model::{Accept, Addresses, ClusterState, NodeId, Ranges, Resource, ResourceId, Tag, with_length},
+    model::{Accept, Addresses, ClusterState, NodeId, Range, Ranges, Resource, ResourceId, Tag, with_length},
     observe::{
         clock,
         network::{Assigned, Link},
@@ -31,35 +31,50 @@ impl AgentDriver {
         let owners = Owners::of(state);
         let mut of_tag: BTreeMap<&Tag, Vec<&Assigned>> = BTreeMap::new();
         let mut nobodys = Vec::new();
+        let mut leftovers: BTreeMap<u32, Vec<Range>> = BTreeMap::new();
+        let groups: BTreeSet<ResourceId> = state.resources.values().map(|r| r.id).collect();
+        // What a resource gave up meanwhile goes when its addresses are changed, in the right order.
+        let given_up: Ranges = programmed
+            .values()
+            .filter(|p| groups.contains(&p.group))
+            .flat_map(|p| p.addresses.ranges().iter().copied())
+            .collect();
         for one in &assigned {
             match owners.find(one.address.addr()) {
                 Some(tag) => of_tag.entry(tag).or_default().push(one),
                 None => nobodys.push(one),
             }
         }
+        let mut routed: BTreeMap<&Tag, (u32, Vec<Range>)> = BTreeMap::new();
+        for Placed { index, accept, addresses } in self.network.ours().await? {
+            for ip in addresses.iter() {
+                match owners.find(ip) {
+                    Some(tag) if accept != Accept::Assign => {
+                        routed.entry(tag).or_insert((index, Vec::new())).1.push(ip.into());
+                    }
+                    None if !given_up.contains(ip) => leftovers.entry(index).or_default().push(ip.into()),
+                    Some(_) | None => {}
+                }
+            }
+        }
         let (held, now) = (self.keeper.held(), clock::now());
         for (tag, resource) in &state.resources {
             let gate = programmed.get(&resource.id);
             let present = of_tag.get(tag).map_or(&[][..], Vec::as_slice);
-            if gate.is_none() && present.is_empty() {
+            let by_route = routed.get(tag).map(|(index, hosts)| (*index, Ranges::from(hosts.clone())));
+            if gate.is_none() && present.is_empty() && by_route.is_none() {
                 continue;
             }
-            // Where the kernel accepts them by routes, the first check looks for those.
-            let accepted = !present.is_empty() || resource.ip().accept != Accept::Assign;
+            let accepted = !present.is_empty() || by_route.is_some();
             let serving =
                 gate.filter(|g| accepted && g.gate_active && g.lease_epoch == held.epoch).map(|g| g.epoch);
             let resource = Arc::new(resource.clone());
-            let here = here(self.me, &resource, gate, present, &nobodys, &links);
+            let here = here(self.me, &resource, gate, (present, by_route), &nobodys, &links);
             l.agent.found(tag.clone(), here, serving, now);
             self.know(l, tag);
         }
-        let groups: BTreeSet<ResourceId> = state.resources.values().map(|r| r.id).collect();
-        // What a resource gave up meanwhile goes when its addresses are changed, in the right order.
-        let given_up = |a: &Assigned| {
-            programmed.values().any(|p| groups.contains(&p.group) && p.addresses.contains(a.address.addr()))
-        };
-        for leftover in nobodys.into_iter().filter(|a| !given_up(a)) {
-            self.remove_leftover(leftover, &links).await;
+        for (index, hosts) in leftovers {
+            self.remove_leftovers(index, &hosts.into(), &links).await;
         }
         self.let_go(l, programmed.values().filter(|p| !groups.contains(&p.group))).await
     }
@@ -68,7 +83,10 @@ impl AgentDriver {
     /// a closed gate it is at least silent.
     async fn let_go(&self, l: &mut Loop, nobodys: impl Iterator<Item = &Programmed>) -> anyhow::Result<()> {
         let still = self.network.addresses().await?;
-        let still: Ranges = still.iter().map(|a| a.address.addr()).collect();
+        let mut still: Ranges = still.iter().map(|a| a.address.addr()).collect();
+        for Placed { addresses, .. } in self.network.ours().await? {
+            still = still.union(&addresses);
+        }
         for Programmed { group, addresses, .. } in nobodys {
             let (kept, gone) = (addresses.intersection(&still), addresses.difference(&still));
             if !kept.is_empty() {
@@ -97,14 +115,14 @@ impl AgentDriver {
         l.shut.retain(|(_, kept)| !kept.is_empty());
     }
 
-    async fn remove_leftover(&self, leftover: &Assigned, links: &[Link]) {
-        let about = About { address: Some(leftover.address.addr()), ..About::default() };
-        let Some(link) = links.iter().find(|l| l.index == leftover.index) else { return };
-        match self.network.delete_address(link, leftover.address).await {
+    async fn remove_leftovers(&self, index: u32, hosts: &Ranges, links: &[Link]) {
+        let about = About { address: hosts.first(), ..About::default() };
+        let Some(link) = links.iter().find(|l| l.index == index) else { return };
+        match self.network.remove_ours(link, hosts).await {
             Ok(()) => self.events.record(
                 about,
                 "leftover.removed",
-                format!("{} on {} was left by an earlier life of vipd: removed", leftover.address, link.name),
+                format!("{hosts} on {} was left by an earlier life of vipd: removed", link.name),
             ),
             Err(error) => self.events.warn(about, "leftover.failed", error.to_string()),
         }
@@ -116,12 +134,13 @@ fn here(
     me: NodeId,
     resource: &Arc<Resource>,
     gate: Option<&Programmed>,
-    present: &[&Assigned],
+    (present, by_route): (&[&Assigned], Option<(u32, Ranges)>),
     nobodys: &[&Assigned],
     links: &[Link],
 ) -> Here {
     let assigned: Addresses = present.iter().map(|a| a.address).collect();
-    let mut addresses = resource.addresses().within(&assigned.hosts());
+    let (route, routed) = by_route.map_or((None, Ranges::default()), |(index, hosts)| (Some(index), hosts));
+    let mut addresses = resource.addresses().within(&assigned.hosts().union(&routed));
     if let Some(gate) = gate {
         addresses = addresses.union(&resource.addresses().within(&gate.addresses));
         // Given up by the resource since: where it is assigned, its subnet is known.
@@ -132,7 +151,7 @@ fn here(
         let alone = unknown.iter().filter_map(|ip| with_length(ip, if ip.is_ipv4() { 32 } else { 128 }));
         addresses = addresses.union(&known).union(&alone.collect());
     }
-    let index = present.first().map(|a| a.index).or(gate.map(|g| g.ifindex));
+    let index = present.first().map(|a| a.index).or(route).or(gate.map(|g| g.ifindex));
     let link = links.iter().find(|l| Some(l.index) == index);
     let listed = || resource.nodes.get(&me).and_then(|s| s.devices.first().cloned());
     let device = link.map(|l| l.name.clone()).or_else(listed).unwrap_or_default();
@@ -185,9 +204,12 @@ mod tests {
             mtu: 1500,
         }];
         let (five, seven) = (assigned("10.0.0.5/24", 3), assigned("10.0.0.7/24", 3));
-        let found = here(1, &resource, Some(&gate), &[&five], &[&seven], &links);
+        let found = here(1, &resource, Some(&gate), (&[&five], None), &[&seven], &links);
         assert_eq!(*found.addresses, nets(&["10.0.0.5/24", "10.0.0.7/24", "10.0.0.4/32"]));
         assert_eq!(found.device, "eth1");
-        assert_eq!(here(1, &resource, None, &[], &[], &links).device, "eth0");
+        let six = Ranges::from(vec![std::net::IpAddr::from([10, 0, 0, 6]).into()]);
+        let by_route = here(1, &resource, None, (&[], Some((3, six))), &[], &links);
+        assert_eq!((&*by_route.addresses, &*by_route.device), (&nets(&["10.0.0.6/24"]), "eth1"));
+        assert_eq!(here(1, &resource, None, (&[], None), &[], &links).device, "eth0");
     }
 }
