@@ -172,6 +172,8 @@ pub const CONFLICT_ARP_PROBE: u16 = 3;
 pub const CONFLICT_ND_ADVERTISEMENT: u16 = 4;
 /// Somebody else uses the address as the source of a packet or of a solicitation.
 pub const CONFLICT_SOURCE: u16 = 5;
+/// RFC 4862: somebody is about to use the address.
+pub const CONFLICT_ND_PROBE: u16 = 6;
 
 /// Key of `BROADCASTS`: a subnet's broadcast address on an interface.
 #[repr(C)]

@@ -4,6 +4,7 @@ use datapath_common::Verdict;
 
 use crate::{
     Outcome, activity,
+    conflict::{self, Kind},
     frame::{Destination, Frame, Wire},
     gate,
     headers::{Mac, V4, Vlans},
@@ -33,6 +34,21 @@ struct Arp {
 // SAFETY: repr(C), 16-bit words only.
 unsafe impl Wire for Arp {}
 
+/// A packet for somebody else: ours to look at only if its sender speaks for a held address (RFC 5227
+/// section 2.4).
+#[inline(always)]
+fn claimed(frame: &Frame, vlans: Vlans, arp: &Arp, kind: Kind) -> Verdict {
+    if arp.sender == V4::ZERO {
+        return Verdict::Passed;
+    }
+    let address = arp.sender.key();
+    let Some(held) = gate::held(frame, vlans, &address) else { return Verdict::Passed };
+    if let Some(interface) = frame.interface() {
+        conflict::report(frame, interface, &held, address, arp.sender_mac, kind);
+    }
+    Verdict::PassedForeignClaim
+}
+
 #[inline(always)]
 pub fn handle<const L3: usize>(mut frame: Frame, vlans: Vlans) -> Outcome {
     if let Some(activity) = frame.activity() {
@@ -46,18 +62,14 @@ pub fn handle<const L3: usize>(mut frame: Frame, vlans: Vlans) -> Outcome {
         return Ok(Verdict::PassedMalformed);
     }
     if u16::from_be(arp.operation) != REQUEST {
-        // Somebody's reply: ours to look at only if it speaks for a held address.
-        return Ok(match gate::held(&frame, vlans, &arp.sender.key()) {
-            Some(_) => Verdict::PassedForeignClaim,
-            None => Verdict::Passed,
-        });
+        return Ok(claimed(&frame, vlans, arp, Kind::ArpReply));
+    }
+    if arp.sender == arp.target {
+        return Ok(claimed(&frame, vlans, arp, Kind::ArpAnnouncement)); // RFC 5227 section 3
     }
     let Some(held) = gate::held(&frame, vlans, &arp.target.key()) else {
-        return Ok(Verdict::Passed);
+        return Ok(claimed(&frame, vlans, arp, Kind::Source));
     };
-    if arp.sender == arp.target {
-        return Ok(Verdict::PassedForeignClaim); // an announcement (RFC 5227 section 3)
-    }
     let Some(interface) = frame.interface() else { return Ok(Verdict::PassedVip) };
     if frame.destination(interface)? == Destination::Others {
         return Ok(Verdict::Passed);
@@ -73,6 +85,10 @@ pub fn handle<const L3: usize>(mut frame: Frame, vlans: Vlans) -> Outcome {
         return Ok(Verdict::PassedMalformed);
     }
 
+    if arp.sender == V4::ZERO {
+        let (address, mac) = (arp.target.key(), arp.sender_mac);
+        conflict::report(&frame, interface, &held, address, mac, Kind::ArpProbe);
+    }
     let asker = arp.sender_mac;
     arp.operation = REPLY.to_be();
     arp.target_mac = asker;

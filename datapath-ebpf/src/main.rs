@@ -13,6 +13,7 @@ mod announce;
 mod arp;
 mod broadcast;
 mod checksum;
+mod conflict;
 mod echo;
 mod egress;
 mod frame;

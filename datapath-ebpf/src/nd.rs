@@ -4,9 +4,10 @@ use datapath_common::{INTERFACE_ROUTER, Verdict};
 
 use crate::{
     activity, checksum,
+    conflict::{self, Kind},
     frame::{Destination, Frame, Wire},
     gate,
-    headers::{Mac, V6, Vlans},
+    headers::{Ethernet, Mac, V6, Vlans},
     ipv6::{self, ICMPV6, Ipv6},
     sane,
 };
@@ -55,6 +56,18 @@ const UNIT: usize = size_of::<LinkLayer>();
 /// An advertisement with its one option.
 const ANSWER: usize = MESSAGE + UNIT;
 
+/// The sender speaks for the address, which is ours to look at only if it is held.
+#[inline(always)]
+fn claimed(frame: &Frame, vlans: Vlans, address: V6, kind: Kind) -> Result<Option<Verdict>, Verdict> {
+    let address = address.key();
+    let Some(held) = gate::held(frame, vlans, &address) else { return Ok(None) };
+    if let Some(interface) = frame.interface() {
+        let mac = frame.at::<Ethernet>(0)?.source;
+        conflict::report(frame, interface, &held, address, mac, kind);
+    }
+    Ok(Some(Verdict::PassedForeignClaim))
+}
+
 /// Somebody's advertisement: ours to look at only if it speaks for a held address.
 #[inline(always)]
 pub fn advertisement<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result<Option<Verdict>, Verdict> {
@@ -62,7 +75,7 @@ pub fn advertisement<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result
         activity.nd += 1;
     }
     let message = frame.at::<Message>(L3 + ipv6::HEADER)?;
-    Ok(gate::held(frame, vlans, &message.target.key()).map(|_| Verdict::PassedForeignClaim))
+    claimed(frame, vlans, message.target, Kind::NdAdvertisement)
 }
 
 /// None when the target is not held: then it is like any other packet.
@@ -74,11 +87,13 @@ pub fn solicitation<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result<
     let ip = frame.at::<Ipv6>(L3)?;
     let message = frame.at::<Message>(L3 + ipv6::HEADER)?;
     let target = message.target;
-    let Some(held) = gate::held(frame, vlans, &target.key()) else { return Ok(None) };
     let asker = ip.source;
     if asker == target {
-        return Ok(Some(Verdict::PassedForeignClaim));
+        return claimed(frame, vlans, target, Kind::Source);
     }
+    let Some(held) = gate::held(frame, vlans, &target.key()) else {
+        return if asker == V6::ZERO { Ok(None) } else { claimed(frame, vlans, asker, Kind::Source) };
+    };
     let Some(interface) = frame.interface() else { return Ok(Some(Verdict::PassedVip)) };
     if frame.destination(interface)? == Destination::Others {
         return Ok(Some(Verdict::Passed));
@@ -107,6 +122,9 @@ pub fn solicitation<const L3: usize>(frame: &mut Frame, vlans: Vlans) -> Result<
         to = told;
     }
 
+    if probe {
+        conflict::report(frame, interface, &held, target.key(), to, Kind::NdProbe);
+    }
     if !frame.resize(L3 + ipv6::HEADER + ANSWER) {
         return Ok(Some(Verdict::PassedVip));
     }

@@ -13,9 +13,13 @@ use std::{
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::{runtime::Runtime, sync::mpsc};
-use vipd::api::{
-    Answer, ApiError, ErrorKind, Event, InterfaceChoice, Request,
-    server::{Backend, Server},
+use vipd::{
+    api::{
+        AddressPage, Answer, ApiError, DatapathStatus, ErrorKind, Event, EventFilter, Given, InterfaceChoice,
+        LeaseStatus, ListedAddress, PingListOf, Request, ResourceStatus, Run, Selection, Status,
+        server::{Backend, Server},
+    },
+    model::Accept,
 };
 
 /// Answers by what is asked and remembers it.
@@ -38,8 +42,8 @@ impl Backend for Script {
                 "no-quorum" => error(ErrorKind::NoQuorum),
                 _ => Answer::Done { message: format!("{tag} is deleted") },
             },
-            Request::Events { follow } => {
-                for number in 1..=3 {
+            Request::Events { follow, filter } => {
+                for number in 4 - filter.last.unwrap_or(3).min(3) as u64..=3 {
                     let _ = out.send(Answer::Event(event(number))).await;
                 }
                 if follow {
@@ -52,9 +56,67 @@ impl Backend for Script {
                 allowed: true,
                 reason: "is up".into(),
             }]),
+            Request::Addresses { offset, .. } => Answer::Addresses(AddressPage {
+                total: 3,
+                offset,
+                addresses: vec![ListedAddress {
+                    tag: "shop".parse().unwrap(),
+                    address: "10.0.0.9/24".parse().unwrap(),
+                }],
+            }),
+            Request::PingListShow { .. } => Answer::PingLists(vec![PingListOf {
+                node: "a".into(),
+                subnet: "10.0.0.0/24".parse().unwrap(),
+                addresses: vec!["10.0.0.254".parse().unwrap()],
+                hint: Some("no resource has it".into()),
+            }]),
+            Request::StatusOf(selection) => Answer::Status(Box::new(status(&selection))),
             Request::ClusterToken => Answer::Token("secret".into()),
             _ => Answer::Done { message: "done".into() },
         }
+    }
+}
+
+/// A set and a run of single ones, as far as they are wanted.
+fn status(selection: &Selection) -> Status {
+    let entry = |address: &str, addresses, span: &str, run| ResourceStatus {
+        tag: format!("ip-{address}").parse().unwrap(),
+        kind: "ip".into(),
+        address: format!("{address}/16").parse().unwrap(),
+        addresses,
+        span: span.into(),
+        accept: Accept::Anyip,
+        accept_reason: "an operator's choice".into(),
+        state: "ISP".into(),
+        owner: Some("a".into()),
+        epoch: 1,
+        device: None,
+        nodes: vec![],
+        packets: None,
+        run,
+    };
+    let run = Run {
+        count: 999,
+        last_tag: "ip-10.8.3.231".parse().unwrap(),
+        last_address: "10.8.3.231/16".parse().unwrap(),
+    };
+    let mut resources = vec![
+        entry("10.9.0.1", 65_534, "10.9.0.1-10.9.255.254/16", None),
+        entry("10.8.0.1", 1, "10.8.0.1/16", selection.join_above.map(|_| run)),
+    ];
+    resources.truncate(selection.limit.unwrap_or(9));
+    Status {
+        node: "a".into(),
+        version: "0".into(),
+        profile: "default".into(),
+        cluster: None,
+        lease: LeaseStatus { valid: true, remaining_ms: 1, duration_ms: 1, epoch: 1 },
+        datapath: DatapathStatus { guard: "kernel".into(), reason: None, verdicts: vec![] },
+        nodes: vec![],
+        resources,
+        states: [("ISP".to_owned(), 1000)].into(),
+        interfaces: vec![],
+        warnings: vec![],
     }
 }
 
@@ -159,7 +221,8 @@ fn arguments_become_the_request_that_is_meant() {
     daemon.vipctl("create ip www/24 --dev eth0 --dev eth1 --tag web --priority 5 --switchback automatic --extend-to b --no-wait");
     let json = serde_json::to_value(daemon.asked()).unwrap();
     let expected = serde_json::json!({
-        "request": "create-ip", "address": "www/24", "netmask": null, "devices": ["eth0", "eth1"], "tag": "web",
+        "request": "create-ip", "addresses": [{"argument": "www/24"}], "netmask": null, "each": false, "except": [],
+        "group": null, "separate": false, "accept": null, "devices": ["eth0", "eth1"], "tag": "web",
         "priority": 5, "switchback": "automatic", "extend_to": ["b"], "wait": false,
     });
     assert_eq!(json, expected);
@@ -172,6 +235,113 @@ fn arguments_become_the_request_that_is_meant() {
         daemon.asked(),
         Request::Set { tag: "web".parse().unwrap(), node: Some("b".into()), settings }
     );
+}
+
+#[test]
+fn addresses_come_from_arguments_files_and_stdin() {
+    use std::io::Write;
+    let daemon = Daemon::start();
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list");
+    std::fs::write(&list, "10.0.0.9\n").unwrap();
+    let name = list.display().to_string();
+    daemon.vipctl(&format!(
+        "create ip 10.0.0.1-10.0.0.5 @{name} --each --except 10.0.0.2,10.0.0.4-10.0.0.5 --group shop --accept route"
+    ));
+    let json = serde_json::to_value(daemon.asked()).unwrap();
+    let addresses = serde_json::json!([
+        {"argument": "10.0.0.1-10.0.0.5"}, {"file": {"name": name, "text": "10.0.0.9\n"}}
+    ]);
+    assert_eq!(json["addresses"], addresses);
+    assert_eq!(json["except"], serde_json::json!(["10.0.0.2", "10.0.0.4-10.0.0.5"]));
+    let flags = ["each", "group", "separate", "accept"].map(|key| json[key].clone());
+    assert_eq!(serde_json::json!(flags), serde_json::json!([true, "shop", false, "route"]));
+    let absent = daemon.vipctl("create ip @/nonexistent/list");
+    assert_eq!(absent.status.code(), Some(2), "{absent:?}");
+
+    let mut child = command(&daemon.socket, "delete shop --address @- --address 10.0.0.3")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"10.0.0.1\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    let expected = Request::RemoveAddresses {
+        tag: "shop".parse().unwrap(),
+        addresses: vec![
+            Given::File { name: "stdin".into(), text: "10.0.0.1\n".into() },
+            Given::Argument("10.0.0.3".into()),
+        ],
+    };
+    assert_eq!(daemon.asked(), expected);
+}
+
+#[test]
+fn a_file_of_65536_addresses_passes_the_socket() {
+    let daemon = Daemon::start();
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list");
+    let text: String =
+        (0..65_536u32).map(|n| format!("2001:db8:1234:5678::{:x}:{:x}/64\n", n >> 8, n & 255)).collect();
+    std::fs::write(&list, &text).unwrap();
+    let out = daemon.vipctl(&format!("create ip @{} --separate", list.display()));
+    assert_eq!(out.status.code(), Some(0), "{out:?}");
+    let Request::CreateIp(asked) = daemon.asked() else { panic!() };
+    assert!(matches!(&asked.addresses[..], [Given::File { text: sent, .. }] if *sent == text));
+}
+
+#[test]
+fn what_is_asked_of_lists_events_and_status() {
+    let daemon = Daemon::start();
+    let parse = |bytes: &[u8]| serde_json::from_slice::<Value>(bytes).unwrap();
+    let listed = daemon.vipctl("list shop --limit 1 --offset 2");
+    assert_eq!(
+        (text(&listed.stdout).as_str(), text(&listed.stderr).as_str()),
+        ("10.0.0.9/24\n", "1 of 3 addresses, after 2\n")
+    );
+    let expected = Request::Addresses { tag: Some("shop".parse().unwrap()), limit: Some(1), offset: 2 };
+    assert_eq!(daemon.asked(), expected);
+    assert_eq!(text(&daemon.vipctl("list").stdout), "10.0.0.9/24\tshop\n");
+    assert_eq!(parse(&daemon.vipctl("list --json").stdout)["total"], 3);
+
+    assert_eq!(text(&daemon.vipctl("events --last 2 --kind lease --tag shop").stdout).lines().count(), 2);
+    let filter =
+        EventFilter { last: Some(2), kind: Some("lease".into()), tag: Some("shop".parse().unwrap()) };
+    assert_eq!(daemon.asked(), Request::Events { follow: false, filter });
+    daemon.vipctl("events");
+    assert!(matches!(daemon.asked(), Request::Events { filter: EventFilter { last: Some(50), .. }, .. }));
+
+    let page =
+        text(&daemon.vipctl("status --resources ip-* --owner a --state isp --limit 1 --offset 0").stdout);
+    let expected = Selection {
+        pattern: Some("ip-*".into()),
+        owner: Some("a".into()),
+        state: Some("isp".into()),
+        join_above: Some(40),
+        limit: Some(1),
+        offset: 0,
+    };
+    assert_eq!(daemon.asked(), Request::StatusOf(expected));
+    assert!(page.starts_with("1,000 resources: 1,000 ISP\nRESOURCE"), "{page}");
+    assert!(
+        page.contains("65,534 addresses 10.9.0.1-10.9.255.254/16 (anyip)")
+            && page.contains("999 of them are not shown"),
+        "{page}"
+    );
+    assert!(text(&daemon.vipctl("status -r").stdout).contains("ip-10.8.0.1 .. ip-10.8.3.231 (999)"));
+    // A script gets every resource, unless it asks for some.
+    let all = parse(&daemon.vipctl("status --json").stdout);
+    assert!(all["resources"][1].get("run").is_none() && all["states"]["ISP"] == 1000, "{all}");
+    assert_eq!(daemon.asked(), Request::StatusOf(Selection::default()));
+    assert_eq!(
+        parse(&daemon.vipctl("status --json --limit 1").stdout)["resources"].as_array().unwrap().len(),
+        1
+    );
+    assert_eq!(daemon.vipctl("status --state lost").status.code(), Some(2));
+
+    let lists = text(&daemon.vipctl("ping-list show").stdout);
+    assert!(lists.ends_with("hint: no resource has it\n"), "{lists}");
+    assert_eq!(parse(&daemon.vipctl("ping-list show --json").stdout)[0]["hint"], "no resource has it");
 }
 
 #[test]

@@ -42,6 +42,8 @@ const PEERS: &[(&str, &str)] = &[
     ("tcpdump", "tcpdump"),
     ("nft", "nftables"),
     ("ocf-tester", "resource-agents"),
+    ("NetworkManager", "network-manager"),
+    ("dbus-daemon", "dbus"),
 ];
 
 pub fn run() -> Result<()> {

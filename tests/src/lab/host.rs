@@ -298,7 +298,7 @@ impl Host {
 
     /// Events so far.
     pub fn events(&self) -> Result<Vec<vipd::api::Event>> {
-        let answer = self.vipctl(&["--json", "events"])?.done()?;
+        let answer = self.vipctl(&["--json", "events", "--last", "100000"])?.done()?;
         // One document, or one a line.
         if let Ok(all) = serde_json::from_str(&answer.stdout) {
             return Ok(all);

@@ -5,6 +5,7 @@
 mod connectivity;
 mod crashes;
 mod density;
+mod create;
 mod membership;
 mod neighbours;
 mod operator;
@@ -36,6 +37,7 @@ fn main() -> std::process::ExitCode {
         operator::TESTS,
         density::TESTS,
         neighbours::TESTS,
+        create::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {

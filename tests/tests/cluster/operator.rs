@@ -18,17 +18,17 @@ pub const TESTS: &[(&str, Test)] = &[
 ];
 
 /// With what the hosts say and logged where it fails.
-fn explained(lab: &Lab, test: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn explained(lab: &Lab, test: impl FnOnce() -> Result<()>) -> Result<()> {
     test().map_err(|error| lab.explain(error))
 }
 
-fn json(host: &Host, arguments: &[&str]) -> Result<Value> {
+pub fn json(host: &Host, arguments: &[&str]) -> Result<Value> {
     let answer = host.vipctl(&[&["--json"], arguments].concat())?.done()?;
     serde_json::from_str(&answer.stdout).with_context(|| format!("not one document: {}", answer.stdout))
 }
 
 /// Refused with this exit code, and a reason that has this in it.
-fn refused(host: &Host, arguments: &[&str], code: i32, reason: &str) -> Result<()> {
+pub fn refused(host: &Host, arguments: &[&str], code: i32, reason: &str) -> Result<()> {
     let answer = host.vipctl(arguments)?;
     ensure!(answer.code() == code, "vipctl {arguments:?}: {code} expected: {answer:?}");
     ensure!(answer.stderr.contains(reason), "vipctl {arguments:?}: '{reason}' expected: {answer:?}");

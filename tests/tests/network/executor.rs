@@ -23,7 +23,7 @@ use vipd::{
 
 use crate::{
     Tests,
-    lab::{PEER_V4, Pair, addr, is_echo_request, is_from, net, until},
+    lab::{PEER_V4, Pair, addr, carrier_changes, is_echo_request, is_from, net, until},
 };
 
 pub const TESTS: Tests = &[
@@ -43,7 +43,7 @@ pub const TESTS: Tests = &[
 
 /// Remembers what is programmed and which gates are open.
 #[derive(Default)]
-struct Recorder {
+pub struct Recorder {
     programmed: Mutex<BTreeMap<IpAddr, u32>>,
     open: Mutex<BTreeMap<IpAddr, Epoch>>,
 }
@@ -114,7 +114,7 @@ impl Datapath for Recorder {
     }
 }
 
-fn executor(network: Network) -> (Executor, Arc<Recorder>) {
+pub fn executor(network: Network) -> (Executor, Arc<Recorder>) {
     let recorder = Arc::new(Recorder::default());
     let wait = Duration::from_millis(200);
     (Executor::new(network, recorder.clone(), recorder.clone(), wait), recorder)
@@ -175,21 +175,32 @@ fn a_bounced_link_keeps_its_configuration() -> Result<()> {
     let before = configuration()?;
     pair.with_network(async |network| {
         network.add_address(&network.link("eth0").await?, net("2001:db8::50/64")).await?;
-        let (executor, _) = executor(network);
         for with_carrier in [true, false] {
             if !with_carrier {
                 pair.peer.ip("link set eth0 down")?;
             }
-            // Two sequences, each with its own bounce, that cross.
-            for up in [false, false, true, true] {
+            // Another life: this one would not stop it again so soon.
+            let (executor, _) = executor(network.clone());
+            let set = async |up| {
                 let set = Command::SetLink { device: eth0(), up };
                 assert_eq!(executor.perform(&set).await, Effect::Done, "{with_carrier}");
-            }
+            };
+            let bounce = async || {
+                set(false).await;
+                set(true).await;
+            };
+            let before = carrier_changes(&pair.us)?;
+            // Two sequences that want it at the same time, and one that comes a little late.
+            tokio::join!(bounce(), bounce());
+            bounce().await;
+            let once = if with_carrier { 2 } else { 0 };
+            assert_eq!(carrier_changes(&pair.us)? - before, once);
         }
         pair.peer.ip("link set eth0 up")?;
         // A virtual address stays away: it may have been taken out of service while the link was down,
         // and one that is brought back outside the datapath is answered by the kernel, whoever owns it.
         let read = Command::ReadAddress { address: net("2001:db8::50/64"), device: eth0() };
+        let (executor, _) = executor(network);
         assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Absent));
         Ok(())
     })?;

@@ -94,6 +94,14 @@ fn mac_of(host: &NetNs, name: &str) -> Result<[u8; 6]> {
     })
 }
 
+/// How often the carrier of the host's eth0 came or went so far: when it is set down and up, it is both.
+pub fn carrier_changes(host: &NetNs) -> Result<u32> {
+    // Which namespace's interfaces /sys shows is decided by who mounts it, which this does anew.
+    let mut read = Command::new("ip");
+    read.args(["netns", "exec", host.name(), "cat", "/sys/class/net/eth0/carrier_changes"]);
+    Ok(output(&mut read)?.trim().parse()?)
+}
+
 /// Frames as they arrive on an interface, sent ones as well.
 pub struct Capture(Box<dyn DataLinkReceiver>);
 

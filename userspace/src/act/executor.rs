@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     fmt::Display,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -12,15 +12,16 @@ use ipnet::IpNet;
 
 use super::{
     announce::{Announcer, Plan},
-    datapath::{Datapath, DatapathError},
+    bounce::Bouncer,
+    datapath::{Attachment, Datapath, DatapathError},
     gatekeeper::GateError,
-    link::Forgotten,
+    network_manager::NetworkManager,
 };
 use crate::{
     core::command::{Claim, Command, Effect, LinkState, Place, Presence},
-    model::{Addresses, Epoch, ResourceId},
+    model::{Accept, Addresses, Epoch, ResourceId},
     observe::{
-        network::{Link, Network, NetworkError},
+        network::{Link, Network, NetworkError, mac_text},
         ping::{Ping, Reply},
         probe::{ADDRESSES_PER_SOCKET, Prober, claims_of},
         shared::{Freshness, Shared},
@@ -60,8 +61,7 @@ pub struct Executor {
     prober: Prober,
     connectivity: Sharing<Reach>,
     neighbours: Sharing<String>,
-    /// Of the interfaces, by number, that were set down and not yet up again.
-    forgotten: Arc<Mutex<HashMap<u32, Forgotten>>>,
+    bouncer: Bouncer,
 }
 
 /// What a connectivity check is about, whoever asks: the source is not part of it.
@@ -81,6 +81,7 @@ impl Executor {
         Self {
             announcer: Announcer::new(network.clone(), Arc::clone(&datapath)),
             plan: Arc::new(Plan::default),
+            bouncer: Bouncer::new(network.clone(), NetworkManager::default()),
             network,
             datapath,
             gates,
@@ -88,8 +89,12 @@ impl Executor {
             prober: Prober::default(),
             connectivity: Sharing::default(),
             neighbours: Sharing::default(),
-            forgotten: Arc::default(),
         }
+    }
+
+    /// The same executor with another way to stop and start interfaces, which others may use as well.
+    pub fn with_bouncer(self, bouncer: Bouncer) -> Self {
+        Self { bouncer, ..self }
     }
 
     /// The same executor, sharing the same work, with the gates of one grant.
@@ -112,8 +117,8 @@ impl Executor {
         match command {
             Command::ReadLink { device } => self.read_link(device).await,
             Command::SetLink { device, up } => match self.network.link(device).await {
-                Ok(link) if *up => done(self.set_up(&link).await),
-                Ok(link) => done(self.set_down(&link).await),
+                Ok(link) if *up => done(self.bouncer.start(&link).await),
+                Ok(link) => done(self.bouncer.stop(&link).await),
                 Err(error) => failed(&error),
             },
             Command::Wait { duration } => {
@@ -137,10 +142,7 @@ impl Executor {
             }
             Command::OpenGate { group, epoch } => done(self.gates.open(*group, *epoch)),
             Command::CloseGate { group } => done(self.gates.close(*group)),
-            Command::AddAddresses { place } => match self.network.link(&place.device).await {
-                Ok(link) => done(self.network.add_addresses(&link, &place.addresses, place.accept).await),
-                Err(error) => failed(&error),
-            },
+            Command::AddAddresses { place } => self.add(place).await,
             Command::DeleteAddresses { place } => match self.link_if_any(&place.device).await {
                 Ok(Some(link)) => {
                     done(self.network.delete_addresses(&link, &place.addresses, place.accept).await)
@@ -207,26 +209,6 @@ impl Executor {
         }
     }
 
-    async fn set_down(&self, link: &Link) -> Result<(), NetworkError> {
-        let forgettable = self.network.forgettable(link).await?;
-        // Who sets down what is down already must not forget what the first one found.
-        self.forgotten().entry(link.index).or_insert(forgettable);
-        self.network.set_link(link, false).await
-    }
-
-    async fn set_up(&self, link: &Link) -> Result<(), NetworkError> {
-        self.network.set_link(link, true).await?;
-        let forgotten = self.forgotten().remove(&link.index);
-        match forgotten {
-            Some(forgotten) => self.network.bring_back(link, forgotten).await,
-            None => Ok(()),
-        }
-    }
-
-    fn forgotten(&self) -> MutexGuard<'_, HashMap<u32, Forgotten>> {
-        self.forgotten.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// For commands that have nothing to do on an interface that is gone.
     async fn link_if_any(&self, device: &str) -> Result<Option<Link>, NetworkError> {
         match self.network.link(device).await {
@@ -239,6 +221,33 @@ impl Executor {
     async fn presence(&self, place: &Place) -> Result<Presence, NetworkError> {
         let links = self.network.links().await?;
         self.network.presence(&links, place).await
+    }
+
+    async fn add(&self, place: &Place) -> Effect {
+        let link = match self.network.link(&place.device).await {
+            Ok(link) => link,
+            Err(error) => return failed(&error),
+        };
+        if place.accept != Accept::Assign
+            && place.addresses.subnets().any(|subnet| matches!(subnet, IpNet::V6(_)))
+            && let Some(reason) = self.without_xdp(link.index)
+        {
+            return Effect::Failed(format!(
+                "{} has no XDP ({reason}), and the kernel alone answers no neighbour solicitation for an IPv6 \
+                 address that is not assigned: assign them ('vipctl set TAG accept=assign')",
+                link.name
+            ));
+        }
+        done(self.network.add_addresses(&link, &place.addresses, place.accept).await)
+    }
+
+    /// Why the datapath does not answer on the interface; None when it does.
+    fn without_xdp(&self, ifindex: u32) -> Option<String> {
+        match self.datapath.attached().into_iter().find(|(index, _)| *index == ifindex) {
+            Some((_, Attachment::Native | Attachment::Generic { .. })) => None,
+            Some((_, Attachment::None { reason })) => Some(reason),
+            None => Some(self.datapath.unguarded().unwrap_or_else(|| "it is not attached".to_owned())),
+        }
     }
 
     async fn probe(&self, addresses: &Addresses, device: &str) -> Effect {
@@ -337,11 +346,6 @@ fn failed(error: &impl Display) -> Effect {
     Effect::Failed(error.to_string())
 }
 
-/// As `ip link` writes it.
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
 /// Shared work by what it is about.
 struct Sharing<K>(Arc<Mutex<HashMap<K, Arc<Shared<Effect>>>>>);
 
@@ -372,11 +376,6 @@ impl<K: Clone + Eq + std::hash::Hash> Sharing<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn link_layer_addresses_are_written_as_usual() {
-        assert_eq!(mac_text([0, 1, 0xab, 3, 4, 0xff]), "00:01:ab:03:04:ff");
-    }
 
     #[test]
     fn work_is_shared_by_its_key_and_forgotten_when_unused() {

@@ -1,7 +1,8 @@
 //! Setting interfaces up and down without losing what the kernel forgets meanwhile.
 
-use std::io;
+use std::{io, net::IpAddr};
 
+use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -23,6 +24,28 @@ pub(crate) struct Forgotten {
     routes: Vec<RouteMessage>,
 }
 
+impl Forgotten {
+    /// As the kernel writes them.
+    pub(crate) fn messages(self) -> impl Iterator<Item = RouteNetlinkMessage> {
+        let addresses = self.addresses.into_iter().map(RouteNetlinkMessage::NewAddress);
+        addresses.chain(self.routes.into_iter().map(RouteNetlinkMessage::NewRoute))
+    }
+}
+
+impl FromIterator<RouteNetlinkMessage> for Forgotten {
+    fn from_iter<T: IntoIterator<Item = RouteNetlinkMessage>>(messages: T) -> Self {
+        let mut forgotten = Self::default();
+        for message in messages {
+            match message {
+                RouteNetlinkMessage::NewAddress(address) => forgotten.addresses.push(address),
+                RouteNetlinkMessage::NewRoute(route) => forgotten.routes.push(route),
+                _ => {}
+            }
+        }
+        forgotten
+    }
+}
+
 impl Network {
     /// Sets the interface administratively up or down.
     pub async fn set_link(&self, link: &Link, up: bool) -> Result<(), NetworkError> {
@@ -39,14 +62,16 @@ impl Network {
     pub(crate) async fn forgettable(&self, link: &Link) -> Result<Forgotten, NetworkError> {
         let failed = || NetworkError::trying(format!("read the configuration of {}", link.name));
         let mut filter = AddressMessage::default();
-        filter.header.family = AddressFamily::Inet6;
         filter.header.index = link.index;
         let addresses = self.netlink.dump(RouteNetlinkMessage::GetAddress(filter)).await;
         let addresses = addresses.map_err(failed())?.into_iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewAddress(a) if a.header.index == link.index => configured_address(a),
+            RouteNetlinkMessage::NewAddress(address) if address.header.index == link.index => Some(address),
             _ => None,
         });
-        let mut forgotten = Forgotten { addresses: addresses.collect(), routes: Vec::new() };
+        let addresses: Vec<_> = addresses.collect();
+        let by_hand: Vec<_> = addresses.iter().filter_map(subnet_by_hand).collect();
+        let addresses = addresses.into_iter().filter_map(configured_address).collect();
+        let mut forgotten = Forgotten { addresses, routes: Vec::new() };
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut filter = RouteMessage::default();
             filter.header.address_family = family;
@@ -56,7 +81,7 @@ impl Network {
                 routes => routes.map_err(failed())?,
             };
             forgotten.routes.extend(routes.into_iter().filter_map(|message| match message {
-                RouteNetlinkMessage::NewRoute(route) => configured_route(route, link.index),
+                RouteNetlinkMessage::NewRoute(route) => configured_route(route, link.index, &by_hand),
                 _ => None,
             }));
         }
@@ -77,14 +102,8 @@ impl Network {
             (what, RouteNetlinkMessage::NewAddress(address), NLM_F_CREATE | NLM_F_EXCL)
         });
         let routes = forgotten.routes.into_iter().map(|route| {
-            let what = route.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet(to)) => Some(to.to_string()),
-                RouteAttribute::Destination(RouteAddress::Inet6(to)) => Some(to.to_string()),
-                _ => None,
-            });
-            let length = route.header.destination_prefix_length;
-            let what =
-                what.map_or("the default route".to_owned(), |to| format!("the route to {to}/{length}"));
+            let what = destination(&route);
+            let what = what.map_or("the default route".to_owned(), |to| format!("the route to {to}"));
             (Some(what), RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_APPEND)
         });
         let mut failure = None;
@@ -100,8 +119,28 @@ impl Network {
                 Ok(()) => {}
             }
         }
-        failure.map_or(Ok(()), Err)
+        // What the routes were for may have gone meanwhile, and the kernel makes its own with its own source.
+        let tidied = self.remove_idle_routes().await;
+        let renewed = self.renew_sources(link).await;
+        failure.map_or(Ok(()), Err).and(tidied).and(renewed)
     }
+}
+
+/// The address's subnet, where the kernel adds no route to it by itself: NetworkManager does that, and
+/// the route looks as if the kernel had made it.
+fn subnet_by_hand(address: &AddressMessage) -> Option<IpNet> {
+    let by_hand = |attribute: &AddressAttribute| match attribute {
+        AddressAttribute::Flags(flags) => flags.contains(AddressFlags::Noprefixroute),
+        _ => false,
+    };
+    if !address.attributes.iter().any(by_hand) {
+        return None;
+    }
+    let within = address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(within) => Some(*within),
+        _ => None,
+    })?;
+    Some(IpNet::new(within, address.header.prefix_len).ok()?.trunc())
 }
 
 /// As it is to be added again, unless the kernel or a router advertisement made it, or vipd itself: a
@@ -110,7 +149,8 @@ impl Network {
 fn configured_address(mut address: AddressMessage) -> Option<AddressMessage> {
     let permanent = address.header.flags.contains(AddressHeaderFlags::Permanent);
     let ours = address.attributes.contains(&AddressAttribute::Protocol(PROTOCOL.into()));
-    if !permanent || ours || address.header.scope == AddressScope::Link {
+    let kept = address.header.family != AddressFamily::Inet6;
+    if !permanent || ours || kept || address.header.scope == AddressScope::Link {
         return None;
     }
     // It was in use a moment ago, and without carrier the kernel could not look for duplicates.
@@ -124,11 +164,12 @@ fn configured_address(mut address: AddressMessage) -> Option<AddressMessage> {
 }
 
 /// As it is to be added again, unless the kernel, a redirect or a router advertisement made it.
-fn configured_route(mut route: RouteMessage, ifindex: u32) -> Option<RouteMessage> {
-    let learnt = matches!(
-        route.header.protocol,
-        RouteProtocol::Kernel | RouteProtocol::IcmpRedirect | RouteProtocol::Ra
-    );
+fn configured_route(mut route: RouteMessage, ifindex: u32, by_hand: &[IpNet]) -> Option<RouteMessage> {
+    let learnt = match route.header.protocol {
+        RouteProtocol::Kernel => !destination(&route).is_some_and(|to| by_hand.contains(&to)),
+        RouteProtocol::IcmpRedirect | RouteProtocol::Ra => true,
+        _ => false,
+    };
     let through = route.attributes.contains(&RouteAttribute::Oif(ifindex));
     if learnt || !through || route.header.kind != RouteType::Unicast {
         return None;
@@ -136,4 +177,14 @@ fn configured_route(mut route: RouteMessage, ifindex: u32) -> Option<RouteMessag
     route.header.flags &= RouteFlags::Onlink;
     route.attributes.retain(|a| !matches!(a, RouteAttribute::CacheInfo(_)));
     Some(route)
+}
+
+/// None for a default route.
+fn destination(route: &RouteMessage) -> Option<IpNet> {
+    let to = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(to)) => Some(IpAddr::from(*to)),
+        RouteAttribute::Destination(RouteAddress::Inet6(to)) => Some(IpAddr::from(*to)),
+        _ => None,
+    })?;
+    IpNet::new(to, route.header.destination_prefix_length).ok()
 }

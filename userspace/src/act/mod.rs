@@ -1,9 +1,12 @@
 //! Effects: addresses, announcements, the datapath.
 
-mod accept;
+pub mod accept;
 pub mod address;
 pub mod announce;
+pub mod bounce;
 pub mod datapath;
 pub mod executor;
+mod flush;
 pub mod gatekeeper;
 pub mod link;
+pub mod network_manager;

@@ -1,10 +1,10 @@
 //! What the daemon knows of leases and heartbeats, published for `vipctl status`. Plain data.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use crate::{
     core::time::BootTime,
-    model::{LeaseEpoch, NodeId},
+    model::{LeaseEpoch, NodeId, Tag},
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,17 @@ pub struct Facts {
     pub quorum: bool,
     /// Every other node of the cluster.
     pub peers: BTreeMap<NodeId, PeerFacts>,
+}
+
+/// Another host claims an address that is in service here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConflictFacts {
+    pub tag: Tag,
+    pub address: IpAddr,
+    pub mac: [u8; 6],
+    /// Claims that were told of.
+    pub count: u64,
+    pub last: BootTime,
 }
 
 /// This node's own lease.

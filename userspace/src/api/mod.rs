@@ -6,6 +6,8 @@ pub mod facts;
 mod request;
 pub mod server;
 mod status;
+mod text;
 
 pub use request::*;
 pub use status::*;
+pub use text::{counted, counted_span, thousands};

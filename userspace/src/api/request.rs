@@ -5,16 +5,19 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Event, InterfaceChoice, Progress, ResourceStatus, Status};
-use crate::model::{Placement, Resource, Switchback, Tag};
+use super::{AddressPage, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status};
+use crate::model::{Accept, Placement, Range, Resource, Switchback, Tag};
 
-/// Longest request line, in bytes, with its end.
-pub const LONGEST_LINE: usize = 64 * 1024;
+/// Longest request line, in bytes, with its end: files of addresses travel in it, and who may ask was
+/// looked at before.
+pub const LONGEST_LINE: usize = 16 << 20;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "request")]
 pub enum Request {
     Status,
+    /// Answered as `Status`, with some of the resources.
+    StatusOf(Selection),
     CreateIp(CreateIp),
     Extend {
         tag: Tag,
@@ -27,6 +30,18 @@ pub enum Request {
         /// Answer when it is gone, with progress until then; else as soon as it is decided.
         #[serde(default)]
         wait: bool,
+    },
+    /// Takes addresses out of a set, which stays in service.
+    RemoveAddresses {
+        tag: Tag,
+        addresses: Vec<Given>,
+    },
+    /// The addresses of one resource or of all, in their order.
+    Addresses {
+        tag: Option<Tag>,
+        limit: Option<usize>,
+        #[serde(default)]
+        offset: usize,
     },
     InService {
         tag: Tag,
@@ -45,7 +60,8 @@ pub enum Request {
         tag: Tag,
     },
     /// `key=value` pairs as given: switchback, priority, devices (comma separated),
-    /// restore-and-recover (enable|disable).
+    /// restore-and-recover (enable|disable), source (enable|disable), on-conflict
+    /// (report|defend|yield), accept (assign|route|anyip).
     Set {
         tag: Tag,
         node: Option<String>,
@@ -80,7 +96,30 @@ pub enum Request {
     ClusterToken,
     Events {
         follow: bool,
+        #[serde(flatten)]
+        filter: EventFilter,
     },
+}
+
+/// Which events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventFilter {
+    /// Of those that happened already, the newest so many; all without it.
+    pub last: Option<usize>,
+    /// Of this kind or a part of it: `restore` means `restore.announce` too.
+    pub kind: Option<String>,
+    pub tag: Option<Tag>,
+}
+
+/// Where addresses come from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Given {
+    /// `ADDRESS[/LEN]`, `NAME[/LEN]`, `FIRST-LAST[/LEN]`, or a prefix of which each host is meant.
+    Argument(String),
+    /// One of these a line, `#` begins a comment.
+    File { name: String, text: String },
 }
 
 impl Request {
@@ -88,6 +127,8 @@ impl Request {
     pub fn is_quick(&self) -> bool {
         match self {
             Self::Status
+            | Self::StatusOf(_)
+            | Self::Addresses { .. }
             | Self::Show { .. }
             | Self::PingListShow { .. }
             | Self::Interfaces { .. }
@@ -95,6 +136,7 @@ impl Request {
             Self::CreateIp(_)
             | Self::Extend { .. }
             | Self::Delete { .. }
+            | Self::RemoveAddresses { .. }
             | Self::InService { .. }
             | Self::OutOfService { .. }
             | Self::Set { .. }
@@ -109,10 +151,25 @@ impl Request {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateIp {
-    /// An address or a name; with `/LEN` it carries its own prefix length.
-    pub address: String,
-    /// Prefix length or dotted netmask.
+    /// Several make one resource: a set that is granted, opened and moved as one.
+    pub addresses: Vec<Given>,
+    /// Prefix length or dotted netmask, for those without `/LEN`.
     pub netmask: Option<String>,
+    /// Prefixes stand for each of their hosts.
+    #[serde(default)]
+    pub each: bool,
+    /// Left out of ranges and prefixes.
+    #[serde(default)]
+    pub except: Vec<Range>,
+    /// The resource of this tag gets the addresses; it is created if it is not there.
+    #[serde(default)]
+    pub group: Option<Tag>,
+    /// One resource for each address.
+    #[serde(default)]
+    pub separate: bool,
+    /// None for the rule of row IP-17.
+    #[serde(default)]
+    pub accept: Option<Accept>,
     pub devices: Vec<String>,
     pub tag: Option<Tag>,
     pub priority: Option<u16>,
@@ -135,6 +192,7 @@ pub enum Answer {
     Shown(Box<Shown>),
     PingLists(Vec<PingListOf>),
     Interfaces(Vec<InterfaceChoice>),
+    Addresses(AddressPage),
     Token(String),
     Error(ApiError),
 }
@@ -150,6 +208,15 @@ pub struct Shown {
     pub ping_lists: Vec<PingListOf>,
     /// As they are on the node that answers.
     pub tunables: Vec<(String, String)>,
+    /// Names of those that are not at their default.
+    #[serde(default)]
+    pub tuned: Vec<String>,
+    /// The file that they are read from, on the node that answers.
+    #[serde(default)]
+    pub tunables_file: String,
+    /// What is wrong in that file now, with line numbers.
+    #[serde(default)]
+    pub complaints: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +224,9 @@ pub struct PingListOf {
     pub node: String,
     pub subnet: IpNet,
     pub addresses: Vec<IpAddr>,
+    /// What an operator should know of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

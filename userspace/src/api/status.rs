@@ -1,6 +1,9 @@
 //! The facts that `vipctl status`, `events` and `interfaces` show. JSON keys are stable.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -18,7 +21,11 @@ pub struct Status {
     pub lease: LeaseStatus,
     pub datapath: DatapathStatus,
     pub nodes: Vec<NodeStatus>,
+    /// All of them, or those that were selected.
     pub resources: Vec<ResourceStatus>,
+    /// How many there are in each state: of all, or of those that match, also where fewer are listed.
+    #[serde(default)]
+    pub states: BTreeMap<String, usize>,
     pub interfaces: Vec<InterfaceStatus>,
     /// What a person should look at now.
     pub warnings: Vec<String>,
@@ -86,7 +93,13 @@ pub struct ResourceStatus {
     pub address: IpNet,
     /// How many there are.
     pub addresses: u64,
+    /// All of them in short: `10.9.0.1-10.9.255.254/16`.
+    #[serde(default)]
+    pub span: String,
     pub accept: Accept,
+    /// Why packets are accepted in this way.
+    #[serde(default)]
+    pub accept_reason: String,
     /// ISP, OSU, OSF, or `starting`, `stopping`, `moving`.
     pub state: String,
     pub owner: Option<String>,
@@ -96,6 +109,51 @@ pub struct ResourceStatus {
     pub nodes: Vec<ResourceNodeStatus>,
     /// Frames received for the address here, where this node's datapath counts them.
     pub packets: Option<u64>,
+    /// This entry stands for several that are alike, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+}
+
+/// Resources at consecutive addresses that are alike in all that is shown; the entry is the first of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// How many, with the first.
+    pub count: usize,
+    pub last_tag: Tag,
+    pub last_address: IpNet,
+}
+
+/// Which resources a status lists. Empty: all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Selection {
+    /// A tag with `*` and `?`, a part of one, or an address that the resource has.
+    pub pattern: Option<String>,
+    pub owner: Option<String>,
+    /// `ISP`, `OSU`, `OSF`, `starting`, `stopping` or `moving`.
+    pub state: Option<String>,
+    /// More than so many are joined to [`Run`]s.
+    pub join_above: Option<usize>,
+    /// At most so many entries.
+    pub limit: Option<usize>,
+    /// Entries to leave out before.
+    pub offset: usize,
+}
+
+/// Some of the addresses of one resource or of all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressPage {
+    /// How many there are.
+    pub total: u64,
+    /// How many were left out before these.
+    pub offset: usize,
+    pub addresses: Vec<ListedAddress>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedAddress {
+    pub tag: Tag,
+    pub address: IpNet,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +172,9 @@ pub struct InterfaceStatus {
     /// native, generic or none, and why.
     pub xdp: String,
     pub addresses: Vec<IpNet>,
+    /// Those of `addresses` that vipd did not assign.
+    #[serde(default)]
+    pub stationary: Vec<IpNet>,
     pub frames: u64,
     pub bytes: u64,
     pub arp: u64,

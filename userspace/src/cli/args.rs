@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    Session, cluster, create, delete, events, extend, in_service, interfaces, out_of_service, ping,
+    Session, cluster, create, delete, events, extend, in_service, interfaces, list, out_of_service, ping,
     ping_list, set, show, status,
 };
 use crate::api::ApiError;
@@ -52,6 +52,7 @@ pub enum Verb {
     OutOfService(out_of_service::OutOfService),
     Show(show::Show),
     Set(set::Set),
+    List(list::List),
     PingList(ping_list::PingList),
     Interfaces(interfaces::Interfaces),
     Cluster(cluster::Cluster),
@@ -70,6 +71,7 @@ impl Verb {
             Self::OutOfService(v) => v.run(session),
             Self::Show(v) => v.run(session),
             Self::Set(v) => v.run(session),
+            Self::List(v) => v.run(session),
             Self::PingList(v) => v.run(session),
             Self::Interfaces(v) => v.run(session),
             Self::Cluster(v) => v.run(session),

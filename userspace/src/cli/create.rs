@@ -2,10 +2,10 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::Session;
+use super::{Session, given};
 use crate::{
     api::{ApiError, CreateIp, Request},
-    model::{self, Tag},
+    model::{self, Range, Tag},
 };
 
 /// Create a protected resource and bring it in service here
@@ -17,31 +17,53 @@ pub struct Create {
 
 #[derive(Debug, Subcommand)]
 enum Kind {
-    Ip(Ip),
+    Ip(Box<Ip>),
 }
 
-/// A virtual IP address, IPv4 or IPv6
+/// Virtual IP addresses, IPv4 or IPv6: one, or many as one
 ///
-/// It is refused (exit code 4) when the address belongs to another resource or is in use on the network. Without
-/// --no-wait the command ends when the address is in service.
+/// Several addresses make one resource: a set that is granted, opened and moved as one, up to a million of them. It
+/// is refused (exit code 4) when an address belongs to another resource or is in use on the network; then nothing is
+/// changed. Without --no-wait the command ends when the addresses are in service.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vipctl create ip 192.0.2.10 --extend-to all
   vipctl create ip 192.0.2.10/24 --dev eth0 --tag web --extend-to node-b --extend-to node-c
   vipctl create ip www.example.org --netmask 255.255.255.0 --switchback automatic
-  vipctl create ip 2001:db8::10/64 --extend-to all")]
+  vipctl create ip 2001:db8::10/64 --extend-to all
+  vipctl create ip 192.0.2.10-192.0.2.99 --tag shop --extend-to all
+  vipctl create ip 10.9.0.0/16 --each --except 10.9.0.1,10.9.7.0-10.9.7.9 --extend-to all
+  vipctl create ip @addresses.txt --separate --extend-to all
+  vipctl create ip 192.0.2.100 --group shop")]
 struct Ip {
-    /// An address or a host name (/etc/hosts, DNS); LEN is a prefix length [default LEN: that of the subnet on the interface]
-    #[arg(value_name = "ADDRESS[/LEN]")]
-    address: String,
+    /// Address, host name (/etc/hosts, DNS), range FIRST-LAST, prefix with --each, or @FILE with one of these a line
+    /// and # for comments (@- reads stdin); LEN is a prefix length [default LEN: that of the subnet on the interface]
+    #[arg(value_name = "ADDRESS[/LEN]", required = true)]
+    addresses: Vec<String>,
+    /// Every host of the prefixes, without network, broadcast and (IPv6) subnet-router anycast address
+    #[arg(long)]
+    each: bool,
+    /// Leave these out
+    #[arg(long, value_name = "ADDR|RANGE,...", value_delimiter = ',')]
+    except: Vec<Range>,
+    /// Add the addresses to the set with this tag, in service too; it is created if it is not there
+    #[arg(long, value_name = "G")]
+    group: Option<Tag>,
+    /// One resource for each address instead of a set
+    #[arg(long)]
+    separate: bool,
+    /// How the kernel takes packets [default: assign up to 64 addresses and while few are on a node, else anyip for
+    /// sets and route for single ones]
+    #[arg(long)]
+    accept: Option<Accept>,
     /// Prefix length or dotted netmask, instead of /LEN
     #[arg(long, value_name = "M")]
     netmask: Option<String>,
-    /// Interface; of several the first carries the address [default: the first of 'vipctl interfaces ADDRESS']
+    /// Interface; of several the first carries the address and the others stand by, in this order [default: the first of 'vipctl interfaces ADDRESS']
     #[arg(long = "dev", value_name = "IF")]
     devices: Vec<String>,
-    /// Name of the resource [default: ip-ADDRESS]
+    /// Name of the resource [default: ip-ADDRESS, of a set the first]
     #[arg(long, value_name = "T")]
     tag: Option<Tag>,
     /// Priority of this node, 1 (best) to 999; the nodes of --extend-to get the next multiples of ten [default: 1]
@@ -59,6 +81,16 @@ struct Ip {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+enum Accept {
+    /// A kernel address each: what other tools see and expect; quadratic in their number
+    Assign,
+    /// A local route each
+    Route,
+    /// A local route for each prefix that the set is made of
+    Anyip,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum Switchback {
     /// Stays where it is until an operator moves it
     Intelligent,
@@ -70,10 +102,19 @@ impl Create {
     pub fn run(self, session: &Session) -> Result<(), ApiError> {
         let Kind::Ip(ip) = self.kind;
         session.order(&Request::CreateIp(CreateIp {
-            address: ip.address,
+            addresses: given::read(&ip.addresses)?,
             netmask: ip.netmask,
             devices: ip.devices,
             tag: ip.tag,
+            each: ip.each,
+            except: ip.except,
+            group: ip.group,
+            separate: ip.separate,
+            accept: ip.accept.map(|accept| match accept {
+                Accept::Assign => model::Accept::Assign,
+                Accept::Route => model::Accept::Route,
+                Accept::Anyip => model::Accept::Anyip,
+            }),
             priority: ip.priority,
             switchback: match ip.switchback {
                 Switchback::Intelligent => model::Switchback::Intelligent,

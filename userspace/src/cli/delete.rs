@@ -2,18 +2,25 @@
 
 use clap::Args;
 
-use super::Session;
+use super::{Session, given};
 use crate::{
     api::{ApiError, Request},
     model::Tag,
 };
 
-/// Take a resource out of service and forget it
+/// Take a resource out of service and forget it, or take addresses out of a set
 ///
-/// The ping lists of its subnet stay.
+/// The ping lists of its subnet stay. With --address the set stays in service with the others.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vipctl delete ip-192.0.2.10
+  vipctl delete shop --address 192.0.2.10,192.0.2.20-192.0.2.29")]
 pub struct Delete {
     tag: Tag,
+    /// Only these of its addresses: ADDRESS, FIRST-LAST or @FILE
+    #[arg(long = "address", value_name = "ADDR|RANGE,...", value_delimiter = ',')]
+    addresses: Vec<String>,
     /// Return at once, not when it is gone
     #[arg(long)]
     no_wait: bool,
@@ -21,6 +28,10 @@ pub struct Delete {
 
 impl Delete {
     pub fn run(self, session: &Session) -> Result<(), ApiError> {
+        if !self.addresses.is_empty() {
+            let addresses = given::read(&self.addresses)?;
+            return session.order(&Request::RemoveAddresses { tag: self.tag, addresses });
+        }
         session.order(&Request::Delete { tag: self.tag, wait: !self.no_wait })
     }
 }

@@ -3,23 +3,37 @@
 use clap::Args;
 
 use super::{Session, output};
-use crate::api::{Answer, ApiError, Event, Request};
+use crate::{
+    api::{Answer, ApiError, Event, EventFilter, Request},
+    model::Tag,
+};
 
 /// Show what happened on this node
 ///
+/// The newest 50 events, unless --last says otherwise; 10,000 are kept.
 /// With --json one document: the list of events; with --follow as well: one event a line, for ever.
 #[derive(Debug, Args)]
 pub struct Events {
     /// Go on with those to come, until Ctrl-C
     #[arg(long, short)]
     follow: bool,
+    /// Of those that happened already only the newest so many; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    last: usize,
+    /// Only of this kind: restore.announce, or restore for all of its steps
+    #[arg(long)]
+    kind: Option<String>,
+    /// Only about this resource
+    #[arg(long)]
+    tag: Option<Tag>,
 }
 
 impl Events {
     pub fn run(self, session: &Session) -> Result<(), ApiError> {
         let mut all = Vec::new();
         let mut printed = Ok(());
-        session.connect()?.ask(&Request::Events { follow: self.follow }, |interim| {
+        let filter = EventFilter { last: Some(self.last), kind: self.kind, tag: self.tag };
+        session.connect()?.ask(&Request::Events { follow: self.follow, filter }, |interim| {
             let Answer::Event(event) = interim else { return };
             match (session.json, self.follow) {
                 (true, true) => printed = output::json_line(&event),

@@ -11,7 +11,8 @@ use crate::api::{Answer, ApiError, PingListOf, Request};
 /// Show or change the addresses that connectivity checks ping
 ///
 /// A ping list belongs to a node and a subnet and serves all virtual addresses of that subnet there: one answer
-/// from any entry suffices. Without a list a broadcast ping takes its place.
+/// from any entry suffices. Without a list a broadcast ping takes its place. A list stays when the last resource of its
+/// subnet is deleted, is copied when a resource is extended, and can be changed at any time.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -82,5 +83,6 @@ pub fn text(lists: &[PingListOf]) -> String {
         let addresses: Vec<String> = list.addresses.iter().map(IpAddr::to_string).collect();
         table.row([list.node.clone(), list.subnet.to_string(), addresses.join(" ")]);
     }
-    table.render()
+    let hints = lists.iter().filter_map(|l| Some(format!("hint: {}\n", l.hint.as_ref()?)));
+    table.render() + &hints.collect::<String>()
 }

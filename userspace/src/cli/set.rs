@@ -10,16 +10,23 @@ use crate::{
 
 /// Change settings of a resource
 ///
-/// Settings: switchback=intelligent|automatic (of the resource as a whole), priority=1..999,
-/// devices=IF[,IF]..., restore-and-recover=enable|disable. Without --node devices and restore-and-recover
-/// hold on every node. Switchback takes effect at once, devices at the
-/// next check (the address is moved), the others at the next bring-up.
+/// Of the resource as a whole, whatever --node says: switchback=intelligent|automatic,
+/// on-conflict=report|defend|yield (when another host claims an address), accept=assign|route|anyip (how the kernel
+/// takes packets).
+///
+/// Of a node (without --node of every node): priority=1..999, devices=IF[,IF]... (the first carries the addresses,
+/// the others stand by), restore-and-recover=enable|disable (disable: in service without putting the address on the
+/// network), source=enable|disable (the address is the source of what is sent into its subnet, IPv4 only).
+///
+/// Switchback and on-conflict take effect at once, devices at the next check (the address is moved), the others at the
+/// next bring-up.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   vipctl set ip-192.0.2.10 switchback=automatic
   vipctl set ip-192.0.2.10 priority=5 devices=eth1 --node node-b
-  vipctl set ip-192.0.2.10 restore-and-recover=disable --node node-c")]
+  vipctl set ip-192.0.2.10 restore-and-recover=disable --node node-c
+  vipctl set ip-192.0.2.10 source=enable on-conflict=yield")]
 pub struct Set {
     tag: Tag,
     #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse::setting)]

@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::{Session, output, ping_list, session::unexpected, table::Table};
 use crate::{
-    api::{Answer, ApiError, Request, Shown},
-    model::{Desired, Switchback, Tag},
+    api::{Answer, ApiError, Request, Shown, counted_span, thousands},
+    model::{Accept, Desired, OnConflict, Range, Ranges, Switchback, Tag},
 };
 
 /// Show all about one resource
@@ -39,7 +39,16 @@ fn text(shown: &Shown) -> String {
     let mut line = |name: &str, value: String| head.row([name.to_owned(), value]);
     line("tag", status.tag.to_string());
     line("kind", status.kind.clone());
-    line("address", status.address.to_string());
+    let mut by_subnet = resource.addresses().by_subnet();
+    match (status.addresses, by_subnet.next(), by_subnet.next()) {
+        (0..=1, ..) | (_, None, _) => line("address", status.address.to_string()),
+        (n, Some(_), None) => line("addresses", counted_span(n, &status.span)),
+        (n, Some(_), Some(_)) => line("addresses", thousands(n)),
+    }
+    for (subnet, hosts) in resource.addresses().by_subnet().filter(|_| status.addresses > 1) {
+        line(&format!("  in {subnet}"), ranges(hosts));
+    }
+    line("accept", format!("{} ({})", accept(resource.ip().accept), status.accept_reason));
     let on = status.owner.as_ref().map_or_else(String::new, |o| format!(" on {o}"));
     line("state", format!("{}{on}", status.state));
     line("device", status.device.clone().unwrap_or_default());
@@ -60,10 +69,19 @@ fn text(shown: &Shown) -> String {
             Switchback::Automatic => "automatic".to_owned(),
         },
     );
+    line(
+        "on-conflict",
+        match resource.on_conflict {
+            OnConflict::Report => "report".to_owned(),
+            OnConflict::Defend => "defend".to_owned(),
+            OnConflict::Yield => "yield".to_owned(),
+        },
+    );
     line("packets", status.packets.map(|p| p.to_string()).unwrap_or_default());
 
     let mut nodes =
-        Table::new(["NODE", "PRIORITY", "STATE", "DEVICES", "RESTORE-AND-RECOVER", "NOTE"]).right([1]);
+        Table::new(["NODE", "PRIORITY", "STATE", "DEVICES", "RESTORE-AND-RECOVER", "SOURCE", "NOTE"])
+            .right([1]);
     for node in &status.nodes {
         let settings = resource.nodes.values().find(|s| s.priority == node.priority);
         let note = match (&node.reason, settings.is_some_and(|s| s.physical)) {
@@ -76,49 +94,95 @@ fn text(shown: &Shown) -> String {
             node.priority.to_string(),
             node.state.clone(),
             settings.map(|s| s.devices.join(",")).unwrap_or_default(),
-            match settings.map(|s| s.restore_and_recover) {
-                Some(true) => "enable".to_owned(),
-                Some(false) => "disable".to_owned(),
-                None => String::new(),
-            },
+            enabled(settings.map(|s| s.restore_and_recover)),
+            enabled(settings.map(|s| s.source)),
             note,
         ]);
     }
-    let mut tunables = Table::new(["TUNABLE", "VALUE"]).right([1]);
-    for (name, value) in &shown.tunables {
-        tunables.row([name.clone(), value.clone()]);
-    }
     let lists = ping_list::text(&shown.ping_lists);
-    format!("{}\n{}\n{lists}\n{}", head.render(), nodes.render(), tunables.render())
+    format!("{}\n{}\n{lists}\n{}", head.render(), nodes.render(), tunables(shown))
+}
+
+/// What is in force, what of it is not at its default, and what is wrong in the file.
+fn tunables(shown: &Shown) -> String {
+    let mut table = Table::new(["TUNABLE", "VALUE", "NOTE"]).right([1]);
+    for (name, value) in &shown.tunables {
+        let note = if shown.tuned.contains(name) { "set" } else { "default" };
+        table.row([name.clone(), value.clone(), note.to_owned()]);
+    }
+    let wrong: String = shown.complaints.iter().map(|c| format!("wrong: {c}\n")).collect();
+    format!("{}from {}\n{wrong}", table.render(), shown.tunables_file)
+}
+
+/// Ranges of one subnet that are written out.
+const RANGES: usize = 8;
+
+fn ranges(hosts: &Ranges) -> String {
+    let all = hosts.ranges();
+    let mut text: Vec<String> = all.iter().take(RANGES).map(Range::to_string).collect();
+    if all.len() > RANGES {
+        text.push(format!(
+            "and {} more ranges ('vipctl list' lists all)",
+            thousands((all.len() - RANGES) as u64)
+        ));
+    }
+    text.join(" ")
+}
+
+fn accept(accept: Accept) -> &'static str {
+    match accept {
+        Accept::Assign => "assign",
+        Accept::Route => "route",
+        Accept::Anyip => "anyip",
+    }
+}
+
+fn enabled(value: Option<bool>) -> String {
+    match value {
+        Some(true) => "enable".to_owned(),
+        Some(false) => "disable".to_owned(),
+        None => String::new(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SHOWN: &str = r#"{"status":{"tag":"ip-1","kind":"ip","address":"10.0.0.9/24","addresses":4,
+        "span":"10.0.0.9-10.0.0.11/24 and 1 more ranges","accept":"anyip","accept_reason":"an operator's choice",
+        "state":"ISP","owner":"a","epoch":4,
+        "device":"eth0","nodes":[{"node":"a","priority":1,"state":"ISP","reason":null},
+        {"node":"b","priority":10,"state":"OSF","reason":"no carrier"}],"packets":12},
+        "resource":{"tag":"ip-1","id":1,"kind":{"kind":"ip","addresses":{"10.0.0.0/24":["10.0.0.9-10.0.0.11"],
+        "fd00::/64":["fd00::1"]},"accept":"anyip","accept_by":"operator"},"switchback":"automatic",
+        "on_conflict":"yield",
+        "nodes":{"1":{"priority":1,"devices":["eth0"],"restore_and_recover":true,"physical":false,"source":true},
+        "2":{"priority":10,"devices":["eth1","eth2"],"restore_and_recover":false,"physical":false,"source":false}}},
+        "placement":{"desired":{"desired":"in-service","on":1},"grant":null,"epoch":4,"failed":{"2":"no carrier"},
+        "deleting":false},"ping_lists":[],"tunables":[["IP_PINGTRIES","3"],["NOIPUNIQUE","1"]],
+        "tuned":["NOIPUNIQUE"],"tunables_file":"/etc/default/vipd","complaints":["/etc/default/vipd:3: wrong"]}"#;
+
     #[test]
     fn all_facts_are_there() {
-        let shown: Shown = serde_json::from_str(
-            r#"{"status":{"tag":"ip-1","kind":"ip","address":"10.0.0.9/24","state":"ISP","owner":"a","epoch":4,
-                "device":"eth0","nodes":[{"node":"a","priority":1,"state":"ISP","reason":null},
-                {"node":"b","priority":10,"state":"OSF","reason":"no carrier"}],"packets":12},
-                "resource":{"tag":"ip-1","kind":{"kind":"ip","address":"10.0.0.9/24"},"switchback":"automatic",
-                "nodes":{"1":{"priority":1,"devices":["eth0"],"restore_and_recover":true,"physical":false},
-                "2":{"priority":10,"devices":["eth1","eth2"],"restore_and_recover":false,"physical":false}}},
-                "placement":{"desired":{"desired":"in-service","on":1},"grant":null,"epoch":4,"failed":{"2":"no carrier"},
-                "deleting":false},"ping_lists":[],"tunables":[["IP_PINGTRIES","3"]]}"#,
-        )
-        .unwrap();
+        let shown: Shown = serde_json::from_str(SHOWN).unwrap();
         let text = text(&shown);
         for fact in [
-            "tag         ip-1",
-            "state       ISP on a",
-            "wanted      in service on a",
-            "switchback  automatic",
-            "a            1  ISP    eth0       enable               -",
-            "b           10  OSF    eth1,eth2  disable              no carrier",
+            "tag               ip-1",
+            "addresses         4",
+            "  in 10.0.0.0/24  10.0.0.9-10.0.0.11",
+            "  in fd00::/64    fd00::1",
+            "accept            anyip (an operator's choice)",
+            "state             ISP on a",
+            "wanted            in service on a",
+            "switchback        automatic",
+            "on-conflict       yield",
+            "a            1  ISP    eth0       enable               enable   -",
+            "b           10  OSF    eth1,eth2  disable              disable  no carrier",
             "no ping list",
-            "IP_PINGTRIES      3",
+            "IP_PINGTRIES      3  default",
+            "NOIPUNIQUE        1  set",
+            "from /etc/default/vipd\nwrong: /etc/default/vipd:3: wrong",
         ] {
             assert!(text.contains(fact), "{fact:?} is missing in\n{text}");
         }

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod change;
 pub mod command;
+pub mod conflict;
 pub mod lease;
 pub mod planner;
 pub mod quorum;

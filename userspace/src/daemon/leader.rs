@@ -197,6 +197,8 @@ impl Leader {
             | Change::Reserve { .. }
             | Change::Admit { .. }
             | Change::Create { .. }
+            | Change::CreateAll { .. }
+            | Change::AlterAddresses { .. }
             | Change::SetAddresses { .. }
             | Change::Extend { .. }
             | Change::Delete { .. }

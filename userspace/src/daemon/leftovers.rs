@@ -4,15 +4,15 @@
 //! there is no BPF, the maps were made anew, or this host has left its cluster meanwhile. Another node may
 //! have taken it over, and it may take long until this one knows (or for ever, without a quorum).
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anyhow::Context as _;
 
 use super::events::{About, EventLog};
 use crate::{
-    act::{address, datapath::Datapath},
+    act::{accept::Placed, datapath::Datapath},
     model::{Ranges, ResourceId},
-    observe::network::Network,
+    observe::network::{Link, Network},
 };
 
 /// No resource has this number: the gate that keeps leftovers silent until they are gone.
@@ -28,42 +28,61 @@ pub enum Which {
 }
 
 /// # Errors
-/// When this host's addresses cannot be read: then nobody knows what it answers for.
+/// When it cannot be read what this host accepts packets for: then nobody knows what it answers for.
 pub async fn remove(
     which: Which,
     network: &Network,
     datapath: &Arc<dyn Datapath>,
     events: &EventLog,
 ) -> anyhow::Result<()> {
-    let held = match (which, datapath.unguarded()) {
-        (Which::Unguarded, None) => datapath.programmed()?,
-        (Which::Unguarded, Some(_)) | (Which::All, _) => Vec::new(),
-    };
-    let assigned = network.addresses().await.context("cannot tell what was left on this host")?;
+    let mut held = BTreeMap::<u32, Ranges>::new();
+    if which == Which::Unguarded && datapath.unguarded().is_none() {
+        for programmed in datapath.programmed()? {
+            let on = held.entry(programmed.ifindex).or_default();
+            *on = on.union(&programmed.addresses);
+        }
+    }
+    let ours = network.ours().await.context("cannot tell what was left on this host")?;
     let links = network.links().await.context("cannot tell what was left on this host")?;
-    for left in assigned.iter().filter(|a| a.protocol == Some(address::PROTOCOL)) {
-        let ip = left.address.addr();
-        if held.iter().any(|p| p.ifindex == left.index && p.addresses.contains(ip)) {
-            continue;
+    let mut left = BTreeMap::<u32, Ranges>::new();
+    for Placed { index, addresses, .. } in ours {
+        let here = left.entry(index).or_default();
+        *here = here.union(&addresses);
+    }
+    for (index, addresses) in left {
+        let held = held.remove(&index).unwrap_or_default();
+        let addresses = addresses.difference(&held);
+        let Some(link) = links.iter().find(|l| l.index == index) else { continue };
+        if !addresses.is_empty() {
+            remove_from(link, &addresses, network, datapath, events).await?;
         }
-        let Some(link) = links.iter().find(|l| l.index == left.index) else { continue };
-        let about = About { address: Some(ip), ..About::default() };
-        // Silent at once, and still so if it cannot be deleted.
-        let alone: Ranges = [ip].into_iter().collect();
-        if let Err(error) = datapath.program(NOBODY, left.index, &alone) {
-            tracing::warn!(%error, address = %ip, "a leftover could not be shut before it is deleted");
+    }
+    // Also where a crash left nothing but a route to a subnet.
+    network.remove_idle_routes().await.context("cannot remove the routes that were left on this host")
+}
+
+async fn remove_from(
+    link: &Link,
+    addresses: &Ranges,
+    network: &Network,
+    datapath: &Arc<dyn Datapath>,
+    events: &EventLog,
+) -> anyhow::Result<()> {
+    let about = About { address: addresses.first(), ..About::default() };
+    // Silent at once, and still so if it cannot be deleted.
+    if let Err(error) = datapath.program(NOBODY, link.index, addresses) {
+        tracing::warn!(%error, %addresses, "leftovers could not be shut before they are deleted");
+    }
+    match network.remove_ours(link, addresses).await {
+        Ok(()) => {
+            datapath.unprogram(NOBODY, addresses)?;
+            let what = format!(
+                "{addresses} on {} was left unguarded by an earlier life of vipd: removed",
+                link.name
+            );
+            events.record(about, "leftover.removed", what);
         }
-        match network.delete_address(link, left.address).await {
-            Ok(()) => {
-                datapath.unprogram(NOBODY, &alone)?;
-                let what = format!(
-                    "{} on {} was left unguarded by an earlier life of vipd: removed",
-                    left.address, link.name
-                );
-                events.record(about, "leftover.removed", what);
-            }
-            Err(error) => events.warn(about, "leftover.failed", error.to_string()),
-        }
+        Err(error) => events.warn(about, "leftover.failed", error.to_string()),
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     act::{
         announce::Plan,
+        bounce::Bouncer,
         datapath::Datapath,
         executor::{Executor, Gates},
         gatekeeper::Gatekeeper,
@@ -47,6 +48,7 @@ pub struct Host {
     pub datapath: Arc<dyn Datapath>,
     pub keeper: Arc<Gatekeeper>,
     pub interfaces: Arc<Interfaces>,
+    pub bouncer: Bouncer,
     pub facts: watch::Sender<Facts>,
     /// Which interface each resource uses here.
     pub in_use: InUse,
@@ -158,7 +160,8 @@ pub fn start(
         .announcing_by({
             let tunables = host.tunables.clone();
             move || Plan::from(&tunables.read())
-        }),
+        })
+        .with_bouncer(host.bouncer.clone()),
         tunables: host.tunables.clone(),
         timing: host.timing,
         events: host.events.clone(),

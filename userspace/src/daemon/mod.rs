@@ -1,6 +1,7 @@
 //! The running daemon: wires observe -> core -> act together. No decisions here.
 
 pub mod agent;
+pub mod conflicts;
 pub mod events;
 pub mod in_use;
 pub mod interfaces;

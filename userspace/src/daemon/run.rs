@@ -27,8 +27,10 @@ use super::{
 };
 use crate::{
     act::{
+        bounce::Bouncer,
         datapath::{self, Datapath, MemoryDatapath},
         gatekeeper::Gatekeeper,
+        network_manager::NetworkManager,
     },
     api::{
         ApiError,
@@ -89,6 +91,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             events.warn(About::default(), "tunables.wrong", complaint);
         })
     };
+    let bouncer = Bouncer::new(network.clone(), NetworkManager::default());
+    let bouncer = bouncer.with_book(options.run_dir.join("stopped"));
+    bouncer.resume().await.context("cannot see what an earlier vipd left stopped")?;
     let host = Host {
         timing: config.profile.timing(),
         state_dir: options.state_dir.clone(),
@@ -99,6 +104,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         config: config.clone(),
         keeper,
         interfaces,
+        bouncer: bouncer.clone(),
         facts,
         in_use: InUse::default(),
     };
@@ -126,7 +132,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     control.shutdown().await;
     // What nothing guards would outlive its lease.
-    control.remove_leftovers(Which::Unguarded).await?;
+    let removed = control.remove_leftovers(Which::Unguarded).await;
+    bouncer.settle().await;
+    removed?;
     events.record(
         About::default(),
         "daemon.stopped",

@@ -120,6 +120,21 @@ impl FromIterator<IpNet> for Addresses {
     }
 }
 
+impl FromIterator<(IpNet, Range)> for Addresses {
+    /// As [`insert`](Self::insert) of each, in one go.
+    fn from_iter<I: IntoIterator<Item = (IpNet, Range)>>(parts: I) -> Self {
+        let mut by_subnet = BTreeMap::<IpNet, Vec<Range>>::new();
+        for (subnet, range) in parts {
+            by_subnet.entry(subnet.trunc()).or_default().push(range);
+        }
+        let within = |(net, hosts): (IpNet, Vec<Range>)| {
+            let all = Ranges::from(hosts).intersection(&[Range::from(net)].into_iter().collect());
+            (net, all)
+        };
+        Self(by_subnet.into_iter().map(within).filter(|(_, hosts)| !hosts.is_empty()).collect())
+    }
+}
+
 /// One: `10.0.0.1/24`. Some: `10.0.0.1-10.0.0.9/24`. Many: the first, and how many more.
 impl fmt::Display for Addresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -166,5 +181,8 @@ mod tests {
         assert_eq!(some.to_string(), "10.0.0.250-10.0.0.255/24");
         some.insert(net("10.0.0.0/24"), "10.0.1.1".parse().unwrap());
         assert_eq!(some.count(), 6);
+        let at_once: Addresses =
+            [(net("10.0.0.0/24"), "10.0.0.250-10.0.1.5".parse().unwrap())].into_iter().collect();
+        assert_eq!(at_once, some);
     }
 }

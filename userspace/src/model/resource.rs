@@ -77,6 +77,9 @@ pub enum Kind {
 pub struct IpResource {
     pub addresses: Addresses,
     pub accept: Accept,
+    /// Why in this way.
+    #[serde(default)]
+    pub accept_by: AcceptBy,
 }
 
 /// How the kernel is made to take packets for the addresses (row IP-17).
@@ -89,6 +92,18 @@ pub enum Accept {
     Route,
     /// One local route for each prefix; the datapath alone answers ARP and neighbour discovery.
     Anyip,
+}
+
+/// Who or what decided between assign, route and anyip.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AcceptBy {
+    /// The number of addresses of the resource.
+    #[default]
+    Size,
+    /// A node would have too many assigned addresses.
+    Limit,
+    Operator,
 }
 
 /// What happens when another host claims an address that is in service here (row DP-10). It is told in
@@ -115,7 +130,11 @@ impl Resource {
         Self {
             tag,
             id: 0,
-            kind: Kind::Ip(IpResource { addresses: addresses.into(), accept: Accept::Assign }),
+            kind: Kind::Ip(IpResource {
+                addresses: addresses.into(),
+                accept: Accept::Assign,
+                accept_by: AcceptBy::default(),
+            }),
             switchback: Switchback::Intelligent,
             on_conflict: OnConflict::default(),
             nodes: nodes.into_iter().collect(),

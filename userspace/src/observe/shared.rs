@@ -48,6 +48,11 @@ impl<T: Clone> Shared<T> {
         self.get_if(|_, freshness| freshness == Freshness::After, work).await
     }
 
+    /// The last outcome, however old.
+    pub(crate) async fn last(&self) -> Option<T> {
+        self.last.lock().await.as_ref().map(|outcome| outcome.value.clone())
+    }
+
     /// As [`Self::get`], but it is for the caller to say which outcomes of others will do.
     pub(crate) async fn get_if<F: Future<Output = T>>(
         &self,

@@ -81,7 +81,8 @@ pub(super) fn version_dir(pin_dir: &Path, version: u32) -> PathBuf {
 pub(super) fn set_aside(dir: &Path) -> Result<PathBuf, DatapathError> {
     let action = || format!("set the pins in {} aside", dir.display());
     let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let aside = (1_u32..).map(|n| dir.with_file_name(format!("{name}{ASIDE}{n}"))).find(|path| !path.exists());
+    let aside =
+        (1_u32..).map(|n| dir.with_file_name(format!("{name}{ASIDE}{n}"))).find(|path| !path.exists());
     let aside = aside.ok_or_else(|| failed(action(), "too many of them"))?;
     fs::rename(dir, &aside).map_err(|error| failed(action(), error))?;
     DirBuilder::new().mode(0o700).create(dir).map_err(|error| failed(action(), error))?;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use datapath_common::ANNOUNCE_CHUNK;
 use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
 
+use super::ConflictReader;
 use crate::{
     core::time::BootTime,
     model::{Epoch, LeaseEpoch, Ranges, ResourceId},
@@ -146,6 +147,11 @@ pub trait Datapath: Send + Sync {
     /// where nothing is counted or the resource is not programmed.
     fn busiest(&self, _group: ResourceId, _limit: usize) -> Result<Vec<(IpAddr, u64)>, DatapathError> {
         Ok(Vec::new())
+    }
+
+    /// What the programs tell of foreign claims; once, and only where there are programs.
+    fn conflicts(&self) -> Option<ConflictReader> {
+        None
     }
 
     /// Frames by verdict, all CPUs summed, since load.

@@ -18,6 +18,7 @@ use super::{
     activity::Records,
     bpffs::{self, failed},
     carry,
+    conflicts::ConflictReader,
     generator::Generator,
     layout,
     links::{Links, text},
@@ -41,6 +42,7 @@ pub struct KernelDatapath {
     inner: Mutex<Inner>,
     /// Not a part of `inner`: the lease is renewed while frames are made.
     generator: Option<Mutex<Generator>>,
+    conflicts: Mutex<Option<ConflictReader>>,
     _log: Option<PacketLog>,
     _lock: Flock<File>,
 }
@@ -87,6 +89,7 @@ impl KernelDatapath {
         let generator = Generator::take(&mut ebpf)
             .inspect_err(|error| warn!("the kernel will not make announcements itself: {error}"));
         let generator = generator.ok().map(Mutex::new);
+        let conflicts = Mutex::new(Some(ConflictReader::take(&mut ebpf)?));
         let (maps, records) = Maps::take(&mut ebpf, sizes)?;
         let (slots, redundant) = maps.slots(config.max_vips)?;
         let lease = maps.lease()?;
@@ -126,7 +129,8 @@ impl KernelDatapath {
         if whole {
             inner.take_over()?;
         }
-        Ok(Self { mode: config.mode, inner: Mutex::new(inner), generator, _log: log, _lock: lock })
+        let inner = Mutex::new(inner);
+        Ok(Self { mode: config.mode, inner, generator, conflicts, _log: log, _lock: lock })
     }
 
     /// Tells the programs what they need to know of an interface, without attaching them to it.
@@ -173,6 +177,10 @@ pub(super) fn absent_is_fine(removed: Result<(), MapError>) -> Result<(), MapErr
 impl Datapath for KernelDatapath {
     fn unguarded(&self) -> Option<String> {
         None
+    }
+
+    fn conflicts(&self) -> Option<ConflictReader> {
+        self.conflicts.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn attach(&self, interface: &InterfaceFacts) -> Result<Attachment, DatapathError> {

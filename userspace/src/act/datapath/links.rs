@@ -452,7 +452,10 @@ mod tests {
     fn only_a_link_without_an_interface_is_gone() {
         let failed = |code| {
             let io_error = std::io::Error::from_raw_os_error(code);
-            Unadopted::program(ProgramError::SyscallError(aya::sys::SyscallError { call: "bpf_link_update", io_error }))
+            Unadopted::program(ProgramError::SyscallError(aya::sys::SyscallError {
+                call: "bpf_link_update",
+                io_error,
+            }))
         };
         assert!(matches!(failed(nix::libc::ENOLINK), Unadopted::Gone(_)));
         for unrelated in [nix::libc::EPERM, nix::libc::ENOMEM, nix::libc::EMFILE, nix::libc::EINVAL] {

@@ -6,6 +6,7 @@
 mod activity;
 mod bpffs;
 mod carry;
+mod conflicts;
 mod describe;
 mod detach;
 mod facts;
@@ -24,6 +25,7 @@ mod slots;
 
 use std::{path::Path, sync::Arc};
 
+pub use conflicts::{ConflictReader, ForeignClaim};
 pub use facts::{facts, router};
 pub use interface::*;
 pub use kernel::KernelDatapath;

@@ -140,7 +140,9 @@ impl Inner {
         };
         let what = match step {
             Step::Page { .. } | Step::NoPage { .. } => "the page of",
-            Step::Alone { .. } | Step::NotAlone { .. } | Step::Clear { .. } | Step::Copy { .. } => "the entry of",
+            Step::Alone { .. } | Step::NotAlone { .. } | Step::Clear { .. } | Step::Copy { .. } => {
+                "the entry of"
+            }
         };
         written.map_err(|error| failed(format!("change {what} {}", layout::ip(key)), text(error)))
     }

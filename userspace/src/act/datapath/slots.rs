@@ -20,15 +20,31 @@ use crate::model::{Ranges, ResourceId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Clears the records of so many slots.
-    Clear { slot: u32, count: u32 },
+    Clear {
+        slot: u32,
+        count: u32,
+    },
     /// What was counted goes with its address.
-    Copy { from: u32, to: u32 },
+    Copy {
+        from: u32,
+        to: u32,
+    },
     /// Makes or replaces the entry of a page.
-    Page { base: Key, page: Page },
+    Page {
+        base: Key,
+        page: Page,
+    },
     /// Makes the entry of one address.
-    Alone { key: Key, vip: Vip },
-    NoPage { base: Key },
-    NotAlone { key: Key },
+    Alone {
+        key: Key,
+        vip: Vip,
+    },
+    NoPage {
+        base: Key,
+    },
+    NotAlone {
+        key: Key,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -250,7 +266,8 @@ impl Slots {
                 match own {
                     // What was taken out of a page may have been counted meanwhile.
                     Some(_) => {
-                        steps.extend(more.iter().map(|n| Step::Clear { slot: slot + u32::from(n), count: 1 }));
+                        steps
+                            .extend(more.iter().map(|n| Step::Clear { slot: slot + u32::from(n), count: 1 }));
                     }
                     None => steps.push(Step::Clear { slot, count: datapath_common::PAGE_SIZE }),
                 }
@@ -260,12 +277,12 @@ impl Slots {
                     .map(|(last, single)| (last, single.vip.slot))
                     .collect();
                 steps.extend(
-                    singles.iter().map(|(last, from)| Step::Copy { from: *from, to: slot + u32::from(*last) }),
+                    singles
+                        .iter()
+                        .map(|(last, from)| Step::Copy { from: *from, to: slot + u32::from(*last) }),
                 );
                 steps.push(Step::Page { base, page: layout::page(base, gate, slot, all) });
-                steps.extend(
-                    singles.iter().map(|(last, _)| Step::NotAlone { key: base | Key::from(*last) }),
-                );
+                steps.extend(singles.iter().map(|(last, _)| Step::NotAlone { key: base | Key::from(*last) }));
             }
             Form::Alone => {
                 for last in more.iter() {

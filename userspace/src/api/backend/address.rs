@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::IpNet;
 
 use super::{Host, Result};
-use crate::api::ApiError;
+use crate::{
+    api::ApiError,
+    model::{Range, Ranges, with_length},
+};
 
 /// An address with the prefix length as far as it was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,20 @@ pub async fn resolve(host: &dyn Host, text: &str, netmask: Option<&str>) -> Resu
         Some((name, length)) => (name, Some(length)),
         None => (text, None),
     };
+    let address = match name.parse::<IpAddr>() {
+        Ok(address) => address,
+        Err(_) => by_name(host, name).await?,
+    };
+    Ok(Wanted { address, prefix: mask_of(address, text, length, netmask)? })
+}
+
+/// The prefix length that belongs to `text`: its own, or that of the netmask.
+pub fn mask_of(
+    address: IpAddr,
+    text: &str,
+    length: Option<&str>,
+    netmask: Option<&str>,
+) -> Result<Option<u8>> {
     let mask = match (length, netmask) {
         (Some(_), Some(_)) => {
             return Err(ApiError::usage(format!(
@@ -29,12 +46,7 @@ pub async fn resolve(host: &dyn Host, text: &str, netmask: Option<&str>) -> Resu
         }
         (given, None) | (None, given) => given,
     };
-    let address = match name.parse::<IpAddr>() {
-        Ok(address) => address,
-        Err(_) => by_name(host, name).await?,
-    };
-    let prefix = mask.map(|m| prefix_of(address, m)).transpose()?;
-    Ok(Wanted { address, prefix })
+    mask.map(|m| prefix_of(address, m)).transpose()
 }
 
 async fn by_name(host: &dyn Host, name: &str) -> Result<IpAddr> {
@@ -128,6 +140,36 @@ pub fn check(net: IpNet) -> Result<()> {
     }
 }
 
+/// Whether all addresses of a range can be virtual ones in their subnet.
+pub fn check_range(range: Range, subnet: IpNet) -> Result<()> {
+    let length = subnet.prefix_len();
+    let bad = |address| with_length(address, length).map_or(Ok(()), check);
+    if range.count() == 1 {
+        return bad(range.first());
+    }
+    if !subnet.contains(&range.first()) || !subnet.contains(&range.last()) {
+        return Err(ApiError::refused(format!(
+            "{range} goes beyond its subnet {}: give each subnet a range of its own, or a shorter prefix length",
+            subnet.trunc()
+        )));
+    }
+    let kinds =
+        ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "::ffff:0:0/96", "fe80::/10", "ff00::/8"];
+    let kinds = kinds.iter().filter_map(|net| net.parse::<IpNet>().ok()).map(Range::from);
+    let ends = [Range::from(subnet).first(), Range::from(subnet).last()].map(Range::from);
+    let suspects: Ranges = kinds.chain(ends).collect();
+    let mine: Ranges = [range].into_iter().collect();
+    mine.intersection(&suspects)
+        .ranges()
+        .iter()
+        .flat_map(|r| [r.first(), r.last()])
+        .try_for_each(bad)
+        .map_err(|e| ApiError {
+            message: format!("{range}: {}, or leave it out with --except", e.message),
+            ..e
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use futures::executor::block_on;
@@ -210,6 +252,31 @@ mod tests {
             ["10.0.0.1/24", "10.0.0.0/31", "10.0.0.255/32", "10.0.0.255/16", "fd00::1/64", "fd00::/127"]
         {
             assert_eq!(check(net.parse().unwrap()), Ok(()), "{net}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_as_good_as_its_worst_address() {
+        let judge = |range: &str, subnet: &str| check_range(range.parse().unwrap(), subnet.parse().unwrap());
+        for (range, subnet) in [
+            ("10.0.0.1-10.0.0.254", "10.0.0.0/24"),
+            ("10.0.0.0-10.0.0.1", "10.0.0.0/31"),
+            ("10.0.0.255-10.0.1.0", "10.0.0.0/16"),
+            ("fd00::1-fd00::ffff", "fd00::/64"),
+            ("fd00::1-fd00::ffff:ffff:ffff:ffff", "fd00::/64"),
+        ] {
+            assert_eq!(judge(range, subnet), Ok(()), "{range}");
+        }
+        for (range, subnet, reason) in [
+            ("10.0.0.0-10.0.0.9", "10.0.0.0/24", "10.0.0.0 is the network address"),
+            ("10.0.0.9-10.0.0.255", "10.0.0.0/24", "10.0.0.255 is the broadcast address"),
+            ("10.0.0.9-10.0.1.9", "10.0.0.0/24", "beyond its subnet 10.0.0.0/24"),
+            ("223.255.255.250-224.0.0.5", "192.0.0.0/2", "224.0.0.0 is a multicast address"),
+            ("126.0.0.1-128.0.0.1", "0.0.0.0/1", "beyond"),
+            ("fd00::-fd00::9", "fd00::/64", "subnet-router anycast"),
+        ] {
+            let e = judge(range, subnet).unwrap_err();
+            assert!(e.message.contains(reason), "{range}: {}", e.message);
         }
     }
 

@@ -1,19 +1,40 @@
 //! `create ip`: everything is checked before anything is changed (rows IP-2 to IP-5).
 
+pub(super) mod accept;
+pub(super) mod given;
+mod group;
+mod separate;
+
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 
-use super::{Context, Out, Result, address, devices, lookup, progress};
+use self::{
+    accept::Budget,
+    given::{Mistakes, Reading, settle},
+    separate::Pattern,
+};
+use super::{
+    Context, Member, Out, Result,
+    devices::{self, Subnets},
+    lookup, progress,
+};
 use crate::{
-    api::{Answer, ApiError, CreateIp},
-    core::change::Change,
-    model::{Addresses, ClusterState, NodeId, NodeSettings, Resource, Tag},
-    observe::network::Assigned,
+    api::{Answer, ApiError, CreateIp, counted, thousands},
+    core::change::{ADDRESSES_MAX, Change},
+    model::{AcceptBy, Addresses, ClusterState, Kind, NodeId, NodeSettings, Ranges, Resource, Tag},
+    observe::network::{Assigned, Link},
 };
 
 /// The creating node's priority unless given: the best.
 const FIRST_PRIORITY: u16 = 1;
+
+/// What this host has, and the addresses that are wanted of it.
+struct Wish {
+    links: Vec<Link>,
+    assigned: Vec<Assigned>,
+    addresses: Addresses,
+}
 
 impl Context {
     pub(super) async fn create_ip(&self, wanted: CreateIp, out: &Out) -> Result<Answer> {
@@ -23,48 +44,168 @@ impl Context {
                 "this node is a witness, which holds no addresses: create it on another node",
             ));
         }
-        let resolved = address::resolve(&*self.host, &wanted.address, wanted.netmask.as_deref()).await?;
-        let (links, assigned) = self.look().await?;
-        let own = devices::stationary(&assigned, resolved.address);
-        let (devices, net) = match own {
-            Some(own) => {
-                let device = links.iter().find(|l| l.index == own.index).map(|l| l.name.clone());
-                physical(own, device, resolved, &wanted)?
-            }
-            None => devices::choose(&links, &assigned, resolved, &wanted.devices)?,
-        };
-        if own.is_none() {
-            address::check(net)?;
+        check_usage(&wanted)?;
+        let (links, mut assigned) = self.look().await?;
+        let reading = Reading { netmask: wanted.netmask.as_deref(), each: wanted.each };
+        let mut mistakes = Mistakes::default();
+        let parts = reading.read(&*self.host, &wanted.addresses, &mut mistakes).await;
+        if let [one] = &parts[..]
+            && one.range.count() == 1
+            && let Some(own) = devices::stationary(&assigned, one.range.first())
+        {
+            mistakes.refuse()?;
+            let device = links.iter().find(|l| l.index == own.index).map(|l| l.name.clone());
+            let (devices, net) = physical(own, device, one.prefix, &wanted)?;
+            return self.create_physical(&member, wanted, devices, net, out).await;
         }
+        assigned.extend(self.accepted(&member, &links));
+        let addresses = settle(&parts, &wanted.except, &Subnets::new(&assigned), &mut mistakes);
+        mistakes.refuse()?;
+        check_count(&addresses)?;
+        let state = member.fresh().await?;
+        refuse_stationary(&state, &assigned, &addresses, member.id)?;
+        let wish = Wish { links, assigned, addresses };
+        if let Some(group) = &wanted.group
+            && state.resources.contains_key(group)
+        {
+            return self.join_group(&member, &state, group, &wanted, wish, out).await;
+        }
+        self.create_new(&member, &state, wanted, wish, out).await
+    }
+
+    async fn create_new(
+        &self,
+        member: &Member,
+        state: &ClusterState,
+        wanted: CreateIp,
+        wish: Wish,
+        out: &Out,
+    ) -> Result<Answer> {
+        let Wish { links, assigned, addresses } = wish;
+        refuse_owned(state, &addresses)?;
+        let nets: Vec<IpNet> = addresses.firsts().collect();
+        let devices = devices::choose(&links, &assigned, &nets, &wanted.devices)?;
+        let used: Vec<&Link> = links.iter().filter(|l| devices.contains(&l.name)).collect();
+        let others = others(state, &wanted.extend_to, member.id)?;
+        let nodes = settings(member.id, &others, wanted.priority, &devices, false)?;
+        let resources = if wanted.separate {
+            let pattern = Pattern { nodes, switchback: wanted.switchback, accept: wanted.accept };
+            pattern.apply(state, &addresses)?
+        } else {
+            vec![self.one_resource(state, &wanted, &addresses, nodes)?]
+        };
+        for resource in &resources {
+            let ip = resource.ip();
+            self.check_xdp(ip.accept, ip.accept_by, &ip.addresses, &used)?;
+        }
+        if let Some(link) = links.iter().find(|l| l.name == devices[0]) {
+            self.refuse_duplicates(link, &addresses.hosts(), out).await?;
+        }
+        let what = counted(&addresses);
+        let resource = match <[Resource; 1]>::try_from(resources) {
+            Ok([resource]) if !wanted.separate => resource,
+            Ok([resource]) => return self.create_all(member, vec![resource], wanted.wait, out).await,
+            Err(resources) => return self.create_all(member, resources, wanted.wait, out).await,
+        };
+
+        // One change for all nodes: another `create` of the same address comes before it or after it,
+        // never in between, and is refused.
+        let tag = resource.tag.clone();
+        let ip = resource.ip();
+        let way = match addresses.is_single() && ip.accept_by == AcceptBy::Size {
+            true => String::new(),
+            false => format!(" ({}, {})", accept::name(ip.accept), accept::reason(ip)),
+        };
+        member.propose(vec![Change::Create { resource, on: member.id }]).await?;
+        progress(out, format!("{tag} is created, for {what} on {}{way}", devices.join(", "))).await;
+        if !wanted.wait {
+            return Ok(Answer::done(format!(
+                "{tag} is created, for {what}{way}, and being brought in service"
+            )));
+        }
+        let limit = self.limit_of_start();
+        let done = self.wait(member, &tag, limit, out, |state| self.started(state, &tag, None)).await?;
+        Ok(match done {
+            Answer::Done { message } if !addresses.is_single() => {
+                Answer::done(format!("{message}, with {what}{way}"))
+            }
+            other => other,
+        })
+    }
+
+    fn one_resource(
+        &self,
+        state: &ClusterState,
+        wanted: &CreateIp,
+        addresses: &Addresses,
+        nodes: BTreeMap<NodeId, NodeSettings>,
+    ) -> Result<Resource> {
+        let tag = match (&wanted.tag, &wanted.group, addresses.first()) {
+            (Some(tag), ..) | (None, Some(tag), _) => tag.clone(),
+            (None, None, Some(first)) => default_tag(first)?,
+            (None, None, None) => return Err(ApiError::usage("no address is left: give at least one")),
+        };
+        refuse_tag(state, &tag)?;
+        let (accept, by) = match wanted.accept {
+            Some(accept) => (accept, AcceptBy::Operator),
+            None => Budget::new(state).choose(addresses, nodes.keys().copied()),
+        };
+        let mut resource = Resource::new(tag, addresses.clone(), nodes);
+        let Kind::Ip(ip) = &mut resource.kind;
+        (ip.accept, ip.accept_by) = (accept, by);
+        Ok(Resource { switchback: wanted.switchback, ..resource })
+    }
+
+    /// The node's own address, protected as it is.
+    async fn create_physical(
+        &self,
+        member: &Member,
+        wanted: CreateIp,
+        devices: Vec<String>,
+        net: IpNet,
+        out: &Out,
+    ) -> Result<Answer> {
         let state = member.fresh().await?;
         let tag = match &wanted.tag {
             Some(tag) => tag.clone(),
             None => default_tag(net)?,
         };
-        refuse_taken(&state, &tag, net, member.id)?;
-        let others = others(&state, &wanted.extend_to, member.id)?;
-        let nodes = settings(member.id, &others, wanted.priority, &devices, own.is_some())?;
+        refuse_owned(&state, &Addresses::from(net))?;
+        refuse_tag(&state, &tag)?;
+        let nodes = settings(member.id, &[], wanted.priority, &devices, true)?;
         let resource = Resource { switchback: wanted.switchback, ..Resource::new(tag.clone(), net, nodes) };
-
-        let tunables = self.tunables.read();
-        if own.is_some() {
-            progress(out, format!("{net} is this node's own address: it is protected, and never touched"))
-                .await;
-        } else if tunables.no_unique_check {
-            progress(out, "NOIPUNIQUE=1: not checked whether the address is in use on the network").await;
-        } else if let Some(link) = links.iter().find(|l| l.name == devices[0]) {
-            progress(out, format!("looking whether {} is in use on {}", net.addr(), link.name)).await;
-            self.refuse_duplicate(link, net.addr(), self.config.profile.timing().duplicate_wait).await?;
-        }
-
-        // One change for all nodes: another `create` of the same address comes before it or after it,
-        // never in between, and is refused.
+        progress(out, format!("{net} is this node's own address: it is protected, and never touched")).await;
         member.propose(vec![Change::Create { resource, on: member.id }]).await?;
-        progress(out, format!("{tag} is created, for {net} on {}", devices.join(", "))).await;
         if !wanted.wait {
             return Ok(Answer::done(format!("{tag} is created, for {net}, and being brought in service")));
         }
-        self.wait(&member, &tag, self.limit_of_start(), out, |state| self.started(state, &tag, None)).await
+        self.wait(member, &tag, self.limit_of_start(), out, |state| self.started(state, &tag, None)).await
+    }
+}
+
+fn check_usage(wanted: &CreateIp) -> Result<()> {
+    let no = |text: &str| Err(ApiError::usage(text));
+    match (&wanted.tag, &wanted.group, wanted.separate) {
+        (Some(_), Some(_), _) => no("--group G is the tag of the resource as well: leave --tag out"),
+        (Some(_), None, true) => {
+            no("--separate makes a resource for each address, with a tag each: leave --tag out")
+        }
+        (None, Some(_), true) => {
+            no("--separate makes a resource for each address, --group one of all: choose one")
+        }
+        (..) => Ok(()),
+    }
+}
+
+fn check_count(addresses: &Addresses) -> Result<()> {
+    match addresses.count() {
+        0 => Err(ApiError::usage("no address is left: give at least one that --except does not leave out")),
+        n if n > ADDRESSES_MAX => Err(ApiError::refused(format!(
+            "these are {} addresses, and {} are the limit of one order: give smaller ranges",
+            thousands(n),
+            thousands(ADDRESSES_MAX)
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -72,16 +213,21 @@ impl Context {
 fn physical(
     own: &Assigned,
     device: Option<String>,
-    resolved: address::Wanted,
+    prefix: Option<u8>,
     wanted: &CreateIp,
 ) -> Result<(Vec<String>, IpNet)> {
     let net = own.address;
     let address = net.addr();
     let device = device
         .ok_or_else(|| ApiError::failed(format!("the interface of {address} has just gone: try again")))?;
+    if wanted.separate || wanted.group.is_some() {
+        return Err(ApiError::refused(format!(
+            "{address} is this node's own address, which is protected as it is: leave it out with --except"
+        )));
+    }
     let no =
         |reason: String| Err(ApiError::refused(format!("{address} is this node's own address {reason}")));
-    if resolved.prefix.is_some_and(|p| p != net.prefix_len()) {
+    if prefix.is_some_and(|p| p != net.prefix_len()) {
         return no(format!("with prefix length {}: leave the length out", net.prefix_len()));
     }
     if wanted.devices.iter().any(|d| *d != device) {
@@ -100,28 +246,60 @@ fn default_tag(net: IpNet) -> Result<Tag> {
     format!("ip-{}", net.addr()).parse().map_err(|e| ApiError::usage(format!("{e}; give one with --tag")))
 }
 
-fn refuse_taken(state: &ClusterState, tag: &Tag, net: IpNet, me: NodeId) -> Result<()> {
-    if let Some(other) = state.resource_with(&Addresses::from(net).hosts()) {
-        return Err(ApiError::refused(format!(
-            "{} belongs to the resource '{}' already: 'vipctl show {}' shows it",
-            net.addr(),
-            other.tag,
-            other.tag
-        )));
-    }
+fn refuse_owned(state: &ClusterState, addresses: &Addresses) -> Result<()> {
+    let hosts = addresses.hosts();
+    let Some(other) = state.resource_with(&hosts) else { return Ok(()) };
+    let both = hosts.intersection(&other.addresses().hosts());
+    let which = match both.count() {
+        1 => both.to_string(),
+        n => format!(
+            "{} ({})",
+            thousands(n),
+            both.ranges().first().map(ToString::to_string).unwrap_or_default()
+        ),
+    };
+    let except = if addresses.is_single() { "" } else { ", --except leaves addresses out" };
+    Err(ApiError::refused(format!(
+        "{which} belongs to the resource '{0}' already: 'vipctl show {0}' shows it{except}",
+        other.tag
+    )))
+}
+
+fn refuse_tag(state: &ClusterState, tag: &Tag) -> Result<()> {
     if state.resources.contains_key(tag) {
         return Err(ApiError::refused(format!("the tag '{tag}' is taken: choose another with --tag")));
     }
-    let theirs =
-        |n: &&crate::model::Node| n.rpc.ip() == net.addr() || n.paths.iter().any(|p| p.ip() == net.addr());
-    if let Some(node) = state.nodes.values().filter(|n| n.id != me).find(theirs) {
+    Ok(())
+}
+
+/// Addresses by which nodes are reached, or that this host has for itself, stay where they are.
+fn refuse_stationary(
+    state: &ClusterState,
+    assigned: &[Assigned],
+    addresses: &Addresses,
+    me: NodeId,
+) -> Result<()> {
+    let hosts = addresses.hosts();
+    let mut found: BTreeMap<std::net::IpAddr, String> = BTreeMap::new();
+    for node in state.nodes.values() {
+        let its = node.paths.iter().map(|p| p.ip()).chain([node.rpc.ip()]);
+        found.extend(its.filter(|ip| hosts.contains(*ip)).map(|ip| (ip, node.name.clone())));
+    }
+    let own = assigned.iter().filter(|a| a.protocol != Some(crate::act::address::PROTOCOL));
+    let own = own.map(|a| a.address.addr()).filter(|ip| hosts.contains(*ip));
+    found.extend(own.map(|ip| (ip, state.node_name(me))));
+    let Some((first, node)) = found.first_key_value() else { return Ok(()) };
+    if addresses.is_single() {
         return Err(ApiError::refused(format!(
-            "{} is an address of node '{}' itself, by which the cluster reaches it: choose another",
-            net.addr(),
-            node.name
+            "{first} is an address of node '{node}' itself, by which the cluster reaches it: choose another"
         )));
     }
-    Ok(())
+    let named: Vec<String> = found.iter().map(|(ip, node)| format!("{ip} of node '{node}'")).collect();
+    let all: Ranges = found.keys().copied().collect();
+    Err(ApiError::refused(format!(
+        "these addresses are stationary: {}; leave them out with --except {all}",
+        named.join(", ")
+    )))
 }
 
 /// The nodes to extend to, in falling preference.

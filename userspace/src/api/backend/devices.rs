@@ -3,14 +3,15 @@
 //! Where an address of the same subnet is in service, only that interface is allowed: answers for the
 //! rest of the subnet would leave by it anyway. Otherwise every interface that is up is allowed.
 
-use std::{cmp::Reverse, net::IpAddr};
+use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
-use super::{Context, Result, address::Wanted};
+use super::{Context, Member, Result, address::Wanted};
 use crate::{
     act::address::PROTOCOL,
     api::{Answer, ApiError, InterfaceChoice},
+    model::{Accept, Phase, Range, with_length},
     observe::network::{Assigned, Link, NetworkError},
 };
 
@@ -112,54 +113,113 @@ fn same_family(a: IpAddr, b: IpAddr) -> bool {
     a.is_ipv4() == b.is_ipv4()
 }
 
-/// The interfaces to use and the full address: as asked for where that is allowed, else the best ones.
+/// The subnets that this host has addresses of.
+pub struct Subnets(BTreeSet<IpNet>);
+
+impl Subnets {
+    pub fn new(assigned: &[Assigned]) -> Self {
+        Self(assigned.iter().filter(|a| is_subnet(a)).map(|a| a.address.trunc()).collect())
+    }
+
+    /// The subnet of a range, as given, or the narrowest one here around it.
+    pub fn of(&self, range: Range, prefix: Option<u8>) -> Result<IpNet> {
+        let first = range.first();
+        if let Some(net) = prefix.and_then(|p| with_length(first, p)) {
+            return Ok(net.trunc());
+        }
+        let around = self.0.iter().filter(|net| net.contains(&first) && net.contains(&range.last()));
+        around.max_by_key(|net| net.prefix_len()).copied().ok_or_else(|| {
+            let remedy = match range.count() {
+                1 => format!("{first}/{} for the address alone", IpNet::from(first).prefix_len()),
+                _ => format!("{range}/LEN"),
+            };
+            ApiError::refused(format!(
+                "no subnet of this host contains {range}, so its prefix length is unknown: give it, as {remedy}"
+            ))
+        })
+    }
+}
+
+/// The interfaces to use for addresses of these subnets (each with an address of the set): as asked for
+/// where that is allowed, else the best one.
+///
+/// The rule is for the first. The others stand by for it: they take over as a whole when it fails, so an
+/// address of the subnet on the first does not speak against them.
 pub fn choose(
     links: &[Link],
     assigned: &[Assigned],
-    wanted: Wanted,
+    nets: &[IpNet],
     devices: &[String],
-) -> Result<(Vec<String>, IpNet)> {
-    let address = wanted.address;
-    let choices = choices(links, assigned, Some(wanted));
-    let mut chosen: Vec<String> = Vec::new();
-    for device in devices {
-        match choices.iter().find(|c| c.name == *device) {
-            Some(c) if c.allowed && chosen.contains(device) => {
-                return Err(ApiError::usage(format!("interface {device} is given twice: give it once")));
-            }
-            Some(c) if c.allowed => chosen.push(device.clone()),
-            Some(c) => {
-                return Err(ApiError::refused(format!(
-                    "{address} cannot be on {device}: {}; {}",
-                    c.reason,
-                    allowed(&choices)
-                )));
-            }
-            None => {
-                let e = NetworkError::NoDevice(device.clone());
-                return Err(ApiError::refused(format!("{e}; {}", allowed(&choices))));
-            }
+) -> Result<Vec<String>> {
+    let judged: Vec<(IpNet, Vec<InterfaceChoice>)> = nets
+        .iter()
+        .map(|net| {
+            (
+                *net,
+                choices(
+                    links,
+                    assigned,
+                    Some(Wanted { address: net.addr(), prefix: Some(net.prefix_len()) }),
+                ),
+            )
+        })
+        .collect();
+    if let Some((i, twice)) = devices.iter().enumerate().find(|(i, d)| devices[..*i].contains(d)) {
+        let place = i + 1;
+        return Err(ApiError::usage(format!(
+            "interface {twice} is given twice (again as number {place}): give it once"
+        )));
+    }
+    let Some((first, standby)) = devices.split_first() else {
+        return best(&judged).map(|name| vec![name]);
+    };
+    for (net, choices) in &judged {
+        refuse_unless_allowed(first, choices, &format!("{} cannot be on {first}", net.addr()))?;
+    }
+    let states = choices(links, assigned, None);
+    for device in standby {
+        refuse_unless_allowed(device, &states, &format!("{device} cannot stand by"))?;
+    }
+    Ok(devices.to_vec())
+}
+
+fn refuse_unless_allowed(device: &str, choices: &[InterfaceChoice], no: &str) -> Result<()> {
+    match choices.iter().find(|c| c.name == device) {
+        Some(c) if c.allowed => Ok(()),
+        Some(c) => Err(ApiError::refused(format!("{no}: {}; {}", c.reason, allowed(choices)))),
+        None => {
+            let e = NetworkError::NoDevice(device.to_owned());
+            Err(ApiError::refused(format!("{e}; {}", allowed(choices))))
         }
     }
-    if chosen.is_empty() {
-        let best = choices.iter().find(|c| c.allowed).ok_or_else(|| {
-            let all: Vec<String> = choices.iter().map(|c| format!("{} {}", c.name, c.reason)).collect();
-            ApiError::refused(format!("no interface can carry {address}: {}", all.join("; ")))
-        })?;
-        chosen.push(best.name.clone());
+}
+
+/// The best for the first subnet that the others allow too.
+fn best(judged: &[(IpNet, Vec<InterfaceChoice>)]) -> Result<String> {
+    let everywhere =
+        |name: &str| judged.iter().all(|(_, choices)| choices.iter().any(|c| c.allowed && c.name == name));
+    let first = judged.first().map(|(_, choices)| &choices[..]).unwrap_or_default();
+    if let Some(best) = first.iter().find(|c| everywhere(&c.name)) {
+        return Ok(best.name.clone());
     }
-    let first = links.iter().find(|l| l.name == chosen[0]);
-    let default = || around(assigned.iter().filter(|a| first.is_some_and(|l| l.index == a.index)), address);
-    let prefix = wanted.prefix.or_else(|| default().map(|n| n.prefix_len())).ok_or_else(|| {
-        ApiError::refused(format!(
-            "no subnet of {} contains {address}, so its prefix length is unknown: give it, as {address}/{} for \
-             the address alone",
-            chosen[0],
-            IpNet::from(address).prefix_len()
-        ))
-    })?;
-    let net = IpNet::new(address, prefix).map_err(|e| ApiError::usage(format!("{address}/{prefix}: {e}")))?;
-    Ok((chosen, net))
+    let why = |(net, choices): &(IpNet, Vec<InterfaceChoice>)| {
+        let all: Vec<String> = choices.iter().map(|c| format!("{} {}", c.name, c.reason)).collect();
+        format!("no interface can carry {}: {}", net.addr(), all.join("; "))
+    };
+    let none = judged.iter().find(|(_, choices)| !choices.iter().any(|c| c.allowed));
+    Err(ApiError::refused(match none {
+        Some(one) => why(one),
+        None => {
+            let each: Vec<String> = judged
+                .iter()
+                .map(|(net, choices)| format!("{}: {}", net.trunc(), allowed(choices)))
+                .collect();
+            format!(
+                "no interface can carry all of the subnets ({}): create one resource for each interface",
+                each.join("; ")
+            )
+        }
+    }))
 }
 
 fn allowed(choices: &[InterfaceChoice]) -> String {
@@ -177,7 +237,11 @@ pub fn stationary(assigned: &[Assigned], address: IpAddr) -> Option<&Assigned> {
 
 impl Context {
     pub(super) async fn interfaces(&self, address: Option<IpNet>) -> Result<Answer> {
-        let (links, assigned) = self.look().await?;
+        let (links, mut assigned) = self.look().await?;
+        let member = self.member.borrow().clone();
+        if let Some(member) = member {
+            assigned.extend(self.accepted(&member, &links));
+        }
         // A bare address comes with its full length, which here means: none was given.
         let wanted = address.map(|net| Wanted {
             address: net.addr(),
@@ -189,6 +253,37 @@ impl Context {
     pub(super) async fn look(&self) -> Result<(Vec<Link>, Vec<Assigned>)> {
         let failed = |e: NetworkError| ApiError::failed(e.to_string());
         Ok((self.host.links().await.map_err(failed)?, self.host.addresses().await.map_err(failed)?))
+    }
+}
+
+impl Context {
+    /// One address for each subnet of the resources that are in service here without being assigned: as far
+    /// as interfaces are concerned they count like assigned ones.
+    pub(super) fn accepted(&self, member: &Member, links: &[Link]) -> Vec<Assigned> {
+        let state = member.state();
+        let programmed = self.datapath.programmed().unwrap_or_default();
+        let mut found = Vec::new();
+        for resource in state.resources.values().filter(|r| r.ip().accept != Accept::Assign) {
+            let grant = state.placements.get(&resource.tag).and_then(|p| p.grant);
+            if !grant.is_some_and(|g| g.owner == member.id && g.phase == Phase::InService) {
+                continue;
+            }
+            let configured = || {
+                let device = resource.nodes.get(&member.id)?.devices.first()?;
+                links.iter().find(|l| l.name == *device).map(|l| l.index)
+            };
+            let there = programmed.iter().find(|p| p.group == resource.id).map(|p| p.ifindex);
+            let Some(index) = there.or_else(configured) else { continue };
+            found.extend(resource.addresses().firsts().map(|address| Assigned {
+                index,
+                address,
+                broadcast: None,
+                secondary: true,
+                protocol: Some(PROTOCOL),
+                tentative: false,
+            }));
+        }
+        found
     }
 }
 

@@ -1,10 +1,10 @@
 //! `extend`: another node may have the resource.
 
-use super::{Context, Result, create::next_priority, lookup};
+use super::{Context, Member, Result, create::next_priority, devices, lookup};
 use crate::{
     api::{Answer, ApiError},
     core::change::Change,
-    model::{NodeSettings, Resource, Tag},
+    model::{Addresses, NodeId, NodeSettings, Resource, Tag},
 };
 
 impl Context {
@@ -40,6 +40,7 @@ impl Context {
         }
         let devices = if devices.is_empty() { devices_of_best(resource) } else { devices };
         let mut worst = resource.nodes.values().map(|s| s.priority).max().unwrap_or(0);
+        let unseen = self.check_devices_here(&member, resource.addresses(), &targets, &devices).await?;
         let mut changes = Vec::new();
         let mut said = Vec::new();
         for (to, name) in targets {
@@ -53,7 +54,38 @@ impl Context {
             changes.push(Change::Extend { tag: tag.clone(), to, settings });
         }
         member.propose(changes).await?;
-        Ok(Answer::done(format!("{tag} is extended to {}, on {}", said.join(", "), devices.join(", "))))
+        Ok(Answer::done(format!(
+            "{tag} is extended to {}, on {}{unseen}",
+            said.join(", "),
+            devices.join(", ")
+        )))
+    }
+
+    /// Only this node's interfaces can be looked at; what is said of the others.
+    async fn check_devices_here(
+        &self,
+        member: &Member,
+        addresses: &Addresses,
+        targets: &[(NodeId, String)],
+        devices: &[String],
+    ) -> Result<String> {
+        let me = member.id;
+        if targets.iter().any(|(id, _)| *id == me) {
+            let (links, mut assigned) = self.look().await?;
+            assigned.extend(self.accepted(member, &links));
+            let nets: Vec<_> = addresses.firsts().collect();
+            devices::choose(&links, &assigned, &nets, devices)?;
+        }
+        let remote: Vec<&str> =
+            targets.iter().filter(|(id, _)| *id != me).map(|(_, name)| name.as_str()).collect();
+        Ok(match &remote[..] {
+            [] => String::new(),
+            names => format!(
+                "; not checked from here whether {} has {}: 'vipctl interfaces' there tells",
+                names.join(" and "),
+                if devices.len() == 1 { "that interface" } else { "those interfaces" }
+            ),
+        })
     }
 }
 

@@ -86,22 +86,23 @@ impl Host for FakeHost {
         Ok(self.assigned.clone())
     }
 
-    async fn claims(
+    async fn claims_of(
         &self,
         _: &Link,
-        address: IpAddr,
+        addresses: &[IpAddr],
         _: Duration,
-    ) -> std::result::Result<Vec<[u8; 6]>, NetworkError> {
-        Ok(if self.claimed.contains(&address) { vec![[2, 0, 0, 0, 0, 0x99]] } else { vec![] })
+    ) -> std::result::Result<Vec<(IpAddr, [u8; 6])>, NetworkError> {
+        let claimed = addresses.iter().filter(|a| self.claimed.contains(a));
+        Ok(claimed.map(|a| (*a, [2, 0, 0, 0, 0, 0x99])).collect())
     }
 
-    async fn answers_ping(
+    async fn answer_pings(
         &self,
         _: &Link,
-        address: IpAddr,
+        addresses: &[IpAddr],
         _: Duration,
-    ) -> std::result::Result<bool, NetworkError> {
-        Ok(self.pingable.contains(&address))
+    ) -> std::result::Result<BTreeSet<IpAddr>, NetworkError> {
+        Ok(addresses.iter().filter(|a| self.pingable.contains(*a)).copied().collect())
     }
 
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {

@@ -1,13 +1,14 @@
 //! What requests look at on this host and its networks, as a trait: tests have no network.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, io, net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
+use futures::future::try_join_all;
 
 use crate::observe::{
     network::{Assigned, Link, Network, NetworkError},
     ping::Ping,
-    probe,
+    probe::Prober,
 };
 
 #[async_trait]
@@ -16,16 +17,21 @@ pub trait Host: Send + Sync {
 
     async fn addresses(&self) -> Result<Vec<Assigned>, NetworkError>;
 
-    /// Link-layer addresses of others that claim the address on the link.
-    async fn claims(
+    /// Those of the addresses that others claim on the link, with a link-layer address of who does.
+    async fn claims_of(
         &self,
         link: &Link,
-        address: IpAddr,
+        addresses: &[IpAddr],
         wait: Duration,
-    ) -> Result<Vec<[u8; 6]>, NetworkError>;
+    ) -> Result<Vec<(IpAddr, [u8; 6])>, NetworkError>;
 
-    /// Whether the address answers a ping through the link, within `wait`.
-    async fn answers_ping(&self, link: &Link, address: IpAddr, wait: Duration) -> Result<bool, NetworkError>;
+    /// Those of the addresses that answer a ping through the link, within `wait`.
+    async fn answer_pings(
+        &self,
+        link: &Link,
+        addresses: &[IpAddr],
+        wait: Duration,
+    ) -> Result<BTreeSet<IpAddr>, NetworkError>;
 
     /// Addresses of a name, from /etc/hosts and DNS.
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>>;
@@ -52,16 +58,27 @@ impl Host for NetworkHost {
         self.network.addresses().await
     }
 
-    async fn claims(
+    async fn claims_of(
         &self,
         link: &Link,
-        address: IpAddr,
+        addresses: &[IpAddr],
         wait: Duration,
-    ) -> Result<Vec<[u8; 6]>, NetworkError> {
-        probe::claims(link, address, wait).await
+    ) -> Result<Vec<(IpAddr, [u8; 6])>, NetworkError> {
+        let prober = Prober::default();
+        let of = |address| {
+            let prober = &prober;
+            async move { Ok((address, prober.claims(link, address, wait).await?)) }
+        };
+        let found = try_join_all(addresses.iter().map(|address| of(*address))).await?;
+        Ok(found.into_iter().filter_map(|(address, macs)| Some((address, *macs.first()?))).collect())
     }
 
-    async fn answers_ping(&self, link: &Link, address: IpAddr, wait: Duration) -> Result<bool, NetworkError> {
+    async fn answer_pings(
+        &self,
+        link: &Link,
+        addresses: &[IpAddr],
+        wait: Duration,
+    ) -> Result<BTreeSet<IpAddr>, NetworkError> {
         const TRIES: u32 = 2;
         let ping = Ping {
             source: None,
@@ -69,9 +86,9 @@ impl Host for NetworkHost {
             tries: TRIES,
             wait: wait / TRIES,
             exclude: vec![],
-            first_only: true,
+            first_only: addresses.len() == 1,
         };
-        Ok(!ping.targets(&[address]).await?.is_empty())
+        Ok(ping.targets(addresses).await?.into_iter().map(|reply| reply.from).collect())
     }
 
     async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {

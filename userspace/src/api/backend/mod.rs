@@ -9,9 +9,11 @@ mod events;
 mod extend;
 mod host;
 mod lifecycle;
+mod list;
 mod lookup;
 mod ping_list;
 mod placement;
+mod select;
 mod set;
 mod show;
 mod status;
@@ -32,7 +34,7 @@ pub use self::{
     cluster::ClusterControl,
     host::{Host, NetworkHost},
 };
-use super::{Answer, ApiError, Progress, Request, facts::Facts, server};
+use super::{Answer, ApiError, Progress, Request, Selection, facts::Facts, server};
 use crate::{
     act::datapath::Datapath,
     cluster::Store,
@@ -88,10 +90,13 @@ impl server::Backend for Backend {
 impl Context {
     async fn handle(&self, request: Request, out: &Out) -> Result<Answer> {
         match request {
-            Request::Status => self.status().await,
+            Request::Status => self.status(&Selection::default()).await,
+            Request::StatusOf(selection) => self.status(&selection).await,
             Request::CreateIp(wanted) => self.create_ip(wanted, out).await,
             Request::Extend { tag, to, priority, devices } => self.extend(&tag, &to, priority, devices).await,
             Request::Delete { tag, wait } => self.delete(&tag, wait, out).await,
+            Request::RemoveAddresses { tag, addresses } => self.remove_addresses(&tag, &addresses, out).await,
+            Request::Addresses { tag, limit, offset } => self.addresses(tag.as_ref(), limit, offset),
             Request::InService { tag, on, wait } => self.in_service(&tag, on.as_deref(), wait, out).await,
             Request::OutOfService { tag, wait } => self.out_of_service(&tag, wait, out).await,
             Request::Show { tag } => self.show(&tag).await,
@@ -107,7 +112,7 @@ impl Context {
             Request::ClusterInit { name } => self.cluster_init(&name).await,
             Request::ClusterJoin { address, token } => self.cluster_join(address, &token, out).await,
             Request::ClusterToken => self.cluster_token(),
-            Request::Events { follow } => self.events(follow, out).await,
+            Request::Events { follow, filter } => self.events(follow, &filter, out).await,
         }
     }
 

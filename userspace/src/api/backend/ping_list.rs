@@ -1,14 +1,15 @@
 //! `ping-list`: per node and subnet, the addresses that a connectivity check pings (row IP-11).
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
 use super::{Context, Member, Result, lookup};
 use crate::{
+    act::address::PROTOCOL,
     api::{Answer, ApiError, PingListOf},
     core::change::Change,
-    model::{ClusterState, NodeId},
+    model::{ClusterState, Node, NodeId, Resource},
 };
 
 impl Context {
@@ -31,8 +32,21 @@ impl Context {
         for address in addresses {
             check(subnet, *address)?;
         }
-        self.change(subnet, addresses, node, |list, _| {
+        let member = self.member()?;
+        let state = member.fresh().await?;
+        for address in addresses {
+            check_virtual(&state, *address)?;
+        }
+        let own = self.own_addresses().await?;
+        self.change(subnet, addresses, node, |list, name| {
+            let node = state.node_named(name);
             for address in addresses {
+                if node.is_some_and(|n| reaches(n, *address) || (n.id == member.id && own.contains(address))) {
+                    return Err(ApiError::refused(format!(
+                        "{address} is an address of node '{name}' itself, and a node's own answers never count: leave \
+                         it out, or name other nodes with --node"
+                    )));
+                }
                 if !list.contains(address) {
                     list.push(*address);
                 }
@@ -95,7 +109,32 @@ impl Context {
             // An emptied list is shown empty.
             if found.is_empty() { vec![list_of(&state, id, subnet, &[])] } else { found }
         });
-        Ok(Answer::PingLists(now.collect()))
+        let mut now: Vec<PingListOf> = now.collect();
+        let used = |list: &PingListOf| {
+            let node = state.node_named(&list.node).map(|n| n.id);
+            let here = |r: &&Resource| node.is_some_and(|id| r.nodes.contains_key(&id));
+            state.resources.values().filter(here).any(|r| r.addresses().subnets().any(|s| s == subnet))
+        };
+        for list in now.iter_mut().filter(|list| !list.addresses.is_empty()) {
+            if !used(list) {
+                list.hint = Some(format!(
+                    "no resource of node '{}' has an address of {subnet}: the list waits for one{}",
+                    list.node,
+                    nearby(&state, subnet)
+                ));
+            }
+        }
+        Ok(Answer::PingLists(now))
+    }
+
+    /// All that this host has and vipd did not assign.
+    async fn own_addresses(&self) -> Result<BTreeSet<IpAddr>> {
+        if self.config.witness {
+            return Ok(BTreeSet::new());
+        }
+        let (_, assigned) = self.look().await?;
+        let own = assigned.iter().filter(|a| a.protocol != Some(PROTOCOL));
+        Ok(own.map(|a| a.address.addr()).collect())
     }
 }
 
@@ -121,7 +160,40 @@ pub(super) fn lists(state: &ClusterState, subnet: Option<IpNet>, node: Option<No
 }
 
 fn list_of(state: &ClusterState, node: NodeId, subnet: IpNet, addresses: &[IpAddr]) -> PingListOf {
-    PingListOf { node: state.node_name(node), subnet, addresses: addresses.to_vec() }
+    PingListOf { node: state.node_name(node), subnet, addresses: addresses.to_vec(), hint: None }
+}
+
+/// Subnets of resources that are alike: a slip of the prefix length is easily made.
+fn nearby(state: &ClusterState, subnet: IpNet) -> String {
+    let alike = |other: &IpNet| other.contains(&subnet) || subnet.contains(other);
+    let found: BTreeSet<String> = state
+        .resources
+        .values()
+        .flat_map(|r| r.addresses().subnets())
+        .filter(|s| *s != subnet && alike(s))
+        .map(|s| s.to_string())
+        .take(3)
+        .collect();
+    match found.is_empty() {
+        true => String::new(),
+        false => format!("; is {} meant?", found.into_iter().collect::<Vec<_>>().join(" or ")),
+    }
+}
+
+/// The cluster reaches the node by this address.
+fn reaches(node: &Node, address: IpAddr) -> bool {
+    node.rpc.ip() == address || node.paths.iter().any(|p| p.ip() == address)
+}
+
+fn check_virtual(state: &ClusterState, address: IpAddr) -> Result<()> {
+    match state.resource_with(&[address].into_iter().collect()) {
+        Some(resource) if !resource.nodes.values().any(|s| s.physical) => Err(ApiError::refused(format!(
+            "{address} is a virtual address itself (resource '{}'), which may be on the node that pings it: name \
+             routers or other hosts that stay where they are",
+            resource.tag
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn check(subnet: IpNet, address: IpAddr) -> Result<()> {
@@ -131,11 +203,18 @@ fn check(subnet: IpNet, address: IpAddr) -> Result<()> {
     if address.is_ipv4() != subnet.addr().is_ipv4() {
         return no(&format!("it is not of the address family of {subnet}"));
     }
+    let everybody = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    if everybody {
+        return no("it is the broadcast address, which is pinged when no list is given");
+    }
     if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
         return no("it is no other host's address");
     }
     if address == subnet.broadcast() && address.is_ipv4() && subnet.prefix_len() < 31 {
         return no("it is the broadcast address, which is pinged when no list is given");
+    }
+    if address == subnet.network() && address.is_ipv4() && subnet.prefix_len() < 31 {
+        return no(&format!("it is the network address of {subnet}"));
     }
     Ok(())
 }

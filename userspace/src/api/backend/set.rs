@@ -4,7 +4,7 @@ use super::{Context, Result, lookup};
 use crate::{
     api::{Answer, ApiError},
     core::change::{Change, Setting},
-    model::{NodeId, Switchback, Tag},
+    model::{Accept, AcceptBy, NodeId, OnConflict, Resource, Switchback, Tag},
 };
 
 impl Context {
@@ -34,14 +34,45 @@ impl Context {
         for setting in &settings {
             self.check_devices(setting, tag, id, member.id).await?;
         }
-        let changes = settings.into_iter().map(|setting| {
-            // Switchback belongs to the resource, also where it is set together with a node's settings.
-            let node = id.filter(|_| !matches!(setting, Setting::Switchback(_)));
-            Change::Set { tag: tag.clone(), node, setting }
-        });
-        member.propose(changes.collect()).await?;
+        for setting in &settings {
+            self.check_accept(setting, resource, member.id).await?;
+        }
+        // What belongs to the resource may be set together with a node's settings.
+        let (whole, own): (Vec<Setting>, Vec<Setting>) = settings.into_iter().partition(of_the_whole);
         let on = node.map_or_else(String::new, |n| format!(" on {}", n.name));
-        Ok(Answer::done(format!("{tag} is set{on}; 'vipctl show {tag}' shows it")))
+        let said = match (&whole[..], &own[..]) {
+            ([], _) => format!("{tag} is set{on}"),
+            (_, []) if node.is_none() => format!("{tag} is set"),
+            (whole, []) => format!("{tag} is set on all of its nodes: {} as a whole", belong(whole)),
+            (whole, _) if node.is_some() => {
+                format!(
+                    "{tag} is set{on}, but on all of its nodes where a setting belongs to it as a whole: {}",
+                    names(whole)
+                )
+            }
+            _ => format!("{tag} is set"),
+        };
+        let when = if whole.iter().any(|s| matches!(s, Setting::Accept(_))) {
+            "; accept takes effect at the next bring-up"
+        } else {
+            ""
+        };
+        let whole = whole.into_iter().map(|s| (None, s));
+        let all = whole.chain(own.into_iter().map(|s| (id, s)));
+        let changes = all.map(|(node, setting)| Change::Set { tag: tag.clone(), node, setting });
+        member.propose(changes.collect()).await?;
+        Ok(Answer::done(format!("{said}{when}; 'vipctl show {tag}' shows it")))
+    }
+
+    /// IPv6 addresses that are not assigned need XDP: where this node has none it can be said now.
+    async fn check_accept(&self, setting: &Setting, resource: &Resource, me: NodeId) -> Result<()> {
+        let (Setting::Accept(accept), Some(here)) = (setting, resource.nodes.get(&me)) else { return Ok(()) };
+        if self.config.witness {
+            return Ok(());
+        }
+        let (links, _) = self.look().await?;
+        let used: Vec<_> = links.iter().filter(|l| here.devices.contains(&l.name)).collect();
+        self.check_xdp(*accept, AcceptBy::Operator, resource.addresses(), &used)
     }
 
     /// Only this node's interfaces can be looked at here; others find out when they start it.
@@ -70,8 +101,29 @@ impl Context {
     }
 }
 
-const KNOWN: &str = "known are switchback=intelligent|automatic, priority=1..999, devices=IF[,IF]... and \
-                     restore-and-recover=enable|disable";
+/// A setting that has one value on all nodes.
+fn of_the_whole(setting: &Setting) -> bool {
+    matches!(setting, Setting::Switchback(_) | Setting::OnConflict(_) | Setting::Accept(_))
+}
+
+fn names(settings: &[Setting]) -> String {
+    let name = |s: &Setting| match s {
+        Setting::Switchback(_) => "switchback",
+        Setting::OnConflict(_) => "on-conflict",
+        Setting::Accept(_) => "accept",
+        _ => "others",
+    };
+    settings.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
+fn belong(settings: &[Setting]) -> String {
+    let verb = if settings.len() == 1 { "belongs to it" } else { "belong to it" };
+    format!("{} {verb}", names(settings))
+}
+
+const KNOWN: &str = "known are switchback=intelligent|automatic, on-conflict=report|defend|yield and \
+                     accept=assign|route|anyip of the resource as a whole; priority=1..999, devices=IF[,IF]..., \
+                     source=enable|disable and restore-and-recover=enable|disable of a node";
 
 fn parse(key: &str, value: &str) -> Result<Setting> {
     let wrong = |wanted: &str| Err(ApiError::usage(format!("{key}={value} is not valid: use {wanted}")));
@@ -98,6 +150,23 @@ fn parse(key: &str, value: &str) -> Result<Setting> {
             "disable" => Ok(Setting::RestoreAndRecover(false)),
             _ => wrong("enable or disable"),
         },
+        "source" => match value {
+            "enable" => Ok(Setting::Source(true)),
+            "disable" => Ok(Setting::Source(false)),
+            _ => wrong("enable or disable"),
+        },
+        "on-conflict" => match value {
+            "report" => Ok(Setting::OnConflict(OnConflict::Report)),
+            "defend" => Ok(Setting::OnConflict(OnConflict::Defend)),
+            "yield" => Ok(Setting::OnConflict(OnConflict::Yield)),
+            _ => wrong("report, defend or yield"),
+        },
+        "accept" => match value {
+            "assign" => Ok(Setting::Accept(Accept::Assign)),
+            "route" => Ok(Setting::Accept(Accept::Route)),
+            "anyip" => Ok(Setting::Accept(Accept::Anyip)),
+            _ => wrong("assign, route or anyip"),
+        },
         _ => Err(ApiError::usage(format!("there is no setting '{key}': {KNOWN}"))),
     }
 }
@@ -112,6 +181,9 @@ mod tests {
         assert_eq!(parse("devices", "eth0, eth1"), Ok(Setting::Devices(vec!["eth0".into(), "eth1".into()])));
         assert_eq!(parse("restore-and-recover", "disable"), Ok(Setting::RestoreAndRecover(false)));
         assert_eq!(parse("switchback", "automatic"), Ok(Setting::Switchback(Switchback::Automatic)));
+        assert_eq!(parse("source", "enable"), Ok(Setting::Source(true)));
+        assert_eq!(parse("on-conflict", "yield"), Ok(Setting::OnConflict(OnConflict::Yield)));
+        assert_eq!(parse("accept", "anyip"), Ok(Setting::Accept(Accept::Anyip)));
         for (key, value) in [
             ("priority", "0"),
             ("priority", "1000"),
@@ -120,6 +192,9 @@ mod tests {
             ("devices", "a,a"),
             ("switchback", "auto"),
             ("restore-and-recover", "1"),
+            ("source", "yes"),
+            ("on-conflict", "fight"),
+            ("accept", "kernel"),
             ("colour", "red"),
         ] {
             assert!(parse(key, value).is_err(), "{key}={value}");

@@ -3,7 +3,7 @@
 use super::{Context, Result, lookup, ping_list, status};
 use crate::{
     api::{Answer, ApiError, Shown},
-    model::Tag,
+    model::{Tag, Tunables},
 };
 
 impl Context {
@@ -18,6 +18,9 @@ impl Context {
         let subnets = resource.addresses().subnets();
         let mut ping_lists: Vec<_> =
             subnets.flat_map(|subnet| ping_list::lists(&state, Some(subnet), None)).collect();
+        let tunables = self.tunables.read().pairs();
+        let defaults = Tunables::default().pairs();
+        let changed = tunables.iter().filter(|pair| !defaults.contains(pair));
         let extended: Vec<String> = resource.nodes.keys().map(|id| state.node_name(*id)).collect();
         ping_lists.retain(|list| extended.contains(&list.node));
         Ok(Answer::Shown(Box::new(Shown {
@@ -25,7 +28,10 @@ impl Context {
             resource: resource.clone(),
             placement: placement.clone(),
             ping_lists,
-            tunables: self.tunables.read().pairs(),
+            tuned: changed.map(|(name, _)| name.clone()).collect(),
+            tunables,
+            tunables_file: self.tunables.path().display().to_string(),
+            complaints: self.tunables.complaints(),
         })))
     }
 }

@@ -6,12 +6,15 @@ use std::{
     time::Duration,
 };
 
-use super::{Context, Member, Result, placement, warnings};
+use super::{Context, Member, Result, create::accept, placement, select, warnings};
 use crate::{
-    act::datapath::{Attachment, Datapath},
+    act::{
+        address::PROTOCOL,
+        datapath::{Attachment, Datapath},
+    },
     api::{
         Answer, ClusterStatus, DatapathStatus, InterfaceStatus, LeaseStatus, NodeStatus, PathStatus,
-        ResourceNodeStatus, ResourceStatus, Status,
+        ResourceNodeStatus, ResourceStatus, Selection, Status,
         facts::{Facts, PeerFacts},
     },
     config::Profile,
@@ -58,6 +61,11 @@ impl Here {
         Self { me, links, assigned, device_of, device_of_group, packets, problems }
     }
 
+    fn on(&self, link: &Link) -> impl Iterator<Item = &Assigned> {
+        let index = link.index;
+        self.assigned.iter().filter(move |a| a.index == index)
+    }
+
     fn device(&self, resource: &Resource) -> Option<String> {
         let assigned = || self.device_of.get(&resource.addresses().first()?.addr());
         let index = self.device_of_group.get(&resource.id).or_else(assigned)?;
@@ -66,7 +74,7 @@ impl Here {
 }
 
 impl Context {
-    pub(super) async fn status(&self) -> Result<Answer> {
+    pub(super) async fn status(&self, selection: &Selection) -> Result<Answer> {
         let member = self.member.borrow().clone();
         let now = clock::now();
         let facts = self.facts.borrow().clone();
@@ -80,6 +88,7 @@ impl Context {
             datapath: datapath(&*self.datapath),
             nodes: vec![],
             resources: vec![],
+            states: BTreeMap::new(),
             interfaces: interfaces(&here, &*self.datapath, now),
             warnings: vec![],
         };
@@ -87,6 +96,10 @@ impl Context {
             self.add_cluster(&mut status, member, &facts, &here, now);
         }
         status.warnings = warnings::of(&status, member.is_some(), self.config.witness);
+        if let Some(member) = &member {
+            let all = std::mem::take(&mut status.resources).into_iter();
+            (status.resources, status.states) = select::select(selection, &member.state(), all);
+        }
         status.warnings.extend(here.problems);
         status.warnings.extend(self.tunables.complaints());
         Ok(Answer::Status(Box::new(status)))
@@ -116,11 +129,9 @@ impl Context {
             .values()
             .map(|n| node(n, facts, me, serving.get(&n.id).copied().unwrap_or(0), now))
             .collect();
-        status.resources = state
-            .resources
-            .values()
-            .filter_map(|r| Some(resource(state, r, state.placements.get(&r.tag)?, here)))
-            .collect();
+        let all = state.resources.values();
+        let all = all.filter_map(|r| Some(resource(state, r, state.placements.get(&r.tag)?, here)));
+        status.resources = all.collect();
     }
 }
 
@@ -231,13 +242,16 @@ pub(super) fn resource(
         },
         address: resource.addresses().first().unwrap_or_default(),
         addresses: resource.addresses().count(),
+        span: resource.addresses().to_string(),
         accept: resource.ip().accept,
+        accept_reason: accept::reason(resource.ip()),
         state: placement::state_of(state, resource, placement).to_owned(),
         owner: owner.map(|id| state.node_name(id)),
         epoch: placement.epoch,
         device,
         nodes,
         packets: here.packets.get(&resource.id).copied(),
+        run: None,
     }
 }
 
@@ -259,10 +273,10 @@ fn interfaces(here: &Here, datapath: &dyn Datapath, now: BootTime) -> Vec<Interf
                     Some(Attachment::None { reason }) => format!("none ({reason})"),
                     None => "none".to_owned(),
                 },
-                addresses: here
-                    .assigned
-                    .iter()
-                    .filter(|a| a.index == link.index)
+                addresses: here.on(link).map(|a| a.address).collect(),
+                stationary: here
+                    .on(link)
+                    .filter(|a| a.protocol != Some(PROTOCOL))
                     .map(|a| a.address)
                     .collect(),
                 frames: activity.frames,

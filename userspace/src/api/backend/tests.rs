@@ -4,11 +4,12 @@ mod create;
 mod extend;
 mod lifecycle;
 mod look;
+mod sets;
 mod settings;
 
 use super::fake::{Bench, FakeHost};
 use crate::{
-    api::{Answer, ApiError, CreateIp, ErrorKind, Request},
+    api::{Answer, ApiError, CreateIp, ErrorKind, EventFilter, Given, Request},
     core::change::{Change, NewGrant, Outcome, Report},
     model::{NodeId, Switchback, Tag},
 };
@@ -19,8 +20,13 @@ fn tag(text: &str) -> Tag {
 
 fn wanted(address: &str) -> CreateIp {
     CreateIp {
-        address: address.into(),
+        addresses: vec![Given::Argument(address.into())],
         netmask: None,
+        each: false,
+        except: vec![],
+        group: None,
+        separate: false,
+        accept: None,
         devices: vec![],
         tag: None,
         priority: None,

@@ -5,6 +5,9 @@ use crate::{
     model::Standing,
 };
 
+/// Failed resources that have a warning of their own.
+const FAILED_NAMED: usize = 10;
+
 /// Warnings that follow from what the status says.
 pub fn of(status: &Status, is_member: bool, witness: bool) -> Vec<String> {
     let mut found = Vec::new();
@@ -71,7 +74,8 @@ pub fn of(status: &Status, is_member: bool, witness: bool) -> Vec<String> {
         );
     }
     found.extend(status.nodes.iter().filter(|n| n.name != status.node).flat_map(about_node));
-    for resource in status.resources.iter().filter(|r| r.state == "OSF") {
+    let failed: Vec<_> = status.resources.iter().filter(|r| r.state == "OSF").collect();
+    for resource in failed.iter().take(FAILED_NAMED) {
         let reasons: Vec<String> = resource
             .nodes
             .iter()
@@ -81,6 +85,12 @@ pub fn of(status: &Status, is_member: bool, witness: bool) -> Vec<String> {
             "{tag} failed on every node ({}): mend that, then 'vipctl in-service {tag}'",
             reasons.join("; "),
             tag = resource.tag
+        ));
+    }
+    if failed.len() > FAILED_NAMED {
+        found.push(format!(
+            "{} more resources failed on every node: 'vipctl status --resources --state OSF' lists them",
+            failed.len() - FAILED_NAMED
         ));
     }
     found

@@ -1,22 +1,17 @@
 //! The status as text.
 
-use std::collections::BTreeMap;
-
 use crate::{
-    api::{NodeStatus, ResourceStatus, Status},
-    cli::{
-        group::groups,
-        table::{Table, plural},
-    },
-    model::Standing,
+    api::{NodeStatus, ResourceStatus, Status, counted_span, thousands},
+    cli::table::{Table, plural},
+    model::{Accept, Standing},
 };
 
-pub fn status(s: &Status, join: bool) -> String {
+pub fn status(s: &Status) -> String {
     let mut parts = vec![head(s)];
     parts.extend(warnings(s));
     if s.cluster.is_some() {
         parts.push(nodes(s));
-        parts.push(resources(&s.resources, join));
+        parts.push(resources(s));
     }
     parts.push(interfaces(s));
     parts.join("\n")
@@ -131,30 +126,61 @@ fn paths(s: &Status) -> String {
     table.render()
 }
 
-fn resources(all: &[ResourceStatus], join: bool) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for resource in all {
-        *counts.entry(&resource.state).or_default() += 1;
-    }
-    let counts: Vec<String> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
-    if all.is_empty() {
-        return "no resource yet: 'vipctl create ip ADDRESS --extend-to all' makes one\n".to_owned();
+/// The resources alone.
+pub fn resources(s: &Status) -> String {
+    let total: usize = s.states.values().sum();
+    let counts: Vec<String> =
+        s.states.iter().map(|(state, n)| format!("{} {state}", thousands(*n as u64))).collect();
+    if total == 0 {
+        return "no resource: 'vipctl create ip ADDRESS --extend-to all' makes one\n".to_owned();
     }
     let mut table =
         Table::new(["RESOURCE", "ADDRESS", "STATE", "OWNER", "DEVICE", "PACKETS", "NODES"]).right([5]);
-    for group in groups(all, join) {
-        let r = group.first();
+    let mut listed = 0;
+    for r in &s.resources {
+        listed += r.run.as_ref().map_or(1, |run| run.count);
         table.row([
-            group.tags(),
-            group.addresses(),
+            tags(r),
+            addresses(r),
             r.state.clone(),
             r.owner.clone().unwrap_or_default(),
             r.device.clone().unwrap_or_default(),
-            group.packets().map(|p| p.to_string()).unwrap_or_default(),
+            r.packets.map(|p| p.to_string()).unwrap_or_default(),
             on_nodes(r),
         ]);
     }
-    format!("{}: {}\n{}", plural(all.len(), "resource"), counts.join(", "), table.render())
+    let rest = match total.saturating_sub(listed) {
+        0 => String::new(),
+        n => format!(
+            "{} of them are not shown: --limit N and --offset N show others, --all shows all, --resources PATTERN, \
+             --owner and --state choose\n",
+            thousands(n as u64)
+        ),
+    };
+    let noun = if total == 1 { "resource" } else { "resources" };
+    format!("{} {noun}: {}\n{}{rest}", thousands(total as u64), counts.join(", "), table.render())
+}
+
+/// `ip-10.0.0.1`, or `ip-10.0.0.1 .. ip-10.0.0.9 (9)`
+fn tags(r: &ResourceStatus) -> String {
+    match &r.run {
+        None => r.tag.to_string(),
+        Some(run) => format!("{} .. {} ({})", r.tag, run.last_tag, thousands(run.count as u64)),
+    }
+}
+
+/// `10.0.0.1/24`, `10.0.0.1 .. 10.0.0.9/24` of a run, or `254 addresses 10.0.0.1-10.0.0.254/24 (anyip)` of a set
+fn addresses(r: &ResourceStatus) -> String {
+    let way = match r.accept {
+        Accept::Assign => "",
+        Accept::Route => " (route)",
+        Accept::Anyip => " (anyip)",
+    };
+    match &r.run {
+        Some(run) => format!("{} .. {}{way}", r.address.addr(), run.last_address),
+        None if r.addresses == 1 => format!("{}{way}", r.address),
+        None => format!("{}{way}", counted_span(r.addresses, &r.span)),
+    }
 }
 
 /// `a:1 b:10 c:20 OSF`
@@ -186,21 +212,19 @@ fn interfaces(s: &Status) -> String {
         "ADDRESSES",
     ])
     .right([3, 4, 5, 6]);
-    let virtual_ones: std::collections::BTreeSet<_> = s.resources.iter().map(|r| r.address.addr()).collect();
     for i in &s.interfaces {
         let link = match (i.up, i.carrier) {
             (true, true) => "up",
             (true, false) => "NO CARRIER",
             (false, _) => "down",
         };
-        let own = i.addresses.iter().filter(|a| !virtual_ones.contains(&a.addr()));
-        let mut shown: Vec<String> = own.map(ToString::to_string).collect();
+        let mut shown: Vec<String> = i.stationary.iter().map(ToString::to_string).collect();
         let more = shown.len().saturating_sub(ADDRESSES_SHOWN);
         shown.truncate(ADDRESSES_SHOWN);
         if more > 0 {
             shown.push(format!("and {more} more"));
         }
-        let vips = i.addresses.iter().filter(|a| virtual_ones.contains(&a.addr())).count();
+        let vips = i.addresses.len().saturating_sub(i.stationary.len());
         if vips > 0 {
             shown.push(format!("+ {vips} virtual"));
         }

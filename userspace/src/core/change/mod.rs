@@ -6,6 +6,7 @@
 mod grants;
 mod members;
 mod resources;
+mod sets;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -14,8 +15,9 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::resources::ADDRESSES_MAX;
 use crate::model::{
-    Accept, Addresses, ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, OnConflict, Placement,
+    Accept, Addresses, ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, OnConflict, Placement, Ranges,
     Resource, Switchback, Tag,
 };
 
@@ -44,6 +46,18 @@ pub enum Change {
     Create {
         resource: Resource,
         on: NodeId,
+    },
+    /// All of them or none. Each comes up first on the node `on`.
+    CreateAll {
+        resources: Vec<Resource>,
+        on: NodeId,
+    },
+    /// As [`Change::SetAddresses`], by difference: two operators at once do not undo each other. All of
+    /// `remove` must be there.
+    AlterAddresses {
+        tag: Tag,
+        add: Addresses,
+        remove: Ranges,
     },
     /// Takes effect at once, also in service: what is new is brought up, what is gone is removed.
     SetAddresses {
@@ -203,6 +217,8 @@ fn dispatch(state: &mut ClusterState, change: &Change) -> Result<Applied> {
         Change::Vacate { node, lease_epoch, grants } => members::vacate(state, *node, *lease_epoch, grants),
         Change::Rejoin { node, lease_epoch } => members::rejoin(state, *node, *lease_epoch),
         Change::Create { resource, on } => resources::create(state, resource, *on),
+        Change::CreateAll { resources, on } => sets::create_all(state, resources, *on),
+        Change::AlterAddresses { tag, add, remove } => sets::alter(state, tag, add, remove),
         Change::SetAddresses { tag, addresses } => resources::set_addresses(state, tag, addresses),
         Change::Extend { tag, to, settings } => resources::extend(state, tag, *to, settings),
         Change::Delete { tag } => resources::delete(state, tag),

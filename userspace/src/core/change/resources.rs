@@ -9,16 +9,25 @@ use ipnet::IpNet;
 
 use super::{Applied, Refusal, Result, Setting, no_node, no_resource, placement, sweep_deleted};
 use crate::model::{
-    Addresses, ClusterState, Desired, Kind, Node, NodeId, NodeSettings, Placement, Resource, Standing, Tag,
+    AcceptBy, Addresses, ClusterState, Desired, Kind, Node, NodeId, NodeSettings, Placement, Resource,
+    Standing, Tag,
 };
 
 /// The longest name of a network interface (IFNAMSIZ less its end mark).
 const DEVICE_NAME_MAX: usize = 15;
 
 /// The most addresses of one resource.
-const ADDRESSES_MAX: u64 = 1 << 20;
+pub const ADDRESSES_MAX: u64 = 1 << 20;
 
 pub(super) fn create(state: &mut ClusterState, resource: &Resource, on: NodeId) -> Result<Applied> {
+    check_new(state, resource, on)?;
+    check_free(state, resource)?;
+    add(state, resource, on);
+    Ok(Applied::Done)
+}
+
+/// All that can be said against a new resource but what others have.
+pub(super) fn check_new(state: &ClusterState, resource: &Resource, on: NodeId) -> Result<()> {
     let tag = &resource.tag;
     if state.resources.contains_key(tag) {
         return Err(Refusal(format!("the tag '{tag}' is taken: choose another with --tag")));
@@ -48,6 +57,12 @@ pub(super) fn create(state: &mut ClusterState, resource: &Resource, on: NodeId) 
             first.name
         )));
     }
+    Ok(())
+}
+
+/// A checked one.
+pub(super) fn add(state: &mut ClusterState, resource: &Resource, on: NodeId) {
+    let tag = &resource.tag;
     state.placements.insert(
         tag.clone(),
         Placement {
@@ -63,7 +78,6 @@ pub(super) fn create(state: &mut ClusterState, resource: &Resource, on: NodeId) 
     for id in resource.nodes.keys() {
         copy_ping_lists(state, resource, *id);
     }
-    Ok(Applied::Done)
 }
 
 /// Replaces the addresses of a resource, also while it is in service.
@@ -77,6 +91,7 @@ pub(super) fn set_addresses(state: &mut ClusterState, tag: &Tag, addresses: &Add
     let Kind::Ip(ip) = &mut resource.kind;
     ip.addresses = addresses.clone();
     check_address(state, &resource)?;
+    check_free(state, &resource)?;
     for id in resource.nodes.keys() {
         copy_ping_lists(state, &resource, *id);
     }
@@ -152,6 +167,7 @@ pub(super) fn set(
             }
             let Kind::Ip(ip) = &mut resource.kind;
             ip.accept = *accept;
+            ip.accept_by = AcceptBy::Operator;
         }
         Setting::Priority(priority) => {
             let [id] = targets[..] else {
@@ -160,6 +176,12 @@ pub(super) fn set(
                 )));
             };
             check_priority_free(state, &resource, id, *priority)?;
+        }
+        Setting::Source(true) if resource.addresses().subnets().all(|s| s.addr().is_ipv6()) => {
+            return Err(Refusal(format!(
+                "'{tag}' has no IPv4 address, and a source address setting is for IPv4 only (row IP-12): choose the \
+                 source in the application, or with 'ip -6 route'"
+            )));
         }
         Setting::Devices(_) | Setting::RestoreAndRecover(_) | Setting::Source(_) => {}
     }
@@ -236,7 +258,7 @@ pub(super) fn out_of_service(state: &mut ClusterState, tag: &Tag) -> Result<Appl
 }
 
 /// The resource, unless it is being deleted.
-fn kept<'a>(state: &'a ClusterState, tag: &Tag) -> Result<&'a Resource> {
+pub(super) fn kept<'a>(state: &'a ClusterState, tag: &Tag) -> Result<&'a Resource> {
     let resource = state.resources.get(tag).ok_or_else(|| no_resource(tag))?;
     if state.placements.get(tag).is_some_and(|p| p.deleting) {
         return Err(Refusal(format!(
@@ -294,16 +316,6 @@ fn check_address(state: &ClusterState, resource: &Resource) -> Result<()> {
             "{range} cannot be a virtual address: use an address of a single host in the subnet"
         )));
     }
-    let others = state.resources.values().filter(|r| r.tag != *tag);
-    for other in others {
-        let both = hosts.intersection(&other.addresses().hosts());
-        if let Some(address) = both.first() {
-            return Err(Refusal(format!(
-                "{address} belongs to the resource '{}': use another address, or delete that resource first",
-                other.tag
-            )));
-        }
-    }
     let physical = resource.nodes.values().any(|s| s.physical);
     let own = |n: &&Node| hosts.contains(n.rpc.ip()) || n.paths.iter().any(|p| hosts.contains(p.ip()));
     if let Some(node) = state.nodes.values().find(own).filter(|_| !physical) {
@@ -315,6 +327,24 @@ fn check_address(state: &ClusterState, resource: &Resource) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// No other resource has one of its addresses.
+fn check_free(state: &ClusterState, resource: &Resource) -> Result<()> {
+    let hosts = resource.addresses().hosts();
+    for other in state.resources.values().filter(|r| r.tag != resource.tag) {
+        let both = hosts.intersection(&other.addresses().hosts());
+        if let Some(address) = both.first() {
+            return Err(belongs(address, &other.tag));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn belongs(address: IpAddr, tag: &Tag) -> Refusal {
+    Refusal(format!(
+        "{address} belongs to the resource '{tag}': use another address, or delete that resource first"
+    ))
 }
 
 fn unusable(address: &IpAddr) -> bool {

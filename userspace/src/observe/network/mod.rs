@@ -1,13 +1,17 @@
 //! Links and addresses of this host through rtnetlink.
 
+mod batch;
 mod convert;
 mod events;
+mod exact;
+mod kept;
 pub(crate) mod netlink;
+pub(crate) mod routes;
+mod snapshot;
 
 use std::{
-    collections::HashMap,
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -20,7 +24,11 @@ use netlink_packet_route::{
 use nix::libc;
 use tokio::sync::broadcast;
 
-use self::{events::Pump, netlink::Netlink};
+use self::{events::Pump, exact::Asker, netlink::Netlink};
+pub(crate) use self::{
+    kept::{Kept, Source},
+    snapshot::{Class, Snapshot, routed},
+};
 use super::{packet_socket::Sender, shared::Shared};
 
 /// A network interface.
@@ -43,6 +51,16 @@ impl Link {
     pub(crate) fn is_ethernet(&self) -> bool {
         !self.loopback && self.mac != [0; 6]
     }
+
+    /// The link-layer address as `ip link` writes it.
+    pub(crate) fn mac_text(&self) -> String {
+        mac_text(self.mac)
+    }
+}
+
+/// A link-layer address as `ip link` writes it.
+pub(crate) fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 /// An address on an interface.
@@ -107,34 +125,22 @@ pub struct Network {
     pub(crate) netlink: Netlink,
     events: broadcast::Sender<NetworkEvent>,
     snapshot: Arc<Shared<Result<Arc<Snapshot>, String>>>,
+    pub(crate) kept: Arc<tokio::sync::Mutex<Kept>>,
+    /// The looks at what of that is still needed.
+    pub(crate) tidied: Arc<Shared<Result<(), String>>>,
+    asker: Arc<Asker>,
     /// Opened when it is first needed.
     sender: Arc<Mutex<Option<Arc<Sender>>>>,
     _pump: Arc<Pump>,
 }
 
-/// All addresses of this host at one moment.
-pub(crate) struct Snapshot {
-    all: Vec<Assigned>,
-    by_address: HashMap<IpAddr, Vec<usize>>,
-}
-
-impl Snapshot {
-    fn new(all: Vec<Assigned>) -> Self {
-        let mut by_address = HashMap::<_, Vec<_>>::with_capacity(all.len());
-        for (i, assigned) in all.iter().enumerate() {
-            by_address.entry(assigned.address.addr()).or_default().push(i);
-        }
-        Self { all, by_address }
-    }
-
-    /// Where the address is assigned: usually nowhere or once.
-    pub(crate) fn find(&self, address: IpAddr) -> impl Iterator<Item = &Assigned> {
-        self.by_address.get(&address).into_iter().flatten().map(|&i| &self.all[i])
-    }
-
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
-        self.by_address.contains_key(&address)
-    }
+/// A route by which this host accepts packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LocalRoute {
+    pub(crate) net: IpNet,
+    pub(crate) index: u32,
+    /// RTA_PROTOCOL; [`crate::act::address::PROTOCOL`] marks ours.
+    pub(crate) protocol: u8,
 }
 
 impl Network {
@@ -145,8 +151,11 @@ impl Network {
         let pump = Pump::start(events.clone())
             .map_err(NetworkError::trying("subscribe to netlink's notifications"))?;
         let netlink = Netlink::open().map_err(NetworkError::trying("open a netlink socket"))?;
+        let asker = Asker::open().map_err(NetworkError::trying("open a socket for questions"))?;
         let (snapshot, sender) = (Arc::default(), Arc::default());
-        Ok(Self { netlink, events, snapshot, sender, _pump: Arc::new(pump) })
+        let (kept, tidied) = (Arc::default(), Arc::default());
+        let (asker, pump) = (Arc::new(asker), Arc::new(pump));
+        Ok(Self { netlink, events, snapshot, kept, tidied, asker, sender, _pump: pump })
     }
 
     /// What changes from now on. A receiver that is told `Lagged` has lost events: the same as
@@ -189,17 +198,32 @@ impl Network {
         addresses(&self.netlink, ifindex).await
     }
 
-    /// All addresses as they were at some moment after the call. Many callers at once share a dump:
-    /// with thousands of addresses, one dump for each operation would be quadratic.
+    /// All that this host accepts packets for, as it was at some moment after the call. Many callers at
+    /// once share a dump: with thousands of addresses, one dump for each operation would be quadratic.
     pub(crate) async fn snapshot(&self) -> Result<Arc<Snapshot>, NetworkError> {
         let read = || async {
-            let all = addresses(&self.netlink, 0).await.map_err(|e| e.to_string())?;
-            Ok(Arc::new(Snapshot::new(all)))
+            let snapshot = Snapshot::read(&self.netlink).await.map_err(|e| e.to_string())?;
+            Ok(Arc::new(snapshot))
         };
         self.snapshot
             .get(read)
             .await
             .map_err(|reason| NetworkError::trying("know this host's addresses")(io::Error::other(reason)))
+    }
+
+    /// The last one that somebody asked for, however old, if there was any.
+    pub(crate) async fn last_snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.snapshot.last().await.and_then(Result::ok)
+    }
+
+    /// The IPv4 address on that interface, with its prefix length, if it is there. Cheap.
+    pub(crate) fn find4(&self, link: &Link, address: Ipv4Addr) -> Option<IpNet> {
+        self.asker.find(link, address)
+    }
+
+    /// Where the IPv6 address is, if anywhere. Cheap.
+    pub(crate) async fn find6(&self, address: Ipv6Addr) -> Result<Option<Assigned>, NetworkError> {
+        exact::find6(&self.netlink, address).await
     }
 }
 
@@ -244,5 +268,15 @@ fn as_link(message: &RouteNetlinkMessage) -> Option<Link> {
     match message {
         RouteNetlinkMessage::NewLink(link) => Some(convert::link(link)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn link_layer_addresses_are_written_as_usual() {
+        assert_eq!(mac_text([0, 1, 0xab, 3, 4, 0xff]), "00:01:ab:03:04:ff");
     }
 }

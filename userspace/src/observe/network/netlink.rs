@@ -18,6 +18,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::batch::{self, Pipe, Refusal};
+
 /// How often a dump is begun anew when the kernel says that what it dumped changed meanwhile.
 const DUMP_ATTEMPTS: u32 = 20;
 
@@ -36,8 +38,9 @@ const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct Netlink {
     handle: Arc<std::sync::Mutex<Handle>>,
-    /// The kernel refuses a second dump on the same socket with EBUSY while one is running.
-    dumping: Arc<Mutex<()>>,
+    /// Dumps take turns, because the kernel refuses a second one on the same socket with EBUSY, and
+    /// with batches, because a dump is worth nothing when what it lists changes meanwhile.
+    pipe: Arc<Mutex<Pipe>>,
     turns: Arc<Semaphore>,
 }
 
@@ -45,13 +48,24 @@ impl Netlink {
     /// In the network namespace of the calling thread; needs a tokio runtime.
     pub(crate) fn open() -> io::Result<Self> {
         let handle = Arc::new(std::sync::Mutex::new(connect()?));
-        Ok(Self { handle, dumping: Arc::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) })
+        let pipe = Arc::new(Mutex::new(Pipe::open()?));
+        Ok(Self { handle, pipe, turns: Arc::new(Semaphore::new(AT_ONCE)) })
     }
 
     /// Asks for a change and waits until the kernel has confirmed it. The error is the kernel's errno.
     pub(crate) async fn change(&self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
         self.request(message, NLM_F_ACK | flags).await?;
         Ok(())
+    }
+
+    /// Asks for many changes, in this order, and waits until the kernel has handled all of them: those
+    /// that it refused. Dropping the future stops it.
+    pub(crate) async fn change_all<M>(&self, messages: M, flags: u16) -> io::Result<Vec<Refusal>>
+    where
+        M: IntoIterator<Item = RouteNetlinkMessage>,
+        M::IntoIter: Send + 'static,
+    {
+        batch::change_all(Arc::clone(&self.pipe), messages.into_iter(), flags).await
     }
 
     /// Asks for one object; the error is the kernel's errno (ENODEV, ESRCH ... when there is none).
@@ -61,7 +75,7 @@ impl Netlink {
 
     /// All objects that pass the filters in `message`, as they were at one moment.
     pub(crate) async fn dump(&self, message: RouteNetlinkMessage) -> io::Result<Vec<RouteNetlinkMessage>> {
-        let _alone = self.dumping.lock().await;
+        let _alone = self.pipe.lock().await;
         for _ in 0..DUMP_ATTEMPTS {
             let answer = self.request(message.clone(), NLM_F_DUMP).await?;
             if !answer.interrupted {

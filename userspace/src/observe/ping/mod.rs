@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use tokio::time::{Instant, timeout_at};
 
 use self::{echo::Identity, socket::Sockets};
-use super::network::{self, NetworkError, netlink::Netlink};
+use super::network::{NetworkError, Snapshot, netlink::Netlink, routes};
 
 /// An answer that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +83,21 @@ impl Ping {
         NetworkError::trying(format!("ping {what}{from}{on}"))(reason)
     }
 
+    /// An IPv6 address by which this host is reached without its being assigned needs another way to bind.
+    async fn sockets(&self, targets: &[IpAddr]) -> io::Result<Sockets> {
+        let open = |freely| Sockets::open(self.source, self.device.as_deref(), targets, freely);
+        match (open(false), self.source) {
+            (Err(e), Some(source @ IpAddr::V6(_))) if e.kind() == io::ErrorKind::AddrNotAvailable => {
+                let netlink = Netlink::open()?;
+                let route = routes::matching(&netlink, source).await.map_err(io::Error::other)?;
+                if route.as_ref().is_some_and(routes::is_local) { open(true) } else { Err(e) }
+            }
+            (result, _) => result,
+        }
+    }
+
     async fn run(&self, targets: &[IpAddr], judge: &mut Judge<'_>) -> io::Result<Vec<Reply>> {
-        let sockets = Sockets::open(self.source, self.device.as_deref(), targets)?;
+        let sockets = self.sockets(targets).await?;
         let identity = Identity::new()?;
         let tries = u16::try_from(self.tries).unwrap_or(u16::MAX);
         let mut replies = Vec::<Reply>::new();
@@ -129,8 +142,8 @@ struct Judge<'a> {
     exclude: &'a [IpAddr],
     /// Answers of others do not count; None: everybody was pinged but this host itself.
     pinged: Option<HashSet<IpAddr>>,
-    /// This host's addresses, read at the first answer.
-    own: Option<HashSet<IpAddr>>,
+    /// What this host accepts packets for, read at the first answer.
+    own: Option<Snapshot>,
 }
 
 impl Judge<'_> {
@@ -145,7 +158,7 @@ impl Judge<'_> {
             Some(own) => own,
             none => none.insert(own_addresses().await?),
         };
-        Ok(!own.contains(&from))
+        Ok(!own.contains(from))
     }
 
     fn all_answered(&self, replies: &[Reply], sequence: u16) -> bool {
@@ -155,8 +168,7 @@ impl Judge<'_> {
     }
 }
 
-async fn own_addresses() -> io::Result<HashSet<IpAddr>> {
+async fn own_addresses() -> io::Result<Snapshot> {
     let netlink = Netlink::open()?;
-    let assigned = network::addresses(&netlink, 0).await.map_err(io::Error::other)?;
-    Ok(assigned.iter().map(|a| a.address.addr()).collect())
+    Snapshot::read(&netlink).await.map_err(io::Error::other)
 }

@@ -33,7 +33,13 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    pub(super) fn open(source: Option<IpAddr>, device: Option<&str>, targets: &[IpAddr]) -> io::Result<Self> {
+    /// `freely`: from a source that is not assigned, as local routes allow; IPv4 needs nothing for that.
+    pub(super) fn open(
+        source: Option<IpAddr>,
+        device: Option<&str>,
+        targets: &[IpAddr],
+        freely: bool,
+    ) -> io::Result<Self> {
         let scope = match device {
             Some(name) => if_nametoindex(name)?,
             None => 0,
@@ -48,7 +54,7 @@ impl Sockets {
             targets
                 .iter()
                 .any(|t| t.is_ipv6() == v6)
-                .then(|| readable(raw(v6, source, device, scope)?))
+                .then(|| readable(raw(v6, source, device, scope, freely)?))
                 .transpose()
         };
         Ok(Self { v4: open(false)?, v6: open(true)?, scope })
@@ -129,7 +135,13 @@ async fn received<A: SockaddrLike>(
         .await
 }
 
-fn raw(v6: bool, source: Option<IpAddr>, device: Option<&str>, scope: u32) -> io::Result<Socket> {
+fn raw(
+    v6: bool,
+    source: Option<IpAddr>,
+    device: Option<&str>,
+    scope: u32,
+    freely: bool,
+) -> io::Result<Socket> {
     let (domain, protocol) =
         if v6 { (Domain::IPV6, Protocol::ICMPV6) } else { (Domain::IPV4, Protocol::ICMPV4) };
     let socket = Socket::new(domain, Type::RAW, Some(protocol))?;
@@ -139,6 +151,7 @@ fn raw(v6: bool, source: Option<IpAddr>, device: Option<&str>, scope: u32) -> io
         // This host's own answers to all-nodes pings would not count.
         socket.set_multicast_loop_v6(false)?;
         socket.set_multicast_if_v6(scope)?;
+        socket.set_freebind_v6(freely)?;
     } else {
         hear_only_v4(&socket)?;
         socket.set_broadcast(true)?;

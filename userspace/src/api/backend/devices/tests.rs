@@ -13,7 +13,10 @@ fn wanted(text: &str) -> Wanted {
 
 fn pick(host: &FakeHost, text: &str, devices: &[&str]) -> Result<(String, String)> {
     let devices: Vec<String> = devices.iter().map(|d| (*d).to_owned()).collect();
-    choose(&host.links, &host.assigned, wanted(text), &devices).map(|(d, net)| (d.join(","), net.to_string()))
+    let Wanted { address, prefix } = wanted(text);
+    let subnet = Subnets::new(&host.assigned).of(address.into(), prefix)?;
+    let net = with_length(address, subnet.prefix_len()).unwrap();
+    choose(&host.links, &host.assigned, &[net], &devices).map(|d| (d.join(","), net.to_string()))
 }
 
 fn allowed(host: &FakeHost, text: &str) -> Vec<String> {
@@ -73,7 +76,10 @@ fn an_unknown_length_is_asked_for() {
     let e = pick(&FakeHost::usual(), "192.0.2.9", &[]).unwrap_err();
     assert!(e.message.contains("as 192.0.2.9/32 for"), "{}", e.message);
     assert!(
-        pick(&FakeHost::usual(), "192.0.2.9", &["eth9"]).unwrap_err().message.contains("no interface 'eth9'")
+        pick(&FakeHost::usual(), "192.0.2.9/24", &["eth9"])
+            .unwrap_err()
+            .message
+            .contains("no interface 'eth9'")
     );
     assert!(pick(&FakeHost::usual(), "10.0.0.9", &["eth0", "eth0"]).is_err());
 }

@@ -78,3 +78,31 @@ async fn what_cannot_be_is_refused() {
         assert!(e.message.contains(reason), "{}", e.message);
     }
 }
+
+#[tokio::test]
+async fn interfaces_are_checked_here_and_said_to_be_unchecked_elsewhere() {
+    let bench = bench();
+    bench.done(create_on_all("10.0.0.9")).await;
+    let state = bench.store.state();
+    let nodes = state.resources[&tag("ip-10.0.0.9")].nodes.clone();
+    let only_b = nodes.into_iter().filter(|(id, _)| *id == 2);
+    let other =
+        crate::model::Resource::new(tag("other"), "10.0.0.8/24".parse::<ipnet::IpNet>().unwrap(), only_b);
+    bench.store.change(&Change::Create { resource: other, on: 2 });
+    let extend = |to: &str, device: &str| Request::Extend {
+        tag: tag("other"),
+        to: to.into(),
+        priority: None,
+        devices: vec![device.into()],
+    };
+    assert!(bench.refused(extend("a", "nosuch")).await.message.contains("no interface 'nosuch'"));
+    let e = bench.refused(extend("a", "eth1")).await;
+    assert!(
+        e.message.contains("10.0.0.8 cannot be on eth1") && e.message.contains("allowed: eth0"),
+        "{}",
+        e.message
+    );
+    let said = bench.done(extend("c", "nosuch")).await;
+    assert!(said.contains("not checked from here whether c has that interface"), "{said}");
+    assert!(!bench.done(extend("a", "eth0")).await.contains("not checked"));
+}

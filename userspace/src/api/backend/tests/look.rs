@@ -171,15 +171,80 @@ async fn interfaces_are_judged_for_an_address_with_and_without_length() {
 async fn events_are_told_and_followed() {
     let bench = bench();
     bench.context.events.record(About::default(), "k", "one");
-    let (told, last) = bench.ask(Request::Events { follow: false }).await;
+    let (told, last) = bench.ask(Request::Events { follow: false, filter: EventFilter::default() }).await;
     assert!(matches!(&told[..], [Answer::Event(e)] if e.message == "one"), "{told:?}");
     assert!(last.is_final());
     let (out, mut coming) = tokio::sync::mpsc::channel(8);
     let context = bench.context.clone();
-    let work = tokio::spawn(async move { context.handle(Request::Events { follow: true }, &out).await });
+    let follow = Request::Events { follow: true, filter: EventFilter::default() };
+    let work = tokio::spawn(async move { context.handle(follow, &out).await });
     assert!(matches!(coming.recv().await, Some(Answer::Event(e)) if e.message == "one"));
     bench.context.events.record(About::default(), "k", "two");
     assert!(matches!(coming.recv().await, Some(Answer::Event(e)) if e.message == "two"));
     drop(coming);
     assert!(work.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn events_are_chosen_by_kind_resource_and_number() {
+    let bench = bench();
+    let about = || About::tag(&tag("web"));
+    for n in 1..=5 {
+        bench.context.events.record(about(), "restore.announce", format!("{n}"));
+        bench.context.events.record(About::default(), "restored", format!("other {n}"));
+    }
+    let asked = async |last, kind: Option<&str>, of: Option<&str>| {
+        let filter = EventFilter { last, kind: kind.map(Into::into), tag: of.map(tag) };
+        let (told, _) = bench.ask(Request::Events { follow: false, filter }).await;
+        let message = |a: Answer| match a {
+            Answer::Event(e) => e.message,
+            other => panic!("{other:?}"),
+        };
+        told.into_iter().map(message).collect::<Vec<_>>()
+    };
+    assert_eq!(asked(Some(3), None, None).await, ["other 4", "5", "other 5"]);
+    assert_eq!(asked(Some(2), Some("restore"), None).await, ["4", "5"]);
+    assert_eq!(asked(None, Some("restore.announce"), Some("web")).await.len(), 5);
+    assert_eq!(asked(None, Some("restored"), None).await.len(), 5);
+    assert!(asked(None, None, Some("none")).await.is_empty());
+    assert!(asked(Some(0), None, None).await.is_empty());
+}
+
+#[tokio::test]
+async fn some_of_the_resources_are_listed_and_warnings_are_of_all() {
+    let bench = bench();
+    for host in 20..32 {
+        bench.done(create(&format!("10.0.0.{host}"))).await;
+        let name = format!("ip-10.0.0.{host}");
+        bench.give(&name, 1);
+        bench.report(&name, Outcome::Failed { reason: "no carrier".into() });
+    }
+    bench.done(create("10.0.0.40")).await;
+    let selection = crate::api::Selection { state: Some("starting".into()), ..Default::default() };
+    let Answer::Status(s) = bench.ask(Request::StatusOf(selection)).await.1 else { panic!() };
+    assert_eq!(s.resources.len(), 1);
+    assert_eq!(s.states, [("starting".to_owned(), 1)].into());
+    let warnings = s.warnings.join("\n");
+    assert_eq!(warnings.matches("failed on every node (a: no carrier)").count(), 10, "{warnings}");
+    assert!(warnings.contains("2 more resources failed on every node"), "{warnings}");
+    let joining = crate::api::Selection { join_above: Some(5), ..Default::default() };
+    let Answer::Status(s) = bench.ask(Request::StatusOf(joining)).await.1 else { panic!() };
+    assert_eq!(s.resources.len(), 2);
+    assert_eq!(s.resources[0].run.as_ref().map(|r| r.count), Some(12));
+}
+
+#[tokio::test]
+async fn show_says_which_tunables_are_set_and_what_is_wrong() {
+    let bench = bench();
+    bench.done(create("10.0.0.9")).await;
+    let path = bench.dir.path().join("tunables");
+    std::fs::write(
+        &path,
+        "export NOBCASTPING='1' # as told\nIP_PINGTIME=0.5\nIP_PINGTIME=never\nIP_PINGTRIES=3\n",
+    )
+    .unwrap();
+    let Answer::Shown(shown) = bench.ask(Request::Show { tag: tag("ip-10.0.0.9") }).await.1 else { panic!() };
+    assert_eq!(shown.tuned, ["NOBCASTPING", "IP_PINGTIME"]);
+    assert_eq!(shown.tunables_file, path.display().to_string());
+    assert!(shown.complaints.len() == 1 && shown.complaints[0].contains("tunables:3: IP_PINGTIME='never'"));
 }

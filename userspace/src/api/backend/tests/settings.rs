@@ -116,3 +116,72 @@ async fn wrong_entries_are_refused_with_the_reason() {
     assert!(e.message.contains("not in the ping list"), "{}", e.message);
     assert!(bench.refused(change(true, &["10.0.0.254"], Some("w"))).await.message.contains("witness"));
 }
+
+#[tokio::test]
+async fn source_conflict_and_accept_are_set_and_said_to_whom_they_belong() {
+    let bench = bench();
+    bench.done(create_on_all("10.0.0.9")).await;
+    let said = bench.done(set(Some("b"), &[("source", "enable")])).await;
+    assert!(said.contains("ip-10.0.0.9 is set on b;"), "{said}");
+    let said = bench.done(set(Some("b"), &[("on-conflict", "yield"), ("source", "enable")])).await;
+    assert!(
+        said.contains("set on b, but on all of its nodes where") && said.contains(": on-conflict"),
+        "{said}"
+    );
+    let said = bench.done(set(Some("b"), &[("accept", "route"), ("switchback", "automatic")])).await;
+    assert!(said.contains("set on all of its nodes: accept, switchback belong to it as a whole"), "{said}");
+    assert!(said.contains("at the next bring-up"), "{said}");
+    let state = bench.store.state();
+    let resource = &state.resources[&tag("ip-10.0.0.9")];
+    assert!(resource.nodes[&2].source && !resource.nodes[&1].source);
+    assert_eq!(resource.on_conflict, crate::model::OnConflict::Yield);
+    assert_eq!(resource.ip().accept, crate::model::Accept::Route);
+    bench.done(create_on_all("fd00::9")).await;
+    let source = Request::Set {
+        tag: tag("ip-fd00::9"),
+        node: None,
+        settings: vec![("source".into(), "enable".into())],
+    };
+    let e = bench.refused(source).await;
+    assert!(e.kind == ErrorKind::Refused && e.message.contains("IPv4 only"), "{}", e.message);
+}
+
+#[tokio::test]
+async fn a_ping_list_has_no_target_that_never_counts() {
+    let bench = bench();
+    bench.done(create_on_all("10.0.0.9")).await;
+    for (addresses, node, reason) in [
+        (&["10.0.0.9"][..], None, "virtual address itself (resource 'ip-10.0.0.9')"),
+        (&["10.0.0.1"][..], None, "an address of node 'a' itself"),
+        (&["10.1.0.1"][..], None, "an address of node 'a' itself"),
+        (&["10.0.0.2"][..], Some("all"), "an address of node 'b' itself"),
+        (&["10.0.0.0"][..], None, "network address"),
+        (&["255.255.255.255"][..], None, "broadcast"),
+    ] {
+        let e = bench.refused(change(true, addresses, node)).await;
+        assert_eq!(e.kind, ErrorKind::Refused);
+        assert!(e.message.contains(reason), "{addresses:?}: {}", e.message);
+    }
+    assert!(bench.store.state().ping_lists.is_empty());
+    // What is another node's own is as good as any.
+    assert_eq!(lists(&bench, change(true, &["10.0.0.2"], None)).await, ["a 10.0.0.0/24 [10.0.0.2]"]);
+}
+
+#[tokio::test]
+async fn a_list_that_nobody_needs_yet_is_kept_with_a_hint() {
+    let bench = bench();
+    bench.done(create("10.0.0.9")).await;
+    let add = |subnet: &str| Request::PingListAdd {
+        subnet: net(subnet),
+        addresses: vec!["10.0.0.254".parse().unwrap()],
+        node: None,
+    };
+    let hint = async |request| match bench.ask(request).await.1 {
+        Answer::PingLists(lists) => lists[0].hint.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(hint(add("10.0.0.0/24")).await, None);
+    let said = hint(add("10.0.0.0/25")).await.unwrap();
+    assert!(said.contains("waits for one; is 10.0.0.0/24 meant?"), "{said}");
+    assert_eq!(bench.store.state().ping_lists.len(), 2);
+}

@@ -1,8 +1,26 @@
 use super::*;
-use crate::{
-    api::{ClusterStatus, DatapathStatus, InterfaceStatus, LeaseStatus, PathStatus},
-    cli::group::tests::resource,
+use crate::api::{
+    ClusterStatus, DatapathStatus, InterfaceStatus, LeaseStatus, PathStatus, ResourceNodeStatus, Run,
 };
+
+fn resource(n: u8) -> ResourceStatus {
+    ResourceStatus {
+        tag: format!("ip-10.0.0.{n}").parse().unwrap(),
+        kind: "ip".into(),
+        address: format!("10.0.0.{n}/24").parse().unwrap(),
+        addresses: 1,
+        span: format!("10.0.0.{n}/24"),
+        accept: Accept::Assign,
+        accept_reason: String::new(),
+        state: "ISP".into(),
+        owner: Some("a".into()),
+        epoch: 1,
+        device: Some("eth0".into()),
+        nodes: vec![ResourceNodeStatus { node: "a".into(), priority: 1, state: "ISP".into(), reason: None }],
+        packets: Some(2),
+        run: None,
+    }
+}
 
 fn example(vips: u8) -> Status {
     Status {
@@ -38,13 +56,15 @@ fn example(vips: u8) -> Status {
             }],
             resources_in_service: 3,
         }],
-        resources: (1..=vips).map(|n| resource(&format!("10.0.0.{n}/24"), "ISP", "a")).collect(),
+        resources: (1..=vips).map(resource).collect(),
+        states: [("ISP".to_owned(), vips.into())].into(),
         interfaces: vec![InterfaceStatus {
             name: "eth0".into(),
             up: true,
             carrier: true,
             xdp: "generic (it is a veth)".into(),
             addresses: vec!["10.0.0.250/24".parse().unwrap(), "10.0.0.1/24".parse().unwrap()],
+            stationary: vec!["10.0.0.250/24".parse().unwrap()],
             frames: 9,
             bytes: 99,
             arp: 3,
@@ -59,7 +79,7 @@ fn example(vips: u8) -> Status {
 
 #[test]
 fn the_whole_picture() {
-    let text = status(&example(2), false);
+    let text = status(&example(2));
     let expected = "\
 node     a, vipd 0.1.0, profile default
 cluster  demo, quorum, leader b, 3 voters, term 2, 37 changes
@@ -85,13 +105,30 @@ eth0: generic XDP, because it is a veth
 }
 
 #[test]
-fn two_hundred_fit_on_a_screen_and_all_are_there_when_asked_for() {
-    let s = example(200);
-    let joined = status(&s, true);
-    assert!(joined.lines().count() < 20, "{joined}");
-    assert!(joined.contains("ip-10.0.0.1 .. ip-10.0.0.200 (200)  10.0.0.1 .. 10.0.0.200/24"), "{joined}");
-    assert!(joined.contains("200 resources: 200 ISP"));
-    assert!(status(&s, false).lines().count() > 200);
+fn runs_sets_and_what_is_left_out_are_told() {
+    let mut s = example(3);
+    let run = Run {
+        count: 9990,
+        last_tag: "ip-10.0.39.7".parse().unwrap(),
+        last_address: "10.0.39.7/24".parse().unwrap(),
+    };
+    s.resources[0].run = Some(run);
+    s.resources[1].addresses = 65_534;
+    s.resources[1].span = "10.9.0.1-10.9.255.254/16".into();
+    s.resources[1].accept = Accept::Anyip;
+    s.resources[2].accept = Accept::Route;
+    s.states = [("ISP".to_owned(), 9998), ("OSF".to_owned(), 4)].into();
+    let text = resources(&s);
+    for fact in [
+        "10,002 resources: 9,998 ISP, 4 OSF",
+        "ip-10.0.0.1 .. ip-10.0.39.7 (9,990)  10.0.0.1 .. 10.0.39.7/24 ",
+        "65,534 addresses 10.9.0.1-10.9.255.254/16 (anyip)  ISP",
+        "10.0.0.3/24 (route) ",
+        "10 of them are not shown: --limit N",
+    ] {
+        assert!(text.contains(fact), "'{fact}' is missing in\n{text}");
+    }
+    assert!(status(&s).contains(&text));
 }
 
 #[test]
@@ -105,5 +142,5 @@ fn a_node_without_a_cluster_says_so() {
     let mut s = example(0);
     s.cluster = None;
     s.nodes.clear();
-    assert!(status(&s, true).contains("cluster  none"));
+    assert!(status(&s).contains("cluster  none"));
 }

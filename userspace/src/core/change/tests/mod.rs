@@ -4,6 +4,7 @@ mod grants;
 mod members;
 mod properties;
 mod resources;
+mod sets;
 
 use std::collections::BTreeMap;
 
@@ -113,6 +114,12 @@ fn every_change_survives_json() {
         Change::Reserve { node: new_node("b", 2) },
         Change::Admit { node: 2 },
         Change::Create { resource: resource("vip", "2001:db8::7/64", &[(1, 10), (2, 20)]), on: 1 },
+        Change::CreateAll { resources: vec![resource("vip", "10.0.0.7/24", &[(1, 10), (2, 20)])], on: 1 },
+        Change::AlterAddresses {
+            tag: tag("vip"),
+            add: "10.0.0.8/24".parse::<IpNet>().unwrap().into(),
+            remove: ["10.0.0.7".parse::<IpAddr>().unwrap()].into_iter().collect(),
+        },
         Change::Extend { tag: tag("vip"), to: 2, settings: settings(20) },
         Change::Delete { tag: tag("vip") },
         Change::Set { tag: tag("vip"), node: None, setting: Setting::Switchback(Switchback::Automatic) },

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
 use proptest::prelude::*;
 
 use super::*;
@@ -69,6 +70,15 @@ fn ping_changes() -> impl Strategy<Value = Change> {
     })
 }
 
+fn alterations() -> impl Strategy<Value = Change> {
+    let hosts = || proptest::collection::vec(6..=10u8, 0..3);
+    (tags(), hosts(), hosts()).prop_map(|(tag, add, remove)| {
+        let address = |h| IpAddr::from([10, 0, 0, h]);
+        let add = add.into_iter().map(|h| IpNet::new(address(h), 24).unwrap()).collect();
+        Change::AlterAddresses { tag, add, remove: remove.into_iter().map(address).collect() }
+    })
+}
+
 fn changes() -> impl Strategy<Value = Change> {
     let node_change = prop_oneof![
         1 => new_nodes().prop_map(|node| Change::Found { name: "test".to_owned(), node }),
@@ -83,6 +93,9 @@ fn changes() -> impl Strategy<Value = Change> {
         6 => (resources(), ids()).prop_map(|(resource, on)| Change::Create { resource, on }),
         2 => (tags(), ids(), all_settings())
             .prop_map(|(tag, to, settings)| Change::Extend { tag, to, settings }),
+        2 => (proptest::collection::vec(resources(), 0..3), ids())
+            .prop_map(|(resources, on)| Change::CreateAll { resources, on }),
+        2 => alterations(),
         1 => tags().prop_map(|tag| Change::Delete { tag }),
         2 => (tags(), proptest::option::of(ids()), set_changes())
             .prop_map(|(tag, node, setting)| Change::Set { tag, node, setting }),
@@ -127,6 +140,7 @@ fn well_formed(state: &ClusterState) {
         let priorities: BTreeSet<u16> = resource.nodes.values().map(|s| s.priority).collect();
         assert_eq!(priorities.len(), resource.nodes.len(), "{tag}: priorities are unique");
         assert!(priorities.iter().all(|p| (1..=999).contains(p)));
+        assert!(!resource.addresses().is_empty(), "{tag}: without an address");
         assert!(resource.nodes.values().all(|s| !s.devices.is_empty()));
         assert!(resource.nodes.keys().all(|id| state.nodes.get(id).is_some_and(|n| !n.witness)));
     }

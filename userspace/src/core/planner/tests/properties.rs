@@ -171,6 +171,8 @@ fn justified(state: &ClusterState, observed: &Observed, change: &Change) {
         | Change::Reserve { .. }
         | Change::Admit { .. }
         | Change::Create { .. }
+        | Change::CreateAll { .. }
+        | Change::AlterAddresses { .. }
         | Change::SetAddresses { .. }
         | Change::Extend { .. }
         | Change::Delete { .. }

@@ -1,0 +1,86 @@
+//! CreateAll, AlterAddresses, and settings that depend on the addresses.
+
+use super::*;
+use crate::model::{AcceptBy, Kind, Range};
+
+fn all(resources: Vec<Resource>) -> Change {
+    Change::CreateAll { resources, on: 1 }
+}
+
+fn alter(add: &[&str], remove: &[&str]) -> Change {
+    Change::AlterAddresses {
+        tag: tag("vip"),
+        add: add.iter().map(|a| a.parse::<IpNet>().unwrap()).collect(),
+        remove: remove.iter().map(|r| r.parse::<Range>().unwrap()).collect(),
+    }
+}
+
+#[test]
+fn all_are_created_or_none() {
+    let state = with_vip();
+    let one = |name: &str, address: &str| resource(name, address, &[(1, 1), (2, 2)]);
+    let good = || one("x", "10.0.0.20/24");
+    refused(&state, all(vec![]), &["nothing to create"]);
+    refused(&state, all(vec![good(), one("x", "10.0.0.21/24")]), &["'x' is there twice"]);
+    refused(&state, all(vec![good(), one("vip", "10.0.0.21/24")]), &["'vip' is taken"]);
+    refused(&state, all(vec![good(), one("y", "10.0.0.7/24")]), &["10.0.0.7 belongs to the resource 'vip'"]);
+    refused(&state, all(vec![good(), one("y", "10.0.0.20/16")]), &["10.0.0.20 belongs to the resource 'x'"]);
+    refused(&state, all(vec![good(), one("y", "224.0.0.9/24")]), &["224.0.0.9 cannot be a virtual address"]);
+    refused(&state, all(vec![good(), resource("y", "10.0.0.21/24", &[(4, 1)])]), &["'w' is a witness"]);
+    let mut after = state.clone();
+    done(&mut after, all(vec![good(), one("y", "10.0.0.21/24"), one("z", "fd00::7/64")]));
+    let ids: Vec<_> = ["x", "y", "z"].map(|t| after.resources[&tag(t)].id).into();
+    assert_eq!(ids, [state.last_resource + 1, state.last_resource + 2, state.last_resource + 3]);
+    assert!(["x", "y", "z"].iter().all(|t| place(&after, t).desired == Desired::InService { on: Some(1) }));
+}
+
+#[test]
+fn a_set_that_spans_others_takes_none_of_theirs() {
+    let state = with_vip();
+    let mut wide = Addresses::default();
+    wide.insert("10.0.0.0/24".parse().unwrap(), "10.0.0.5-10.0.0.9".parse().unwrap());
+    let set = Resource { kind: resource_of(wide), ..resource("set", "10.0.0.1/24", &[(1, 1)]) };
+    refused(&state, all(vec![set]), &["10.0.0.7 belongs to the resource 'vip'"]);
+}
+
+fn resource_of(addresses: Addresses) -> Kind {
+    Resource::new(tag("x"), addresses, []).kind
+}
+
+#[test]
+fn addresses_are_added_and_removed_in_service() {
+    let mut state = in_service();
+    let before = place(&state, "vip").clone();
+    done(&mut state, alter(&["10.0.0.8/24", "fd00::8/64"], &[]));
+    done(&mut state, alter(&["10.0.0.8/24"], &["10.0.0.7"]));
+    let now: Vec<String> = state.resources[&tag("vip")].addresses().iter().map(|a| a.to_string()).collect();
+    assert_eq!(now, ["10.0.0.8/24", "fd00::8/64"]);
+    assert_eq!(place(&state, "vip"), &before, "it stays where it is");
+    refused(&state, alter(&[], &["10.0.0.7"]), &["10.0.0.7 is not one of the addresses of 'vip'"]);
+    refused(&state, alter(&[], &["10.0.0.8", "fd00::8"]), &["without an address", "vipctl delete vip"]);
+    refused(&state, alter(&["10.0.0.8/24"], &["10.0.0.8"]), &["10.0.0.8 cannot be added and removed"]);
+    done(&mut state, Change::Create { resource: resource("b", "10.0.0.9/24", &[(1, 1)]), on: 1 });
+    refused(&state, alter(&["10.0.0.9/24"], &[]), &["10.0.0.9 belongs to the resource 'b'"]);
+    let other =
+        Change::AlterAddresses { tag: tag("no"), add: Addresses::default(), remove: Ranges::default() };
+    refused(&state, other, &["no resource 'no'"]);
+}
+
+#[test]
+fn a_source_address_is_for_ipv4() {
+    let mut state = cluster();
+    done(&mut state, Change::Create { resource: resource("six", "fd00::7/64", &[(1, 1)]), on: 1 });
+    let set = |on| Change::Set { tag: tag("six"), node: Some(1), setting: Setting::Source(on) };
+    refused(&state, set(true), &["has no IPv4 address", "IP-12"]);
+    done(&mut state, set(false));
+}
+
+#[test]
+fn an_operators_choice_is_known_as_such() {
+    let mut state = with_vip();
+    assert_eq!(state.resources[&tag("vip")].ip().accept_by, AcceptBy::Size);
+    let setting = Setting::Accept(Accept::Route);
+    done(&mut state, Change::Set { tag: tag("vip"), node: None, setting });
+    let ip = state.resources[&tag("vip")].ip();
+    assert_eq!((ip.accept, ip.accept_by), (Accept::Route, AcceptBy::Operator));
+}
