@@ -95,19 +95,7 @@ impl Announcer {
         // When it was withdrawn meanwhile, there is nothing to say.
         let Ok(outcome) = first_round.await else { return Ok(()) };
         let (dropped, frames) = outcome.map_err(failed)?;
-        if dropped.is_empty() {
-            return Ok(());
-        }
-        let mut names: Vec<_> = dropped.iter().take(NAMED).map(ToString::to_string).collect();
-        if dropped.len() > NAMED {
-            names.push(format!("and {} more", dropped.len() - NAMED));
-        }
-        Err(failed(io::Error::other(format!(
-            "{} of {frames} frames were dropped on their way out (is the gate closed, or the transmit queue \
-             full?): {}",
-            dropped.len(),
-            names.join(", ")
-        ))))
+        all_left(dropped, frames).map_err(trying(link, &addresses))
     }
 
     /// One announcement, now: the defence of RFC 5227 section 2.4. What the address is announced by otherwise goes
@@ -138,6 +126,48 @@ impl Announcer {
             job.wake.notify_one();
         }
     }
+}
+
+impl Network {
+    /// One burst of the addresses, all frames at once, whatever the [`Announcer`] does meanwhile: for few
+    /// addresses, as when one is defended.
+    ///
+    /// The error names the addresses of which frames were dropped on the way out.
+    pub fn announce(&self, link: &Link, addresses: &[IpAddr]) -> Result<(), NetworkError> {
+        if !link.is_ethernet() {
+            return Ok(());
+        }
+        let mut round = Round::new(addresses, 0..Plan::default().count, true);
+        let (mut dropped, mut frames) = (Vec::new(), 0);
+        loop {
+            let chunk = round.chunk();
+            if chunk.is_empty() {
+                break;
+            }
+            frames += chunk.len();
+            dropped.extend(frames::send(self, Look::of(link), &chunk).map_err(trying(link, addresses))?);
+        }
+        all_left(dropped, frames).map_err(trying(link, addresses))
+    }
+}
+
+/// An error when frames of some addresses were dropped.
+fn all_left(mut dropped: Vec<IpAddr>, frames: usize) -> io::Result<()> {
+    if dropped.is_empty() {
+        return Ok(());
+    }
+    let count = dropped.len();
+    dropped.sort_unstable();
+    dropped.dedup();
+    let mut names: Vec<_> = dropped.iter().take(NAMED).map(ToString::to_string).collect();
+    if dropped.len() > NAMED {
+        names.push(format!("and {} more", dropped.len() - NAMED));
+    }
+    Err(io::Error::other(format!(
+        "{count} of {frames} frames were dropped on their way out (is the gate closed, or the transmit queue \
+         full?): {}",
+        names.join(", ")
+    )))
 }
 
 fn trying(link: &Link, addresses: &[IpAddr]) -> impl FnOnce(io::Error) -> NetworkError {
