@@ -102,7 +102,7 @@ pub trait Datapath: Send + Sync {
     /// they are unknown.
     fn unprogram(&self, group: ResourceId, addresses: &Ranges) -> Result<(), DatapathError>;
 
-    /// One write, whatever the number of addresses.
+    /// Two writes, whatever the number of addresses; one for a gate that is open under this lease already.
     fn open_gate(
         &self,
         group: ResourceId,

@@ -30,7 +30,7 @@ impl Inner {
         self.set_gate(index, Gate { active: 0, ..gate })
     }
 
-    /// Two writes, whatever the number of addresses; one when it only changes what people read.
+    /// Two writes, whatever the number of addresses; one for a gate that is open under this lease already.
     pub(super) fn open(&mut self, index: u32, lease_epoch: u64, epoch: u64) -> Result<(), DatapathError> {
         let old = self.gate(index)?;
         if old.active != 1 || old.lease_epoch != lease_epoch {
