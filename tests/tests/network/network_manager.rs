@@ -11,7 +11,8 @@ use vipd::{
         executor::Executor,
         network_manager::{NetworkManager, Profile, Unmanaged},
     },
-    core::command::{Command, Effect, LinkState, Presence},
+    core::command::{Command, Effect, LinkState, Place, Presence},
+    model::Accept,
     observe::network::Network,
 };
 use vipd_tests::{
@@ -118,8 +119,10 @@ fn a_managed_device() -> Result<()> {
         let kept = output(host.us.command("tc").args(["qdisc", "show", "dev", "eth0"]))?;
         assert!(kept.contains("clsact"), "NetworkManager took the guard's place away: {kept}");
         // It went with the connection. Where it is to be in service, its check finds that out.
-        let read = Command::ReadAddress { address: net(VIP), device: "eth0".to_owned() };
-        assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::Absent));
+        let place =
+            Place { addresses: Arc::new(net(VIP).into()), device: "eth0".to_owned(), accept: Accept::Assign };
+        let read = Command::ReadAddresses { place };
+        assert_eq!(executor.perform(&read).await, Effect::Presence(Presence::default()));
         Ok(())
     })
 }
