@@ -100,18 +100,22 @@ fn next_interface() -> Result<()> {
     check_order(&scene, &[first, second, lab.host(1).mac()])
 }
 
-/// Neighbours are told of one interface after another: the first two of host 1, the third of host 2. What
-/// the kernel itself sends from the addresses may leave through any interface of their host.
+/// The addresses are announced on one interface after another: the first two of host 1, the third of
+/// host 2. While the gate is open the kernel itself may also answer on another interface of the same host.
 fn check_order(scene: &Scene, order: &[Mac; 3]) -> Result<()> {
     let [first, second, other] = *order;
-    let told = |r: &Record| matches!(r.kind, Kind::ArpReply | Kind::Advertisement | Kind::Announcement);
+    let told = |r: &Record| r.kind == Kind::Announcement;
     for address in addresses() {
         let mut seen = scene.capture.timeline();
         seen.records.retain(|r| r.address == address);
-        let neighbours = Timeline { records: seen.records.iter().filter(|r| told(r)).copied().collect() };
-        let outside = neighbours.outside_terms(address, order);
+        let announced = Timeline { records: seen.records.iter().filter(|r| told(r)).copied().collect() };
+        let outside = announced.outside_terms(address, order);
         ensure!(outside.is_empty(), "{address}: {} out of turn, first {:?}", outside.len(), outside.first());
-        seen.records.iter_mut().filter(|r| r.mac == second).for_each(|r| r.mac = first);
+        let spare = scene.lab.segment.standby_mac(1);
+        for record in &mut seen.records {
+            record.mac = if record.mac == second { first } else { record.mac };
+            record.mac = if record.mac == spare { other } else { record.mac };
+        }
         let outside = seen.outside_terms(address, &[first, other]);
         ensure!(outside.is_empty(), "{address}: two hosts at once: {:?}", outside.first());
     }
