@@ -13,6 +13,7 @@ use std::{
     net::IpAddr,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -33,6 +34,10 @@ use crate::{
 /// Sets of this size are announced by frames that the kernel makes. Measured: of a set of 32 a run costs
 /// more than sending the frames, of one of 320 less, of thousands two thirds.
 const GENERATED_FROM: usize = 256;
+
+/// How often what a full queue dropped is sent again, and what it is given to drain.
+const RESENDS: u32 = 5;
+const RESEND_PAUSE: Duration = Duration::from_millis(10);
 
 /// Addresses that an error names.
 const NAMED: usize = 8;
@@ -70,8 +75,8 @@ impl Announcer {
     ///
     /// Every address is announced once before any is announced twice, those first for which `rank` is
     /// high. Returns when that first round has left; the rest of the plan goes on by itself until the
-    /// addresses are withdrawn or announced anew. An error says of which addresses frames were dropped
-    /// on their way out in that round; the plan goes on all the same.
+    /// addresses are withdrawn or announced anew. It is an error when all frames of that round were dropped
+    /// on their way out; the plan goes on all the same.
     ///
     /// Where there is no Ethernet (loopback, tunnels) there is nobody to tell, which is no error.
     pub async fn announce(
@@ -95,6 +100,15 @@ impl Announcer {
         // When it was withdrawn meanwhile, there is nothing to say.
         let Ok(outcome) = first_round.await else { return Ok(()) };
         let (dropped, frames) = outcome.map_err(failed)?;
+        if !dropped.is_empty() && dropped.len() < frames {
+            // Of a large set on a busy host; they are announced again with the next burst.
+            let (count, device) = (dropped.len(), &link.name);
+            tracing::warn!(
+                device,
+                "{count} of {frames} addresses could not be announced yet: its queue is full"
+            );
+            return Ok(());
+        }
         all_left(dropped, frames).map_err(trying(link, &addresses))
     }
 
@@ -249,6 +263,8 @@ impl Inner {
         let first = Round::new(&job.addresses, start..end.min(start + 1), true);
         let urgent = told.is_some().then(|| lane.urgent());
         let outcome = self.round(job, look, &lane, urgent.as_ref(), first).await;
+        let forms = start..end.min(start + 1);
+        let outcome = self.resend(job, look, &lane, urgent.as_ref(), &forms, outcome).await;
         drop(urgent);
         match told.take() {
             // The caller may have given up.
@@ -257,6 +273,30 @@ impl Inner {
         }
         let rest = Round::new(&job.addresses, end.min(start + 1)..end, false);
         note(job, &self.round(job, look, &lane, None, rest).await);
+    }
+
+    /// What a full queue dropped is sent again, a few times: every address is to be announced once before the
+    /// caller goes on. That all frames were dropped has another reason.
+    async fn resend(
+        &self,
+        job: &Job,
+        look: Look<'_>,
+        lane: &Lane,
+        urgent: Option<&Urgent<'_>>,
+        forms: &Range<u32>,
+        outcome: FirstRound,
+    ) -> FirstRound {
+        let (mut dropped, frames) = outcome?;
+        for _ in 0..RESENDS {
+            if dropped.is_empty() || dropped.len() >= frames {
+                break;
+            }
+            tokio::time::sleep(RESEND_PAUSE).await;
+            let again = Round::new(&dropped, forms.clone(), true);
+            let (left, _) = self.round(job, look, lane, urgent, again).await?;
+            dropped = left;
+        }
+        Ok((dropped, frames))
     }
 
     /// Sends these frames, in chunks, at the pace of the plan.
