@@ -8,7 +8,7 @@ use datapath_common::{Address, Directory, Gate, Lease, Page, Vip};
 use crate::{
     frame::Frame,
     headers::Vlans,
-    maps::{DIRECTORY, GATES, LEASE, PAGES, VIPS},
+    maps::{DIRECTORY, GATES, INTERFACES, LEASE, PAGES, VIPS},
 };
 
 /// What is programmed for an address.
@@ -134,4 +134,17 @@ pub fn speaks(address: &Address, ifindex: u32, now: u64) -> bool {
         Some(held) => here(&held, ifindex, Vlans::NONE) && open(&held, now),
         None => false,
     }
+}
+
+/// The address is held, and lives on an interface with another hardware address than this.
+#[inline(always)]
+pub fn is_elsewhere(address: &Address, mac: [u8; 6]) -> bool {
+    let Some(held) = find(address) else { return false };
+    let Some(gate) = GATES.get_ptr(held.gate) else { return false };
+    let gate: *const Gate = gate;
+    // SAFETY: points into a map that outlives the program; the word changes only while the gate is shut.
+    let ifindex = unsafe { read_volatile(&raw const (*gate).ifindex) };
+    // SAFETY: a value that is replaced as a whole; the map is preallocated.
+    let home = unsafe { INTERFACES.get(ifindex) };
+    home.is_some_and(|interface| interface.mac != mac)
 }

@@ -53,6 +53,17 @@ pub fn fixtures(f: &mut Fixtures) {
     for (what, frame) in speaking(&[], ELSEWHERE4, ELSEWHERE6) {
         f.leaving(&format!("{what}, held elsewhere"), Gates::Expired, frame, Verdict::DroppedEgress);
     }
+    // Open, it is for its own interface alone to say where it is; what is only sent from it may go any way.
+    let stranger = |mut frame: Vec<u8>| {
+        frame[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 0x99]);
+        frame
+    };
+    for (what, frame) in speaking(&[], VIP4, VIP6) {
+        let claims =
+            what.contains("reply") || what.contains("announcement") || what.contains("advertisement");
+        let verdict = if claims { Verdict::DroppedEgress } else { Verdict::Passed };
+        f.leaving(&format!("{what}, from another interface"), Gates::Open, stranger(frame), verdict);
+    }
     for (what, frame) in speaking(&[], NOT_HELD4, NOT_HELD6) {
         f.leaving(&format!("{what}, not held"), Gates::Expired, frame, Verdict::Passed);
     }

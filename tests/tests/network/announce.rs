@@ -481,8 +481,7 @@ fn the_kernel_makes_none_for_a_shut_gate() -> Result<()> {
     open()?;
     // Only those that are held.
     let unknown: Vec<_> = (0..50).map(|n| addr(&format!("10.77.0.{n}"))).collect();
-    let error = us.announce(&[vips, unknown.clone()].concat(), ONCE).unwrap_err().to_string();
-    ensure!(error.contains("50 of 350") && error.contains("10.77.0.0"), "{error}");
+    us.announce(&[vips, unknown.clone()].concat(), ONCE)?;
     let seen = heard.addresses(300)?;
     ensure!(seen.iter().all(|address| !unknown.contains(address)));
     assert_eq!(heard.rest(), NONE);

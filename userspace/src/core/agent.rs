@@ -354,6 +354,12 @@ impl Agent {
         };
         let outcome = match (&local.have, grant.phase) {
             (Have::Up { epoch: e, .. }, Phase::Starting) if *e == epoch => Outcome::Started,
+            (Have::Up { epoch: e, .. }, _) if *e == epoch => {
+                let here = local.here.as_ref()?.addresses.hosts();
+                let gone = placement.retired.difference(&here);
+                let alterations = placement.alterations;
+                (!gone.is_empty()).then_some(Outcome::Retired { gone, alterations })?
+            }
             (Have::Up { .. }, _) => return None,
             _ if !local.is_silent(situation) => return None,
             (_, Phase::Stopping) => Outcome::Released,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LeaseEpoch, NodeId};
+use super::{LeaseEpoch, NodeId, Ranges};
 
 /// The number of a grant of one resource; rises with each.
 pub type Epoch = u64;
@@ -21,6 +21,13 @@ pub struct Placement {
     pub failed: BTreeMap<NodeId, String>,
     /// Being deleted: taken out of service first.
     pub deleting: bool,
+    /// Taken from the resource's addresses while it was owned: the owner may answer for them until it says
+    /// that they are gone, or its grant ends. Nobody else gets them before.
+    #[serde(default)]
+    pub retired: Ranges,
+    /// How often the addresses were changed: what an owner says of an earlier set does not count.
+    #[serde(default)]
+    pub alterations: u64,
 }
 
 impl Placement {

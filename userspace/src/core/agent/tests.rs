@@ -53,6 +53,8 @@ fn state(grant: Option<(NodeId, Phase)>, epoch: Epoch) -> ClusterState {
         epoch,
         failed: BTreeMap::new(),
         deleting: false,
+        retired: Default::default(),
+        alterations: 0,
     };
     ClusterState {
         nodes: (1..=3).map(|id| (id, node(id))).collect(),
@@ -412,8 +414,12 @@ fn addresses_change_in_service_and_a_failure_of_that_is_no_failover() {
     let again = one(&mut a, at(2002), &s);
     assert_eq!(again.operation, Operation::Amend);
     assert_eq!(*again.was.expect("it was here").addresses, addresses(&[9, 10]));
+    // The failure has said so.
+    let gone = addresses(&[11]).hosts();
+    let retired = Outcome::Retired { gone, alterations: 2 };
+    assert_eq!(outcomes(&mut a, &s), std::slice::from_ref(&retired));
     a.finished(&tag(), Ok(()), at(2003), CHECK, SOUND);
-    assert_eq!(outcomes(&mut a, &s), []);
+    assert_eq!(outcomes(&mut a, &s), [retired]);
     // Due meanwhile.
     let check = one(&mut a, at(2004), &s);
     assert_eq!((check.operation, &*check.target.addresses), (Operation::Quickcheck, &addresses(&[9, 10])));
@@ -425,6 +431,7 @@ fn what_is_checked_while_a_change_failed_is_what_must_be_there_all_the_same() {
     let change = change::Change::SetAddresses { tag: tag(), addresses: addresses(&[9, 10]) };
     assert_eq!(change::apply(&mut s, &change), change::Applied::Done);
     assert_eq!(plan(&mut a, at(1), &s, SOUND), start(Operation::Amend, 1));
+    assert_eq!(outcomes(&mut a, &s), [], "nothing is known to be gone");
     a.finished(&tag(), failed("broken off"), at(2), CHECK, SOUND);
     a.touched(&tag(), at(3));
     let check = one(&mut a, at(3), &s);

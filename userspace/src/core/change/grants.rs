@@ -3,7 +3,7 @@
 use super::{
     Applied, NewGrant, Outcome, Refusal, Report, Result, no_node, no_resource, placement, sweep_deleted,
 };
-use crate::model::{ClusterState, Desired, Epoch, Grant, NodeId, Phase, Placement, Standing, Tag};
+use crate::model::{ClusterState, Desired, Epoch, Grant, NodeId, Phase, Ranges, Standing, Tag};
 
 pub(super) fn give(state: &mut ClusterState, grants: &[NewGrant]) -> Result<Applied> {
     match give_each(state, grants) {
@@ -108,6 +108,14 @@ fn report_one(state: &mut ClusterState, node: NodeId, report: &Report) -> Result
             placement.epoch += 1;
         }
         (Outcome::Restarted, Phase::Stopping) => {}
+        (Outcome::Retired { gone, alterations }, _) => {
+            if placement.alterations != *alterations {
+                return Err(Refusal(format!(
+                    "the addresses of '{tag}' were changed again: node '{name}' speaks of an earlier set"
+                )));
+            }
+            placement.retired = placement.retired.difference(gone);
+        }
         (Outcome::Released, Phase::Stopping) => end(state, tag),
         (Outcome::Released, Phase::Starting | Phase::InService) => {
             return Err(Refusal(format!(
@@ -130,8 +138,9 @@ pub(super) fn forgive(state: &mut ClusterState, tag: &Tag, node: NodeId) -> Resu
 }
 
 fn end(state: &mut ClusterState, tag: &Tag) {
-    if let Some(Placement { grant, .. }) = state.placements.get_mut(tag) {
-        *grant = None;
+    if let Some(placement) = state.placements.get_mut(tag) {
+        placement.grant = None;
+        placement.retired = Ranges::default();
     }
     sweep_deleted(state, tag);
 }

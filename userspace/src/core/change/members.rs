@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{Applied, NewGrant, NewNode, Refusal, Result, grants, no_node, sweep_deleted};
-use crate::model::{ClusterState, LeaseEpoch, Node, NodeId, Placement, Standing, Tag};
+use crate::model::{ClusterState, LeaseEpoch, Node, NodeId, Placement, Ranges, Standing, Tag};
 
 pub(super) fn found(state: &mut ClusterState, name: &str, node: &NewNode) -> Result<Applied> {
     if state.last_node != 0 || !state.nodes.is_empty() {
@@ -87,6 +87,7 @@ fn end_old_grants(state: &mut ClusterState, node: NodeId, lease_epoch: LeaseEpoc
     for tag in &freed {
         if let Some(placement) = state.placements.get_mut(tag) {
             placement.grant = None;
+            placement.retired = Ranges::default();
         }
         sweep_deleted(state, tag);
     }

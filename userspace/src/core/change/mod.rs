@@ -176,6 +176,8 @@ pub enum Outcome {
     /// The daemon started anew, and nothing of this grant is here any more: it gets another epoch, so that
     /// no report of the earlier life, which may still be on its way, can end it.
     Restarted,
+    /// In service, and none of these addresses is here any more (see [`Placement::retired`]), as of that many alterations.
+    Retired { gone: Ranges, alterations: u64 },
     /// Could not be started, or failed and could not be recovered; stopped again.
     Failed { reason: String },
 }

@@ -9,8 +9,8 @@ use ipnet::IpNet;
 
 use super::{Applied, Refusal, Result, Setting, no_node, no_resource, placement, subnets, sweep_deleted};
 use crate::model::{
-    AcceptBy, Addresses, ClusterState, Desired, Kind, Node, NodeId, NodeSettings, Placement, Resource,
-    Standing, Tag,
+    AcceptBy, Addresses, ClusterState, Desired, Kind, Node, NodeId, NodeSettings, Placement, Ranges,
+    Resource, Standing, Tag,
 };
 
 /// The longest name of a network interface (IFNAMSIZ less its end mark).
@@ -72,6 +72,8 @@ pub(super) fn add(state: &mut ClusterState, resource: &Resource, on: NodeId) {
             epoch: 0,
             failed: BTreeMap::new(),
             deleting: false,
+            retired: Ranges::default(),
+            alterations: 0,
         },
     );
     state.last_resource += 1;
@@ -92,9 +94,17 @@ pub(super) fn set_addresses(state: &mut ClusterState, tag: &Tag, addresses: &Add
         )));
     }
     let Kind::Ip(ip) = &mut resource.kind;
-    ip.addresses = addresses.clone();
+    let former = std::mem::replace(&mut ip.addresses, addresses.clone());
     check_address(state, &resource)?;
     check_free(state, &resource)?;
+    let placement = placement(state, tag)?;
+    if former == *addresses {
+        return Ok(Applied::Done);
+    }
+    placement.alterations += 1;
+    if placement.grant.is_some() {
+        placement.retired = placement.retired.union(&former.hosts()).difference(&addresses.hosts());
+    }
     for id in resource.nodes.keys() {
         copy_ping_lists(state, &resource, *id);
     }
@@ -347,6 +357,20 @@ fn check_free(state: &ClusterState, resource: &Resource) -> Result<()> {
         let both = hosts.intersection(&other.addresses().hosts());
         if let Some(address) = both.first() {
             return Err(belongs(address, &other.tag));
+        }
+    }
+    check_retired(state, resource)
+}
+
+/// An owner may still answer for what was taken from its resource.
+pub(super) fn check_retired(state: &ClusterState, resource: &Resource) -> Result<()> {
+    let hosts = resource.addresses().hosts();
+    let others = state.placements.iter().filter(|(tag, p)| **tag != resource.tag && !p.retired.is_empty());
+    for (tag, placement) in others {
+        if let Some(address) = hosts.intersection(&placement.retired).first() {
+            return Err(Refusal(format!(
+                "{address} was taken from '{tag}' and its owner has not said yet that it is gone: try again in a moment"
+            )));
         }
     }
     Ok(())

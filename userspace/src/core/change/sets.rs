@@ -21,6 +21,7 @@ pub(super) fn create_all(state: &mut ClusterState, new: &[Resource], on: NodeId)
         }
     }
     check_disjoint(state.resources.values().chain(new))?;
+    new.iter().try_for_each(|resource| resources::check_retired(state, resource))?;
     for resource in new {
         resources::add(state, resource, on);
     }

@@ -15,6 +15,8 @@ fn a_new_resource_is_wanted_where_it_was_created() {
         epoch: 0,
         failed: BTreeMap::new(),
         deleting: false,
+        retired: Default::default(),
+        alterations: 0,
     };
     assert_eq!(place(&state, "vip"), &expected);
 }

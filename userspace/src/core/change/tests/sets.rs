@@ -43,6 +43,37 @@ fn a_set_that_spans_others_takes_none_of_theirs() {
     refused(&state, all(vec![set]), &["10.0.0.7 belongs to the resource 'vip'"]);
 }
 
+#[test]
+fn what_was_taken_from_an_owned_set_is_nobodys_until_its_owner_says_that_it_is_gone() {
+    let gone = |last: &str| [last.parse::<Range>().unwrap()].into_iter().collect::<Ranges>();
+    let report = |gone: Ranges, alterations| Change::Report {
+        node: 1,
+        reports: vec![Report { tag: tag("vip"), epoch: 1, outcome: Outcome::Retired { gone, alterations } }],
+    };
+    let taken = || Change::Create { resource: resource("new", "10.0.0.7/24", &[(2, 1)]), on: 2 };
+    let mut state = in_service();
+    done(&mut state, alter(&["10.0.0.8/24"], &["10.0.0.7"]));
+    assert_eq!(place(&state, "vip").retired, gone("10.0.0.7"));
+    refused(&state, taken(), &["10.0.0.7 was taken from 'vip'", "try again"]);
+    refused(&state, all(vec![resource("new", "10.0.0.7/24", &[(1, 1)])]), &["10.0.0.7 was taken from 'vip'"]);
+    // It may be given back meanwhile, and taken again: what was said before that does not count.
+    done(&mut state, alter(&["10.0.0.7/24"], &[]));
+    assert!(place(&state, "vip").retired.is_empty());
+    done(&mut state, alter(&[], &["10.0.0.7"]));
+    refused(&state, report(gone("10.0.0.7"), 1), &["changed again"]);
+    done(&mut state, report(gone("10.0.0.7"), 3));
+    assert!(place(&state, "vip").retired.is_empty());
+    done(&mut state, taken());
+
+    // Without an owner nobody answers for anything.
+    let mut state = in_service();
+    done(&mut state, alter(&["10.0.0.8/24"], &["10.0.0.7"]));
+    done(&mut state, Change::Depose { node: 1, lease_epoch: 1 });
+    refused(&state, taken(), &["10.0.0.7 was taken from 'vip'"]);
+    done(&mut state, Change::Vacate { node: 1, lease_epoch: 2, grants: vec![] });
+    done(&mut state, taken());
+}
+
 fn resource_of(addresses: Addresses) -> Kind {
     Resource::new(tag("x"), addresses, []).kind
 }
@@ -55,7 +86,8 @@ fn addresses_are_added_and_removed_in_service() {
     done(&mut state, alter(&["10.0.0.8/24"], &["10.0.0.7"]));
     let now: Vec<String> = state.resources[&tag("vip")].addresses().iter().map(|a| a.to_string()).collect();
     assert_eq!(now, ["10.0.0.8/24", "fd00::8/64"]);
-    assert_eq!(place(&state, "vip"), &before, "it stays where it is");
+    let after = place(&state, "vip");
+    assert_eq!((after.grant, after.epoch), (before.grant, before.epoch), "it stays where it is");
     refused(&state, alter(&[], &["10.0.0.7"]), &["10.0.0.7 is not one of the addresses of 'vip'"]);
     refused(&state, alter(&[], &["10.0.0.8", "fd00::8"]), &["without an address", "vipctl delete vip"]);
     refused(&state, alter(&["10.0.0.8/24"], &["10.0.0.8"]), &["10.0.0.8 cannot be added and removed"]);
