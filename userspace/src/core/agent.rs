@@ -45,7 +45,9 @@ use super::{
     sequence::Failure,
     time::BootTime,
 };
-use crate::model::{ClusterState, Epoch, LeaseEpoch, Map, NodeId, Phase, Placement, Resource, Standing, Tag};
+use crate::model::{
+    ClusterState, Epoch, LeaseEpoch, Map, NodeId, Phase, Placement, Resource, ResourceId, Standing, Tag,
+};
 
 /// Which sequence of a resource runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,8 +307,12 @@ impl Agent {
 
     /// Something says that the resource must not stay in service here, whatever its checks say: it is removed
     /// and reported as failed.
-    pub fn give_up(&mut self, tag: &Tag, reason: String) {
-        if let Some(local) = self.locals.get_mut(tag) {
+    /// Ignored unless this very resource is in service here.
+    pub fn give_up(&mut self, tag: &Tag, id: ResourceId, reason: String) {
+        if let Some(local) = self.locals.get_mut(tag)
+            && matches!(local.have, Have::Up { .. })
+            && local.here.as_ref().is_some_and(|here| here.resource.id == id)
+        {
             local.give_up.get_or_insert(reason);
             self.dirty.insert(tag.clone());
         }

@@ -101,7 +101,7 @@ impl AgentDriver {
                     }
                 }
                 Some(()) = telling.recv() => l.in_flight = false,
-                Some(Yielded { tag, reason }) = self.yielded.recv() => l.agent.give_up(&tag, reason),
+                Some(Yielded { tag, id, reason }) = self.yielded.recv() => l.agent.give_up(&tag, id, reason),
                 event = network_events.recv() => {
                     if matches!(event, Err(broadcast::error::RecvError::Closed)) {
                         return;

@@ -1,6 +1,8 @@
 //! Foreign claims on addresses in service here (row DP-10): told, remembered for status, and answered as
 //! the resource's policy says.
 
+use std::{collections::HashMap, time::Duration};
+
 use tokio::sync::{mpsc, watch};
 
 use super::events::{About, EventLog};
@@ -11,14 +13,21 @@ use crate::{
     },
     api::facts::ConflictFacts,
     cluster::View,
-    core::conflict::{Conflicts, Response},
-    model::{OnConflict, Resource, Tag},
-    observe::network::{Link, Network},
+    core::{
+        conflict::{Conflicts, Response},
+        time::BootTime,
+    },
+    model::{OnConflict, Resource, ResourceId, Tag},
+    observe::{
+        clock,
+        network::{Link, Network},
+    },
 };
 
 /// Tells the agent that a resource must not stay in service here, and why.
 pub struct Yielded {
     pub tag: Tag,
+    pub id: ResourceId,
     pub reason: String,
 }
 
@@ -31,18 +40,41 @@ pub struct ConflictWatch {
     pub yielded: mpsc::UnboundedSender<Yielded>,
 }
 
+/// Claims that wait to be judged; more are as if they had not been heard. The kernel tells of each gate's at
+/// most once a second, so a host that goes on claiming is heard again.
+const WAITING: usize = 1024;
+
+/// A claim that has waited longer says nothing of now.
+const STALE: Duration = Duration::from_secs(5);
+
+/// How long what was looked up is good for, and how often the facts are published.
+const PACE: Duration = Duration::from_millis(500);
+
+/// What is looked up for many claims at once.
+#[derive(Default)]
+struct Known {
+    resources: HashMap<ResourceId, Tag>,
+    links: Vec<Link>,
+    looked: Option<BootTime>,
+}
+
 impl ConflictWatch {
     /// Runs as long as the daemon.
     pub async fn run(self, reader: ConflictReader) {
-        let (heard, mut claims) = mpsc::unbounded_channel();
+        let (heard, mut claims) = mpsc::channel(WAITING);
         let reading = reader.run(move |claim| {
-            // The receiver is gone only when the daemon ends.
-            let _ = heard.send(claim);
+            // What does not fit is heard again if it goes on.
+            let _ = heard.try_send(claim);
         });
         let judging = async {
-            let mut conflicts = Conflicts::default();
+            let (mut conflicts, mut known) = (Conflicts::default(), Known::default());
             while let Some(claim) = claims.recv().await {
-                self.judge(&mut conflicts, &claim).await;
+                if clock::now().since(claim.claim.at) < STALE {
+                    self.judge(&mut conflicts, &mut known, &claim).await;
+                }
+                if claims.is_empty() {
+                    self.publish(&conflicts);
+                }
             }
         };
         tokio::select! {
@@ -54,18 +86,27 @@ impl ConflictWatch {
         }
     }
 
-    async fn judge(&self, conflicts: &mut Conflicts, foreign: &ForeignClaim) {
-        let resource = {
-            let state = self.view.borrow().state.clone();
-            state.resources.values().find(|r| r.id == foreign.group).cloned()
-        };
-        let Some(resource) = resource else { return };
-        let links = self.network.links().await.unwrap_or_default();
-        if links.iter().any(|link| link.mac == foreign.claim.mac) {
+    async fn look(&self, known: &mut Known) {
+        let now = clock::now();
+        if known.looked.is_some_and(|at| now.since(at) < PACE) {
+            return;
+        }
+        let state = self.view.borrow().state.clone();
+        known.resources = state.resources.values().map(|r| (r.id, r.tag.clone())).collect();
+        known.links = self.network.links().await.unwrap_or_default();
+        known.looked = Some(now);
+    }
+
+    async fn judge(&self, conflicts: &mut Conflicts, known: &mut Known, foreign: &ForeignClaim) {
+        self.look(known).await;
+        let Some(tag) = known.resources.get(&foreign.group) else { return };
+        let resource = self.view.borrow().state.resources.get(tag).cloned();
+        let Some(resource) = resource.filter(|r| r.id == foreign.group) else { return };
+        if known.links.iter().any(|link| link.mac == foreign.claim.mac) {
             tracing::debug!(?foreign, "this host's own other interface on the same segment");
             return;
         }
-        let link = links.iter().find(|link| link.index == foreign.ifindex);
+        let link = known.links.iter().find(|link| link.index == foreign.ifindex);
         let response = conflicts.heard(foreign.group, foreign.claim, resource.on_conflict);
         self.tell(&resource, foreign, link, response);
         match response {
@@ -74,10 +115,9 @@ impl ConflictWatch {
             Response::Yield => {
                 let reason = self.sentence(foreign, link);
                 // The receiver is gone only when the daemon ends.
-                let _ = self.yielded.send(Yielded { tag: resource.tag.clone(), reason });
+                let _ = self.yielded.send(Yielded { tag: resource.tag.clone(), id: resource.id, reason });
             }
         }
-        self.publish(conflicts, foreign);
     }
 
     fn about(resource: &Resource, foreign: &ForeignClaim) -> About {
@@ -116,17 +156,13 @@ impl ConflictWatch {
         }
     }
 
-    fn publish(&self, conflicts: &Conflicts, foreign: &ForeignClaim) {
+    fn publish(&self, conflicts: &Conflicts) {
         let state = self.view.borrow().state.clone();
-        let facts = conflicts.recent(foreign.claim.at).filter_map(|(address, known)| {
-            let tag = state.resources.values().find(|r| r.id == known.group)?.tag.clone();
-            Some(ConflictFacts {
-                tag,
-                address: *address,
-                mac: known.last.mac,
-                count: known.count,
-                last: known.last.at,
-            })
+        let tags: HashMap<ResourceId, &Tag> = state.resources.values().map(|r| (r.id, &r.tag)).collect();
+        let facts = conflicts.recent(clock::now()).filter_map(|(address, known)| {
+            let tag = (*tags.get(&known.group)?).clone();
+            let (mac, count, last) = (known.last.mac, known.count, known.last.at);
+            Some(ConflictFacts { tag, address: *address, mac, count, last })
         });
         self.facts.send_replace(facts.collect());
     }

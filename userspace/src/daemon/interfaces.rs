@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use tokio::{
@@ -48,12 +48,15 @@ pub struct Interfaces {
     /// How each wanted device is attached; the lock also makes attaching one at a time.
     attached: Mutex<BTreeMap<String, (u32, Attachment)>>,
     all_guarded: watch::Sender<bool>,
+    /// Those without an egress guard, so that each is told once.
+    unguarded_links: std::sync::Mutex<BTreeSet<String>>,
 }
 
 impl Interfaces {
     pub fn new(config: NodeConfig, network: Network, datapath: Arc<dyn Datapath>, events: EventLog) -> Self {
         let all_guarded = watch::Sender::new(datapath.unguarded().is_none());
-        Self { config, network, datapath, events, attached: Mutex::default(), all_guarded }
+        let (attached, unguarded_links) = Default::default();
+        Self { config, network, datapath, events, attached, all_guarded, unguarded_links }
     }
 
     /// The kernel enforces the lease on every interface that may carry an address here.
@@ -114,7 +117,7 @@ impl Interfaces {
             self.attach(&mut attached, link, &self.facts(link, &addresses, state, owners, me));
         }
         if self.holds_any(state, me) {
-            let others = links.iter().filter(|l| !wanted.contains(&l.name) && may_answer(l, &addresses));
+            let others = links.iter().filter(|l| !wanted.contains(&l.name) && may_answer(l));
             for link in others {
                 self.guard_egress(link, &self.facts(link, &addresses, state, owners, me));
             }
@@ -130,8 +133,18 @@ impl Interfaces {
 
     /// An interface that carries no virtual address, but on which the kernel may speak for one.
     fn guard_egress(&self, link: &Link, facts: &InterfaceFacts) {
-        if let Err(error) = self.datapath.guard_egress(facts) {
-            tracing::debug!(interface = %link.name, %error, "no egress guard");
+        let mut told = self.unguarded_links.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.datapath.guard_egress(facts) {
+            Ok(()) => drop(told.remove(&link.name)),
+            Err(error) if told.insert(link.name.clone()) => {
+                let message = format!(
+                    "{}: no egress guard ({error}): if the lease ends while the daemon is dead, the kernel may \
+                     answer there for this node's addresses",
+                    link.name
+                );
+                self.events.warn(About::default(), "interface.unguarded", message);
+            }
+            Err(_) => {}
         }
     }
 
@@ -266,9 +279,10 @@ fn drain(events: &mut broadcast::Receiver<NetworkEvent>, owners: &Owners) -> boo
     }
 }
 
-/// An Ethernet interface that takes part in IP: only there does the kernel answer ARP or solicitations.
-fn may_answer(link: &Link, addresses: &[Assigned]) -> bool {
-    link.admin_up && !link.loopback && link.mac != [0; 6] && addresses.iter().any(|a| a.index == link.index)
+/// An Ethernet interface that is up: there the kernel answers ARP for any of this host's addresses, also when
+/// the interface has none of its own.
+fn may_answer(link: &Link) -> bool {
+    link.admin_up && !link.loopback && link.mac != [0; 6]
 }
 
 /// The subnet's broadcast address where the kernel has none on record; /31 and /32 have none.

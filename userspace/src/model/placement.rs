@@ -15,7 +15,7 @@ pub struct Placement {
     pub desired: Desired,
     /// The owner may answer for the address; nobody else may, whatever the phase.
     pub grant: Option<Grant>,
-    /// Epoch of the newest grant; 0 before the first.
+    /// Epoch of the newest grant; before the first, that of the newest deleted resource.
     pub epoch: Epoch,
     /// Nodes on which the resource failed, with the reason.
     pub failed: BTreeMap<NodeId, String>,

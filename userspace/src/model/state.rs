@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Map, MonitoredSubnet, Node, NodeId, Placement, Ranges, Resource, ResourceId, SubnetDown, Tag};
+use super::{
+    Epoch, Map, MonitoredSubnet, Node, NodeId, Placement, Ranges, Resource, ResourceId, SubnetDown, Tag,
+};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterState {
@@ -16,6 +18,10 @@ pub struct ClusterState {
     /// The highest resource number ever given.
     #[serde(default)]
     pub last_resource: ResourceId,
+    /// The highest epoch of any resource that was deleted: a new one under the same tag begins above it, so
+    /// that nothing said of the old one can be taken for the new one's.
+    #[serde(default)]
+    pub spent_epoch: Epoch,
     pub resources: Map<Tag, Resource>,
     /// One per resource, same keys.
     pub placements: Map<Tag, Placement>,

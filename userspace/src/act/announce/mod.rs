@@ -115,10 +115,17 @@ impl Announcer {
     /// One announcement, now: the defence of RFC 5227 section 2.4. What the address is announced by otherwise goes
     /// on.
     ///
+    /// Where there is BPF the kernel makes the frame, and only while the gate of the address is open: it may be
+    /// given up at this moment.
+    ///
     /// # Errors
     /// When the frame was not sent.
     pub fn once(&self, link: &Link, address: IpAddr) -> Result<(), NetworkError> {
-        let sent = frames::send(&self.0.network, Look::of(link), &[(0, address)]);
+        let (look, what) = (Look::of(link), [(0, address)]);
+        let sent = match frames::generate(&*self.0.datapath, look, &what) {
+            Some(dropped) => Ok(dropped),
+            None => frames::send(&self.0.network, look, &what),
+        };
         let addresses = [address];
         let failed = trying(link, &addresses);
         match sent {

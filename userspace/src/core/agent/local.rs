@@ -180,11 +180,14 @@ impl Local {
                 Action::Cancel { tag: tag.clone() }
             });
         }
-        if let (Have::Up { epoch, .. }, Some(reason)) = (&self.have, &self.give_up) {
-            self.failed = Some((*epoch, reason.clone()));
+        if let (Have::Up { epoch, .. }, Some(reason)) = (&self.have, self.give_up.take()) {
+            self.failed = Some((*epoch, reason));
             self.have = Have::Unclear { retry_at: terms.now, silent: None };
         }
         let (operation, epoch, lease_epoch) = self.choose(want, terms)?;
+        if operation == Operation::Restore {
+            self.give_up = None;
+        }
         let target = self.target(operation, terms)?;
         let was = self.here.clone();
         self.enter(operation, &target);
@@ -369,7 +372,6 @@ impl Local {
         match (ran.operation, result) {
             (Operation::Remove, Ok(())) => {
                 (self.have, self.here, self.failures) = (Have::Down, None, 0);
-                self.give_up = None;
             }
             (Operation::Remove, Err(failure)) => {
                 let pause = if failure.silent { self.pause() } else { REMOVE_RETRY };

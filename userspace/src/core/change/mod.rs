@@ -274,7 +274,9 @@ fn no_node(node: NodeId) -> Refusal {
 
 /// Forgets a resource that was being deleted once nobody owns it. Ping lists stay (row IP-11).
 fn sweep_deleted(state: &mut ClusterState, tag: &Tag) {
-    if state.placements.get(tag).is_some_and(|p| p.deleting && p.grant.is_none()) {
+    let Some(placement) = state.placements.get(tag) else { return };
+    if placement.deleting && placement.grant.is_none() {
+        state.spent_epoch = state.spent_epoch.max(placement.epoch);
         state.placements.remove(tag);
         state.resources.remove(tag);
     }

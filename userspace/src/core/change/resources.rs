@@ -69,7 +69,7 @@ pub(super) fn add(state: &mut ClusterState, resource: &Resource, on: NodeId) {
         Placement {
             desired: Desired::InService { on: Some(on) },
             grant: None,
-            epoch: 0,
+            epoch: state.spent_epoch,
             failed: BTreeMap::new(),
             deleting: false,
             retired: Ranges::default(),

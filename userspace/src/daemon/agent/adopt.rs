@@ -9,8 +9,11 @@ use super::{AgentDriver, Loop};
 use crate::{
     act::{accept::Placed, address, datapath::Programmed},
     core::agent::Here,
+    core::command::{Command, Effect},
     daemon::{events::About, owners::Owners},
-    model::{Accept, Addresses, ClusterState, NodeId, Range, Ranges, Resource, ResourceId, Tag, with_length},
+    model::{
+        Accept, Addresses, ClusterState, Kind, NodeId, Range, Ranges, Resource, ResourceId, Tag, with_length,
+    },
     observe::{
         clock,
         network::{Assigned, Link},
@@ -45,12 +48,12 @@ impl AgentDriver {
                 None => nobodys.push(one),
             }
         }
-        let mut routed: BTreeMap<&Tag, (u32, Vec<Range>)> = BTreeMap::new();
+        let mut routed: BTreeMap<&Tag, (u32, Accept, Vec<Range>)> = BTreeMap::new();
         for Placed { index, accept, addresses } in self.network.ours().await? {
             for ip in addresses.iter() {
                 match owners.find(ip) {
                     Some(tag) if accept != Accept::Assign => {
-                        routed.entry(tag).or_insert((index, Vec::new())).1.push(ip.into());
+                        routed.entry(tag).or_insert((index, accept, Vec::new())).2.push(ip.into());
                     }
                     None if !given_up.contains(ip) => leftovers.entry(index).or_default().push(ip.into()),
                     Some(_) | None => {}
@@ -61,22 +64,40 @@ impl AgentDriver {
         for (tag, resource) in &state.resources {
             let gate = programmed.get(&resource.id);
             let present = of_tag.get(tag).map_or(&[][..], Vec::as_slice);
-            let by_route = routed.get(tag).map(|(index, hosts)| (*index, Ranges::from(hosts.clone())));
+            let by_route = routed.get(tag).map(|(index, _, hosts)| (*index, Ranges::from(hosts.clone())));
             if gate.is_none() && present.is_empty() && by_route.is_none() {
                 continue;
             }
             let accepted = !present.is_empty() || by_route.is_some();
             let serving =
                 gate.filter(|g| accepted && g.gate_active && g.lease_epoch == held.epoch).map(|g| g.epoch);
-            let resource = Arc::new(resource.clone());
+            let resource =
+                Arc::new(as_found(resource, !present.is_empty(), routed.get(tag).map(|(_, way, _)| *way)));
             let here = here(self.me, &resource, gate, (present, by_route), &nobodys, &links);
             l.agent.found(tag.clone(), here, serving, now);
             self.know(l, tag);
         }
+        self.announce_found(l).await;
         for (index, hosts) in leftovers {
             self.remove_leftovers(index, &hosts.into(), &links).await;
         }
         self.let_go(l, programmed.values().filter(|p| !groups.contains(&p.group))).await
+    }
+
+    /// What is served is announced again, interface by interface, so that it is known for later: for carriers
+    /// that return, refreshes and repetitions.
+    async fn announce_found(&self, l: &Loop) {
+        let mut by_device = BTreeMap::<String, Addresses>::new();
+        for (_, here) in l.agent.in_service() {
+            let all = by_device.entry(here.device.clone()).or_default();
+            *all = all.union(&here.addresses);
+        }
+        for (device, addresses) in by_device {
+            let command = Command::Announce { addresses: Arc::new(addresses), device };
+            if let Effect::Failed(reason) = self.executor.perform(&command).await {
+                tracing::info!(%reason, "what was found in service could not be announced again");
+            }
+        }
     }
 
     /// Takes what is programmed for no resource out of the datapath, unless it is still on this host: behind
@@ -127,6 +148,20 @@ impl AgentDriver {
             Err(error) => self.events.warn(about, "leftover.failed", error.to_string()),
         }
     }
+}
+
+/// The resource with the way of accepting that its addresses were found with: another way that was set since
+/// takes effect at the next bring-up, and a restart is none.
+fn as_found(resource: &Resource, assigned: bool, routed: Option<Accept>) -> Resource {
+    let mut resource = resource.clone();
+    let Kind::Ip(ip) = &mut resource.kind;
+    match (assigned, routed) {
+        (true, None) => ip.accept = Accept::Assign,
+        // Of one route for one address it cannot be told which way it was meant.
+        (false, Some(way)) if ip.accept == Accept::Assign => ip.accept = way,
+        (true | false, Some(_)) | (false, None) => {}
+    }
+    resource
 }
 
 /// What of a resource is here: what the datapath knows for it, and what is assigned of it.
