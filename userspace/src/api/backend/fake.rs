@@ -23,7 +23,7 @@ use crate::{
         links::LinkTable,
         time::BootTime,
     },
-    daemon::events::EventLog,
+    daemon::{events::EventLog, in_use::InUse},
     model::{ClusterState, Epoch, LeaseEpoch, Node, NodeId, Ranges, ResourceId, Standing},
     observe::network::{Assigned, Link, NetworkError},
 };
@@ -302,6 +302,7 @@ impl Bench {
             datapath: Arc::new(NoDatapath),
             facts: facts_seen,
             links: watch::Sender::new(LinkTable::default()).subscribe(),
+            in_use: InUse::default(),
             conflicts: watch::Sender::new(Vec::new()).subscribe(),
             member: watch::Sender::new(member).subscribe(),
             control: Arc::new(FakeControl),

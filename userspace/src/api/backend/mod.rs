@@ -45,7 +45,7 @@ use crate::{
     cluster::Store,
     config::{NodeConfig, TunablesFile},
     core::links::LinkTable,
-    daemon::events::EventLog,
+    daemon::{events::EventLog, in_use::InUse},
     model::NodeId,
 };
 
@@ -66,6 +66,8 @@ pub struct Context {
     pub datapath: Arc<dyn Datapath>,
     pub facts: watch::Receiver<Facts>,
     pub links: watch::Receiver<LinkTable>,
+    /// Which interface each resource uses here.
+    pub in_use: InUse,
     pub conflicts: watch::Receiver<Vec<ConflictFacts>>,
     /// None before `cluster init` or `cluster join`.
     pub member: watch::Receiver<Option<Member>>,

@@ -7,7 +7,7 @@ use std::{
 
 use super::{AgentDriver, Loop};
 use crate::{
-    act::{accept::Placed, address, datapath::Programmed},
+    act::{accept::Placed, address, announce::Plan, datapath::Programmed},
     core::agent::Here,
     daemon::{events::About, owners::Owners},
     model::{Accept, Addresses, ClusterState, NodeId, Range, Ranges, Resource, ResourceId, Tag, with_length},
@@ -58,6 +58,7 @@ impl AgentDriver {
             }
         }
         let (held, now) = (self.keeper.held(), clock::now());
+        let mut plan = None;
         for (tag, resource) in &state.resources {
             let gate = programmed.get(&resource.id);
             let present = of_tag.get(tag).map_or(&[][..], Vec::as_slice);
@@ -70,6 +71,11 @@ impl AgentDriver {
                 gate.filter(|g| accepted && g.gate_active && g.lease_epoch == held.epoch).map(|g| g.epoch);
             let resource = Arc::new(resource.clone());
             let here = here(self.me, &resource, gate, (present, by_route), &nobodys, &links);
+            let link = links.iter().find(|l| l.name == here.device);
+            if let Some(link) = link.filter(|_| serving.is_some()) {
+                let plan = plan.get_or_insert_with(|| Plan::from(&self.tunables.read()));
+                self.executor.announcer().adopt(link, here.addresses.hosts().iter(), *plan);
+            }
             l.agent.found(tag.clone(), here, serving, now);
             self.know(l, tag);
         }
