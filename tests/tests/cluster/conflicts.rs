@@ -64,8 +64,9 @@ fn a_claim_is_told_and_defended() -> Result<()> {
         lab.wait(PATIENCE, "the address is announced again", || {
             scene.capture.look(|timeline| {
                 let mut later = timeline.between(claimed, Moment(u64::MAX)).records.into_iter();
-                let defence = later
-                    .find(|r| r.address == address && r.mac == mac && r.kind == vipd_tests::frames::Kind::Announcement);
+                let defence = later.find(|r| {
+                    r.address == address && r.mac == mac && r.kind == vipd_tests::frames::Kind::Announcement
+                });
                 defence.map(drop).context("it is not")
             })
         })?;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, ensure};
+use vipd::api::LinkHealth;
 use vipd_tests::{
     frames::{Kind, Mac},
     lab::{Options, PATIENCE},
@@ -16,13 +17,18 @@ use crate::{
 
 pub const TESTS: &[(&str, Test)] = &[
     ("standby::the_next_interface_takes_over_and_keeps_the_address", next_interface),
+    ("standby::a_deaf_interface_is_left_for_the_next_one", deaf),
     ("standby::a_restarted_daemon_knows_the_interface_in_use", restarted),
 ];
 
 /// Both addresses in service on host 1, each with two interfaces on hosts 1 and 2. What the nodes say to
 /// each other goes over a network of its own.
 fn scene() -> Result<Scene> {
-    let options = Options { paths: 2, rpc_path: 1, ..options() };
+    scene_with(options())
+}
+
+fn scene_with(options: Options) -> Result<Scene> {
+    let options = Options { paths: 2, rpc_path: 1, ..options };
     let scene = Scene::empty(&options)?;
     let lab = &scene.lab;
     [0, 1].into_iter().try_for_each(|host| lab.segment.plug_standby(host))?;
@@ -122,6 +128,56 @@ fn check_order(scene: &Scene, order: &[Mac; 3]) -> Result<()> {
     Ok(())
 }
 
+fn health(scene: &Scene, name: &str) -> Result<LinkHealth> {
+    let interfaces = scene.lab.host(0).status()?.interfaces;
+    let found = interfaces.into_iter().find(|i| i.name == name).with_context(|| format!("no {name}"))?;
+    Ok(found.health)
+}
+
+fn deaf() -> Result<()> {
+    // A check that pings in vain would leave the interface as well, and sooner.
+    let scene = scene_with(Options { tunables: "IP_QUICKCHECK_INTERVAL=3600\n".into(), ..options() })?;
+    let lab = &scene.lab;
+    let (first, second) = (lab.host(0).mac(), lab.segment.standby_mac(0));
+    wait_answered_by(&scene, first, Moment::default())?;
+    let before = epochs(&scene, 1)?;
+
+    let deafened = Moment::now();
+    lab.segment.deafen(0, 0)?;
+    wait_device(&scene, 0, "eth2")?;
+    wait_answered_by(&scene, second, deafened)?;
+    let verdict = health(&scene, "eth0")?;
+    ensure!(verdict == LinkHealth::Deaf, "eth0 was left because it was {verdict:?}");
+    ensure!(health(&scene, "eth2")? == LinkHealth::Up, "eth2 hears");
+    ensure!(epochs(&scene, 1)? == before, "moved within the node, and yet granted anew");
+
+    // It hears again: no reason to go back.
+    lab.segment.heal()?;
+    lab.wait(PATIENCE, "eth0 is up for good", || {
+        let interfaces = lab.host(0).status()?.interfaces;
+        let eth0 = interfaces.iter().find(|i| i.name == "eth0").context("no eth0")?;
+        ensure!(eth0.health == LinkHealth::Up && !eth0.recovering, "it is {:?}", eth0.health);
+        Ok(())
+    })?;
+    wait_answered_by(&scene, second, Moment::now())?;
+    wait_device(&scene, 0, "eth2")?;
+    ensure!(epochs(&scene, 1)? == before, "granted anew");
+    check_order(&scene, &[first, second, lab.host(1).mac()])
+}
+
+/// Until the interface has announced both addresses after the moment.
+fn wait_announced_by(scene: &Scene, mac: Mac, after: Moment) -> Result<()> {
+    addresses().into_iter().try_for_each(|address: IpAddr| {
+        scene.lab.wait(PATIENCE, &format!("{mac} announces {address}"), || {
+            scene.capture.look(|timeline| {
+                let mut all = timeline.of(address);
+                let told = all.find(|r| r.time > after && r.mac == mac && r.kind == Kind::Announcement);
+                told.map(drop).context("not yet")
+            })
+        })
+    })
+}
+
 fn restarted() -> Result<()> {
     let scene = scene()?;
     let lab = &scene.lab;
@@ -137,6 +193,8 @@ fn restarted() -> Result<()> {
     lab.host(0).wait_up()?;
     lab.wait_whole()?;
     wait_answered_by(&scene, second, killed)?;
+    // A carrier may have come back unseen while it was dead.
+    wait_announced_by(&scene, second, killed)?;
     wait_device(&scene, 0, "eth2")?;
     ensure!(epochs(&scene, 1)? == before, "a restart is no failover");
     // What it found is what it moves: away from the second interface when that fails.

@@ -78,7 +78,9 @@ impl AgentDriver {
         let mut l = Loop::new(Agent::new(self.me));
         let mut links = self.links.clone();
         // Nothing begins before it is known where it can.
-        if self.caught_up.wait_for(|c| *c).await.is_err() || links.wait_for(LinkTable::is_known).await.is_err() {
+        if self.caught_up.wait_for(|c| *c).await.is_err()
+            || links.wait_for(LinkTable::is_known).await.is_err()
+        {
             return;
         }
         let state = view.borrow_and_update().state.clone();

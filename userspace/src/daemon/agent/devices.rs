@@ -52,8 +52,13 @@ mod tests {
 
     fn table(links: &[(&str, LinkHealth, bool)]) -> LinkTable {
         let report = |&(name, health, recovering): &(&str, LinkHealth, bool)| {
-            let report =
-                LinkReport { health, recovering, since: BootTime::ZERO, why: String::new(), stationary: vec![] };
+            let report = LinkReport {
+                health,
+                recovering,
+                since: BootTime::ZERO,
+                why: String::new(),
+                stationary: vec![],
+            };
             (name.to_owned(), report)
         };
         LinkTable::new(links.iter().map(report).collect())
@@ -74,8 +79,10 @@ mod tests {
     #[test]
     fn only_the_step_between_working_and_not_is_a_turn() {
         use LinkHealth::*;
-        let before = of(&table(&[("a", Up, false), ("b", Deaf, false), ("c", Up, true), ("d", NoCarrier, false)]));
-        let now = of(&table(&[("a", NoCarrier, false), ("b", Up, true), ("c", Up, false), ("d", Missing, false)]));
+        let before =
+            of(&table(&[("a", Up, false), ("b", Deaf, false), ("c", Up, true), ("d", NoCarrier, false)]));
+        let now =
+            of(&table(&[("a", NoCarrier, false), ("b", Up, true), ("c", Up, false), ("d", Missing, false)]));
         let turns = Turns::between(&before, &now);
         assert_eq!(turns, Turns { failed: ["a".into()].into(), back: ["b".into()].into() });
         assert!(turns.contains("a") && turns.contains("b") && !turns.contains("c") && !turns.contains("d"));
