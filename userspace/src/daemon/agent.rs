@@ -15,12 +15,12 @@ use self::{job::Job, touch::Touched};
 use super::{
     conflicts::Yielded,
     events::{About, EventLog},
-    in_use::InUse,
     interfaces::Interfaces,
     owners::Owners,
 };
 use crate::{
     act::{datapath::Datapath, executor::Executor, gatekeeper::Gatekeeper},
+    api::in_use::InUse,
     cluster::Store,
     config::{Timing, TunablesFile},
     core::{

@@ -20,7 +20,6 @@ use tokio::{
 
 use super::{
     events::{About, EventLog},
-    in_use::InUse,
     interfaces::Interfaces,
     leftovers::{self, Which},
     member::{self, Host},
@@ -36,6 +35,7 @@ use crate::{
         ApiError,
         backend::{Backend, ClusterControl, Context, Member, NetworkHost},
         facts::Facts,
+        in_use::InUse,
         server::Server,
     },
     cluster::{

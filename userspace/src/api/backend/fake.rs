@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::{ClusterControl, Context, Host, Member, Result};
 use crate::{
     act::datapath::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed},
-    api::{Answer, Request, facts::Facts},
+    api::{Answer, Request, facts::Facts, in_use::InUse},
     cluster::{Leadership, Store, StoreError, View},
     config::{NodeConfig, TunablesFile},
     core::{
@@ -23,7 +23,7 @@ use crate::{
         links::LinkTable,
         time::BootTime,
     },
-    daemon::{events::EventLog, in_use::InUse},
+    daemon::events::EventLog,
     model::{ClusterState, Epoch, LeaseEpoch, Node, NodeId, Ranges, ResourceId, Standing},
     observe::network::{Assigned, Link, NetworkError},
 };

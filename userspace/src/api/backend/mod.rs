@@ -38,6 +38,7 @@ pub use self::{
 use super::{
     Answer, ApiError, Progress, Request, Selection,
     facts::{ConflictFacts, Facts},
+    in_use::InUse,
     server,
 };
 use crate::{
@@ -45,7 +46,7 @@ use crate::{
     cluster::Store,
     config::{NodeConfig, TunablesFile},
     core::links::LinkTable,
-    daemon::{events::EventLog, in_use::InUse},
+    daemon::events::EventLog,
     model::NodeId,
 };
 

@@ -16,6 +16,7 @@ use crate::{
         Answer, ClusterStatus, ConflictStatus, DatapathStatus, InterfaceStatus, LeaseStatus, NodeStatus,
         PathStatus, ResourceNodeStatus, ResourceStatus, Selection, Status,
         facts::{ConflictFacts, Facts, PeerFacts},
+        in_use::InUse,
     },
     config::Profile,
     core::{
@@ -23,7 +24,6 @@ use crate::{
         links::{LinkHealth, LinkTable},
         time::BootTime,
     },
-    daemon::in_use::InUse,
     model::{ClusterState, Kind, Node, NodeId, Phase, Placement, Ranges, Resource, ResourceId},
     observe::{
         clock,
