@@ -10,5 +10,6 @@ pub mod measure;
 pub mod netns;
 pub mod packets;
 pub mod prober;
+pub mod stage;
 pub mod table;
 pub mod timeline;

@@ -7,7 +7,7 @@
 //! asked for a sample of at most 500; announcements are counted for all.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fs,
     net::IpAddr,
     path::PathBuf,
@@ -16,26 +16,19 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
-use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use vipd_tests::{
-    capture::Capture,
-    frames::{Kind, Mac},
+    frames::Mac,
     interrupt,
     keepalived::{Instance, Keepalived},
     lab::{self, Lab, Options},
     measure::{Spread, write_json},
-    prober::{Prober, Targets},
+    stage::{Firsts, PATIENCE, PREFIX_LEN, Stage, moment_of},
     table::Table,
     timeline::Moment,
 };
 
-const PREFIX_LEN: u8 = 15;
 const TAG: &str = "bench";
-/// The largest runs take the kernel seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// Addresses whose answers are watched.
-const SAMPLE: usize = 500;
 const IPADDR2: &str = "/usr/lib/ocf/resource.d/heartbeat/IPaddr2";
 
 #[derive(Parser)]
@@ -128,84 +121,29 @@ fn main() -> Result<()> {
     write_json(&arguments.json, &cases)
 }
 
-/// Two hosts and a client that asks for the sample.
-struct Stage {
-    lab: Lab,
-    capture: Capture,
-    vips: Vec<IpAddr>,
-    sample: Vec<IpAddr>,
-    _prober: Prober,
+/// What the client saw since the new owner was told.
+fn measure(stage: &Stage, owner: Mac, told: Moment) -> Result<Run> {
+    let Firsts { answers, announcements } = stage.firsts(owner, told);
+    let last = |firsts: &HashMap<IpAddr, Moment>| {
+        let last = firsts.values().max().copied().context("nothing was seen");
+        last.map(|t| t.since(told).as_secs_f64() * 1e3)
+    };
+    Ok(Run {
+        last_answer_ms: last(&answers)?,
+        last_announcement_ms: last(&announcements)?,
+        unannounced: stage.vips.len() - announcements.len(),
+    })
 }
 
-impl Stage {
-    fn new(hosts: usize, count: usize) -> Result<Self> {
-        let lab = Lab::new(&Options { hosts, ..Options::default() })?;
-        lab.add_wide_subnet()?;
-        let vips = Lab::wide_addresses(count);
-        // Evenly spread, the first and the last among them.
-        let sampled = count.min(SAMPLE);
-        let spread = |n: usize| vips[n * (count - 1) / (sampled - 1).max(1)];
-        let sample: Vec<IpAddr> = (0..sampled).map(spread).collect();
-        let capture = lab.capture(&vips)?;
-        let targets = Targets { addresses: sample.clone(), interval: Duration::from_millis(10) };
-        let asker = lab.segment.asker();
-        let prober = Prober::start(lab.segment.client(), "eth0", asker, Vec::new(), vec![targets])?;
-        Ok(Self { lab, capture, vips, sample, _prober: prober })
-    }
-
-    /// Until `owner` answers for the sample and has announced all.
-    fn wait_taken(&self, owner: Mac, since: Moment) -> Result<()> {
-        self.lab.wait(PATIENCE, "all addresses answer and are announced", || {
-            self.capture.look(|timeline| {
-                let later = timeline.records.iter().rev().take_while(|r| r.time > since);
-                let (mut answered, mut announced) = (HashSet::new(), HashSet::new());
-                for record in later.filter(|r| r.mac == owner) {
-                    if record.kind.is_answer() {
-                        answered.insert(record.address);
-                    } else if record.kind == Kind::Announcement {
-                        announced.insert(record.address);
-                    }
-                }
-                ensure!(answered.len() >= self.sample.len(), "{} answer", answered.len());
-                ensure!(announced.len() == self.vips.len(), "{} are announced", announced.len());
-                Ok(())
-            })
-        })
-    }
-
-    /// What the client saw since the new owner was told.
-    fn measure(&self, owner: Mac, told: Moment) -> Result<Run> {
-        let (mut answers, mut announcements) =
-            (std::collections::HashMap::new(), std::collections::HashMap::new());
-        self.capture.look(|timeline| {
-            for record in timeline.records.iter().filter(|r| r.mac == owner && r.time > told) {
-                let firsts = match record.kind {
-                    Kind::Announcement => &mut announcements,
-                    kind if kind.is_answer() => &mut answers,
-                    Kind::ArpReply | Kind::Advertisement | Kind::EchoReply | Kind::Other => continue,
-                };
-                firsts.entry(record.address).or_insert(record.time);
-            }
-        });
-        let last = |firsts: &std::collections::HashMap<IpAddr, Moment>| {
-            let last = firsts.values().max().copied().context("nothing was seen");
-            last.map(|t| t.since(told).as_secs_f64() * 1e3)
-        };
-        Ok(Run {
-            last_answer_ms: last(&answers)?,
-            last_announcement_ms: last(&announcements)?,
-            unannounced: self.vips.len() - announcements.len(),
-        })
-    }
+fn hosts(hosts: usize) -> Options {
+    Options { hosts, ..Options::default() }
 }
 
 fn vipd(accept: &'static str, count: usize, runs: usize) -> Result<Vec<Run>> {
-    let stage = Stage::new(3, count)?;
+    let stage = Stage::new(&hosts(3), count)?;
     let lab = &stage.lab;
     lab.form_cluster()?;
-    let (first, last) = (stage.vips[0], stage.vips[count - 1]);
-    let range =
-        if count == 1 { format!("{first}/{PREFIX_LEN}") } else { format!("{first}-{last}/{PREFIX_LEN}") };
+    let range = stage.range();
     let begun = Moment::now();
     let create =
         ["create", "ip", &range, "--dev", "eth0", "--tag", TAG, "--accept", accept, "--extend-to", "all"];
@@ -218,7 +156,7 @@ fn vipd(accept: &'static str, count: usize, runs: usize) -> Result<Vec<Run>> {
         lab.host(0).vipctl(&["in-service", TAG, "--on", lab.host(to).name()])?.done()?;
         stage.wait_taken(lab.host(to).mac(), begun)?;
         let told = told(lab, to)?;
-        results.push(stage.measure(lab.host(to).mac(), told)?);
+        results.push(measure(&stage, lab.host(to).mac(), told)?);
         eprint!(".");
     }
     Ok(results)
@@ -231,16 +169,11 @@ fn told(lab: &Lab, on: usize) -> Result<Moment> {
     let epoch = own().filter(|e| e.kind.starts_with("restore.")).filter_map(|e| e.epoch).max();
     let first = own().find(|e| e.epoch == epoch && e.kind.starts_with("restore."));
     let boot_ns = first.context("no event says when it began")?.boot_ns;
-    let now = |clock| -> Result<u64> {
-        let now = clock_gettime(clock)?;
-        Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
-    };
-    let (real, boot) = (now(ClockId::CLOCK_REALTIME)?, now(ClockId::CLOCK_BOOTTIME)?);
-    Ok(Moment(real - boot + boot_ns))
+    moment_of(boot_ns)
 }
 
 fn keepalived(count: usize, runs: usize) -> Result<Vec<Run>> {
-    let stage = Stage::new(2, count)?;
+    let stage = Stage::new(&hosts(2), count)?;
     let lab = &stage.lab;
     let instance = Instance { addresses: stage.vips.clone(), prefix_len: PREFIX_LEN, advert_interval: "0.1" };
     let mut all =
@@ -261,7 +194,7 @@ fn keepalived(count: usize, runs: usize) -> Result<Vec<Run>> {
         all[owner].terminate()?;
         let told = entered(&all[next])?;
         stage.wait_taken(lab.host(next).mac(), begun)?;
-        results.push(stage.measure(lab.host(next).mac(), told)?);
+        results.push(measure(&stage, lab.host(next).mac(), told)?);
         owner = next;
         eprint!(".");
     }
@@ -284,14 +217,14 @@ fn entered(keepalived: &Keepalived) -> Result<Moment> {
 
 fn ipaddr2(count: usize, runs: usize) -> Result<Vec<Run>> {
     ensure!(fs::exists(IPADDR2)?, "there is no {IPADDR2}: `cargo xtask setup` installs resource-agents");
-    let stage = Stage::new(1, count)?;
+    let stage = Stage::new(&hosts(1), count)?;
     let lab = &stage.lab;
     let mut results = Vec::new();
     for _ in 0..runs {
         let told = Moment::now();
         stage.vips.iter().try_for_each(|vip| agent(lab, *vip, "start"))?;
         stage.wait_taken(lab.host(0).mac(), told)?;
-        results.push(stage.measure(lab.host(0).mac(), told)?);
+        results.push(measure(&stage, lab.host(0).mac(), told)?);
         stage.vips.iter().try_for_each(|vip| agent(lab, *vip, "stop"))?;
         eprint!(".");
     }

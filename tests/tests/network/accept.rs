@@ -17,7 +17,7 @@ use vipd::{
     model::{Accept, Addresses},
     observe::{clock, network::Network, ping::Ping},
 };
-use vipd_tests::netns::run;
+use vipd_tests::netns::{run, veth};
 
 use crate::{
     Tests,
@@ -37,6 +37,7 @@ pub const TESTS: Tests = &[
     ("one_way_is_deleted_alone", one_way_is_deleted_alone),
     ("a_wide_prefix_loses_only_what_is_asked", a_wide_prefix_loses_only_what_is_asked),
     ("somebody_elses_route_is_not_taken", somebody_elses_route_is_not_taken),
+    ("ours_are_on_two_interfaces_while_they_move", ours_are_on_two_interfaces_while_they_move),
     ("a_dropped_batch_leaves_nothing_under_way", a_dropped_batch_leaves_nothing_under_way),
     ("a_thousand_assigned", a_thousand_assigned),
     ("tens_of_thousands_routed", tens_of_thousands_routed),
@@ -448,6 +449,30 @@ fn somebody_elses_route_is_not_taken() -> Result<()> {
     let local = pair.us.ip("route show table local proto static")?;
     ensure!(local.contains("198.51.100.9 dev lo"), "{local}");
     ensure!(pair.us.ip("route show proto static")?.contains("198.51.100.0/24"), "it was there before");
+    Ok(())
+}
+
+/// The new interface has them before the old one loses them.
+fn ours_are_on_two_interfaces_while_they_move() -> Result<()> {
+    let pair = with_subnets()?;
+    veth(&pair.us, "eth1", &pair.peer, "eth1")?;
+    for (text, accept) in [SUBNET_V4, SUBNET_V6].into_iter().flat_map(|t| WAYS.map(|w| (t, w))) {
+        pair.with_link(async |network, eth0| {
+            let (addresses, eth1) = (set(text), network.link("eth1").await?);
+            network.add_addresses(&eth0, &addresses, accept).await?;
+            // The second time it is there already.
+            for _ in 0..2 {
+                network.add_addresses(&eth1, &addresses, accept).await?;
+            }
+            network.delete_addresses(&eth0, &addresses, accept).await?;
+            let there = Place { device: "eth1".to_owned(), ..at(&addresses, accept) };
+            assert_eq!(presence(&network, &there).await, ours(&addresses), "{text} {accept:?}");
+            network.delete_addresses(&eth1, &addresses, accept).await?;
+            assert_eq!(presence(&network, &there).await, Presence::default(), "{text} {accept:?}");
+            Ok(())
+        })?;
+        assert_eq!(routes(&pair, "all")?, "");
+    }
     Ok(())
 }
 

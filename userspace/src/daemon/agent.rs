@@ -8,24 +8,25 @@ mod touch;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use tokio::sync::{Semaphore, broadcast, mpsc};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::{devices::DeviceFeed, job::Job, touch::Touched};
+use self::{job::Job, touch::Touched};
 use super::{
     conflicts::Yielded,
     events::{About, EventLog},
-    in_use::InUse,
     interfaces::Interfaces,
     owners::Owners,
 };
 use crate::{
     act::{datapath::Datapath, executor::Executor, gatekeeper::Gatekeeper},
+    api::in_use::InUse,
     cluster::Store,
     config::{Timing, TunablesFile},
     core::{
-        agent::{Action, Agent, Operation, Situation, Start},
+        agent::{Action, Agent, Devices, Operation, Situation, Start},
         change::{Applied, Change},
+        links::LinkTable,
         sequence::Failure,
         time::BootTime,
     },
@@ -48,7 +49,9 @@ pub struct AgentDriver {
     pub timing: Timing,
     pub events: EventLog,
     /// Everything decided before this daemon started has been applied.
-    pub caught_up: tokio::sync::watch::Receiver<bool>,
+    pub caught_up: watch::Receiver<bool>,
+    /// What the interfaces are good for.
+    pub links: watch::Receiver<LinkTable>,
     /// Kept up to date with the interface that each resource uses here.
     pub in_use: InUse,
     /// Resources that must not stay in service here.
@@ -72,8 +75,12 @@ impl AgentDriver {
         let mut network_events = self.network.events();
         let (done, mut finished) = mpsc::unbounded_channel::<Finished>();
         let (told, mut telling) = mpsc::unbounded_channel::<()>();
-        let mut l = Loop::new(Agent::new(self.me), DeviceFeed::new(self.network.clone()));
-        if self.caught_up.wait_for(|c| *c).await.is_err() {
+        let mut l = Loop::new(Agent::new(self.me));
+        let mut links = self.links.clone();
+        // Nothing begins before it is known where it can.
+        if self.caught_up.wait_for(|c| *c).await.is_err()
+            || links.wait_for(LinkTable::is_known).await.is_err()
+        {
             return;
         }
         let state = view.borrow_and_update().state.clone();
@@ -87,12 +94,17 @@ impl AgentDriver {
         let mut touched = Touched::everything();
         loop {
             let state = view.borrow_and_update().state.clone();
-            self.touch(&mut l, &mut touched, &state).await;
+            self.touch(&mut l, &mut touched, &state);
             self.step(&mut l, &state, &done, &told);
             let now = clock::now();
-            let due = l.agent.next_deadline().map_or(Duration::MAX, |t| t.since(now));
+            let due = l.agent.next_deadline().into_iter().chain(touched.due()).min();
+            let due = due.map_or(Duration::MAX, |t| t.since(now));
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
+                changed = links.changed() => match changed {
+                    Ok(()) => touched.verdicts = true,
+                    Err(_) => return,
+                },
                 Some(f) = finished.recv() => {
                     self.finish(&mut l, f);
                     // Many sequences end at the same time: one look at all of them.
@@ -306,7 +318,8 @@ impl AgentDriver {
 
 struct Loop {
     agent: Agent,
-    devices: DeviceFeed,
+    /// As the agent was last told.
+    devices: Devices,
     /// Stop the running sequences.
     cancels: BTreeMap<Tag, CancellationToken>,
     /// Whose the addresses on this host are.
@@ -324,10 +337,10 @@ struct Loop {
 const INTERVAL_AGE: Duration = Duration::from_millis(100);
 
 impl Loop {
-    fn new(agent: Agent, devices: DeviceFeed) -> Self {
+    fn new(agent: Agent) -> Self {
         Self {
             agent,
-            devices,
+            devices: Devices::new(),
             cancels: BTreeMap::new(),
             owners: Owners::default(),
             shut: Vec::new(),

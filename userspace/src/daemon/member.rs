@@ -13,7 +13,6 @@ use super::{
     agent::{AgentDriver, CHECKS_AT_ONCE},
     conflicts::ConflictWatch,
     events::{About, EventLog},
-    in_use::InUse,
     interfaces::Interfaces,
     leader::{Leader, Voters},
     links::{LinkMonitor, Unreachable},
@@ -28,7 +27,10 @@ use crate::{
         executor::{Executor, Gates},
         gatekeeper::Gatekeeper,
     },
-    api::facts::{ConflictFacts, Facts},
+    api::{
+        facts::{ConflictFacts, Facts},
+        in_use::InUse,
+    },
     cluster::{
         PromiseAnswer, PromiseBook, PromiseQuery, Store,
         heartbeat::{Key, LeaseSlot, Promises, Pulse, PulseConfig},
@@ -209,6 +211,7 @@ pub fn start(
         timing: host.timing,
         events: host.events.clone(),
         caught_up,
+        links: host.links.subscribe(),
         in_use: host.in_use.clone(),
         checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
     };

@@ -3,7 +3,6 @@
 pub mod agent;
 pub mod conflicts;
 pub mod events;
-pub mod in_use;
 pub mod interfaces;
 pub mod leader;
 pub mod leftovers;

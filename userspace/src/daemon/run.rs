@@ -20,7 +20,6 @@ use tokio::{
 
 use super::{
     events::{About, EventLog},
-    in_use::InUse,
     interfaces::Interfaces,
     leftovers::{self, Which},
     member::{self, Host},
@@ -36,6 +35,7 @@ use crate::{
         ApiError,
         backend::{Backend, ClusterControl, Context, Member, NetworkHost},
         facts::Facts,
+        in_use::InUse,
         server::Server,
     },
     cluster::{
@@ -96,6 +96,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let bouncer = Bouncer::new(network.clone(), NetworkManager::default());
     let bouncer = bouncer.with_book(options.run_dir.join("stopped"));
     bouncer.resume().await.context("cannot see what an earlier vipd left stopped")?;
+    let in_use = InUse::default();
     let host = Host {
         timing: config.profile.timing(),
         state_dir: options.state_dir.clone(),
@@ -108,7 +109,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         interfaces,
         bouncer: bouncer.clone(),
         facts,
-        in_use: InUse::default(),
+        in_use: in_use.clone(),
         links,
         conflicts,
     };
@@ -123,6 +124,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         datapath,
         facts: facts_seen,
         links: links_seen,
+        in_use,
         conflicts: conflicts_seen,
         member: control.member.subscribe(),
         control: control.clone(),

@@ -9,7 +9,7 @@
 use std::{collections::HashSet, net::IpAddr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
@@ -36,29 +36,50 @@ impl Network {
         addresses: &Addresses,
         nets: Vec<IpNet>,
     ) -> Result<(), NetworkError> {
-        let there = self.add_local_routes(link, &nets).await?;
+        let there = self.add_local_routes(link, &nets, NLM_F_CREATE | NLM_F_EXCL).await?;
         if !there.is_empty() {
-            // Ours already, or somebody else's: the kernel does not say which.
-            let ours = self.our_local_routes(link.index).await?;
-            let ours: Ranges = ours.iter().map(|r| Range::from(r.net)).collect();
-            let missing = Ranges::from_iter(there.into_iter().map(Range::from)).difference(&ours);
-            if !missing.is_empty() {
+            // Ours already, here or on another interface, or somebody else's: the kernel does not say which.
+            let ours = routes::local(&self.netlink, Of::Protocol(PROTOCOL)).await?;
+            let nets = |here: bool| -> HashSet<IpNet> {
+                ours.iter().filter(|r| (r.index == link.index) == here).map(|r| r.net).collect()
+            };
+            let (here, elsewhere) = (nets(true), nets(false));
+            let missing = there.into_iter().filter(|net| !here.contains(net));
+            let (moving, foreign): (Vec<_>, Vec<_>) = missing.partition(|net| elsewhere.contains(net));
+            if !foreign.is_empty() {
+                let foreign: Ranges = foreign.into_iter().map(Range::from).collect();
                 let reason = "somebody else made a local route for it ('ip route show table local'): delete that first";
-                let action = format!("route {missing} to this host on {}", link.name);
+                let action = format!("route {foreign} to this host on {}", link.name);
                 return Err(NetworkError::trying(action)(std::io::Error::other(reason)));
             }
+            self.add_beside(link, moving).await?;
         }
         self.reach(link, addresses).await
     }
 
+    /// On their way from one interface to another they are accepted on both, without an interruption.
+    async fn add_beside(&self, link: &Link, nets: Vec<IpNet>) -> Result<(), NetworkError> {
+        let (v4, v6): (Vec<_>, Vec<_>) = nets.into_iter().partition(|net| matches!(net, IpNet::V4(_)));
+        // The kernel takes an IPv4 route beside another of the same prefix only when it is told to append.
+        for (nets, append) in [(v4, NLM_F_APPEND), (v6, 0)] {
+            self.add_local_routes(link, &nets, NLM_F_CREATE | append).await?;
+        }
+        Ok(())
+    }
+
     /// Returns the prefixes for which there is a route already.
-    async fn add_local_routes(&self, link: &Link, nets: &[IpNet]) -> Result<Vec<IpNet>, NetworkError> {
+    async fn add_local_routes(
+        &self,
+        link: &Link,
+        nets: &[IpNet],
+        flags: u16,
+    ) -> Result<Vec<IpNet>, NetworkError> {
         let index = link.index;
         let message = move |net| RouteNetlinkMessage::NewRoute(local_route(index, net));
         let owned = nets.to_vec();
         let messages = owned.into_iter().map(message);
         let failed = |what: &str| NetworkError::trying(format!("route {what} to this host on {}", link.name));
-        let refused = self.netlink.change_all(messages, NLM_F_CREATE | NLM_F_EXCL).await;
+        let refused = self.netlink.change_all(messages, flags).await;
         let refused = refused.map_err(failed("addresses"))?;
         let mut there = Vec::new();
         for refusal in refused {
@@ -99,7 +120,7 @@ impl Network {
         let covered: Ranges = wide.iter().map(|r| Range::from(r.net)).collect();
         let rest = covered.difference(hosts);
         if !rest.is_empty() {
-            self.add_local_routes(link, &rest.prefixes()).await?;
+            self.add_local_routes(link, &rest.prefixes(), NLM_F_CREATE | NLM_F_EXCL).await?;
         }
         // A part of the rest may be what was there as well.
         let kept: HashSet<IpNet> = rest.prefixes().into_iter().collect();

@@ -96,7 +96,7 @@ impl Announcer {
         let job = self.0.book().open(&link.name, link.index, ordered, plan);
         let (told, first_round) = oneshot::channel();
         // A task of its own: it goes on when the caller has given up.
-        tokio::spawn(Arc::clone(&self.0).run(job, link.clone(), told));
+        tokio::spawn(Arc::clone(&self.0).run(job, link.clone(), Some(told)));
         // When it was withdrawn meanwhile, there is nothing to say.
         let Ok(outcome) = first_round.await else { return Ok(()) };
         let (dropped, frames) = outcome.map_err(failed)?;
@@ -110,6 +110,16 @@ impl Announcer {
             return Ok(());
         }
         all_left(dropped, frames).map_err(trying(link, &addresses))
+    }
+
+    /// As [`Announcer::announce`] for what an earlier life of this daemon announced and is in service still:
+    /// a carrier may have come back while nobody looked. Returns at once; nobody waits for these frames, so
+    /// they let others pass.
+    pub fn adopt(&self, link: &Link, addresses: impl IntoIterator<Item = IpAddr>, plan: Plan) {
+        if link.is_ethernet() {
+            let job = self.0.book().open(&link.name, link.index, addresses.into_iter().collect(), plan);
+            tokio::spawn(Arc::clone(&self.0).run(job, link.clone(), None));
+        }
     }
 
     /// One announcement, now: the defence of RFC 5227 section 2.4. What the address is announced by otherwise goes
@@ -224,8 +234,12 @@ impl Inner {
     }
 
     /// Follows the job's plan until it has no address any more.
-    async fn run(self: Arc<Self>, job: Arc<Job>, mut link: Link, told: oneshot::Sender<FirstRound>) {
-        let mut told = Some(told);
+    async fn run(
+        self: Arc<Self>,
+        job: Arc<Job>,
+        mut link: Link,
+        mut told: Option<oneshot::Sender<FirstRound>>,
+    ) {
         'plan: loop {
             for step in job.plan.steps() {
                 if told.is_none() {

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::{ClusterControl, Context, Host, Member, Result};
 use crate::{
     act::datapath::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed},
-    api::{Answer, Request, facts::Facts},
+    api::{Answer, Request, facts::Facts, in_use::InUse},
     cluster::{Leadership, Store, StoreError, View},
     config::{NodeConfig, TunablesFile},
     core::{
@@ -302,6 +302,7 @@ impl Bench {
             datapath: Arc::new(NoDatapath),
             facts: facts_seen,
             links: watch::Sender::new(LinkTable::default()).subscribe(),
+            in_use: InUse::default(),
             conflicts: watch::Sender::new(Vec::new()).subscribe(),
             member: watch::Sender::new(member).subscribe(),
             control: Arc::new(FakeControl),

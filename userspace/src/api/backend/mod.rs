@@ -38,6 +38,7 @@ pub use self::{
 use super::{
     Answer, ApiError, Progress, Request, Selection,
     facts::{ConflictFacts, Facts},
+    in_use::InUse,
     server,
 };
 use crate::{
@@ -66,6 +67,8 @@ pub struct Context {
     pub datapath: Arc<dyn Datapath>,
     pub facts: watch::Receiver<Facts>,
     pub links: watch::Receiver<LinkTable>,
+    /// Which interface each resource uses here.
+    pub in_use: InUse,
     pub conflicts: watch::Receiver<Vec<ConflictFacts>>,
     /// None before `cluster init` or `cluster join`.
     pub member: watch::Receiver<Option<Member>>,

@@ -16,6 +16,7 @@ use crate::{
         Answer, ClusterStatus, ConflictStatus, DatapathStatus, InterfaceStatus, LeaseStatus, NodeStatus,
         PathStatus, ResourceNodeStatus, ResourceStatus, Selection, Status,
         facts::{ConflictFacts, Facts, PeerFacts},
+        in_use::InUse,
     },
     config::Profile,
     core::{
@@ -39,6 +40,8 @@ pub(super) struct Here {
     device_of: HashMap<IpAddr, u32>,
     /// Interface index of each resource in the datapath here.
     device_of_group: HashMap<ResourceId, u32>,
+    /// The interface in use of each resource here, as the agent knows it.
+    in_use: InUse,
     /// Frames received for each resource in the datapath here.
     packets: HashMap<ResourceId, u64>,
     /// What could not be looked at.
@@ -62,7 +65,8 @@ impl Here {
             .iter()
             .filter_map(|p| Some((p.group, context.datapath.group_activity(p.group).ok()?.packets)))
             .collect();
-        Self { me, links, assigned, device_of, device_of_group, packets, problems }
+        let in_use = context.in_use.clone();
+        Self { me, links, assigned, device_of, device_of_group, in_use, packets, problems }
     }
 
     fn on(&self, link: &Link) -> impl Iterator<Item = &Assigned> {
@@ -72,8 +76,10 @@ impl Here {
 
     fn device(&self, resource: &Resource) -> Option<String> {
         let assigned = || self.device_of.get(&resource.addresses().first()?.addr());
-        let index = self.device_of_group.get(&resource.id).or_else(assigned)?;
-        self.links.iter().find(|l| l.index == *index).map(|l| l.name.clone())
+        let index = self.device_of_group.get(&resource.id).or_else(assigned);
+        let link = index.and_then(|index| self.links.iter().find(|l| l.index == *index));
+        // Routes without a datapath entry, and what is never put on the network, show themselves nowhere.
+        link.map(|l| l.name.clone()).or_else(|| self.in_use.device(&resource.tag))
     }
 }
 

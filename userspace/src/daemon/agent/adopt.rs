@@ -7,7 +7,7 @@ use std::{
 
 use super::{AgentDriver, Loop};
 use crate::{
-    act::{accept::Placed, address, datapath::Programmed},
+    act::{accept::Placed, address, announce::Plan, datapath::Programmed},
     core::agent::Here,
     core::command::{Command, Effect},
     daemon::{events::About, owners::Owners},
@@ -61,6 +61,7 @@ impl AgentDriver {
             }
         }
         let (held, now) = (self.keeper.held(), clock::now());
+        let mut plan = None;
         for (tag, resource) in &state.resources {
             let gate = programmed.get(&resource.id);
             let present = of_tag.get(tag).map_or(&[][..], Vec::as_slice);
@@ -74,6 +75,11 @@ impl AgentDriver {
             let resource =
                 Arc::new(as_found(resource, !present.is_empty(), routed.get(tag).map(|(_, way, _)| *way)));
             let here = here(self.me, &resource, gate, (present, by_route), &nobodys, &links);
+            let link = links.iter().find(|l| l.name == here.device);
+            if let Some(link) = link.filter(|_| serving.is_some()) {
+                let plan = plan.get_or_insert_with(|| Plan::from(&self.tunables.read()));
+                self.executor.announcer().adopt(link, here.addresses.hosts().iter(), *plan);
+            }
             l.agent.found(tag.clone(), here, serving, now);
             self.know(l, tag);
         }

@@ -1,12 +1,19 @@
 //! What changed on this host, gathered while other things were done, and what follows from it.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{AgentDriver, Loop};
+use super::{
+    AgentDriver, Loop,
+    devices::{self, Turns},
+};
 use crate::{
-    core::command::{Command, Effect},
+    core::time::BootTime,
     daemon::events::About,
     model::{ClusterState, Tag},
     observe::{clock, network::NetworkEvent},
@@ -15,21 +22,30 @@ use crate::{
 /// More addresses than these that changed at once: everything is looked at instead.
 const ONE_BY_ONE: usize = 1024;
 
+/// The link monitor hears the same event and has the first word: a check that began at once would only be
+/// in the way of a switch. What changed without a verdict (made anew, down and up again) is checked after this.
+const FIRST_WORD: Duration = Duration::from_millis(100);
+
 #[derive(Default)]
 pub(super) struct Touched {
     all: bool,
-    links: BTreeSet<String>,
+    /// The link monitor's verdicts have changed.
+    pub(super) verdicts: bool,
+    /// Netlink spoke of them; when to check what is there.
+    links: BTreeMap<String, BootTime>,
     addresses: BTreeSet<IpAddr>,
 }
 
 impl Touched {
     pub(super) fn everything() -> Self {
-        Self { all: true, ..Self::default() }
+        Self { all: true, verdicts: true, ..Self::default() }
     }
 
     pub(super) fn note(&mut self, event: Result<NetworkEvent, RecvError>) {
         match event {
-            Ok(NetworkEvent::Link { name, .. }) => drop(self.links.insert(name)),
+            Ok(NetworkEvent::Link { name, .. }) => {
+                self.links.entry(name).or_insert_with(|| clock::now().after(FIRST_WORD));
+            }
             Ok(NetworkEvent::Address { address, .. }) => drop(self.addresses.insert(address)),
             Ok(NetworkEvent::Resync) | Err(RecvError::Lagged(_)) => self.all = true,
             Err(RecvError::Closed) => {}
@@ -45,60 +61,63 @@ impl Touched {
             }
         }
     }
+
+    /// When something of it is to be looked at.
+    pub(super) fn due(&self) -> Option<BootTime> {
+        self.links.values().min().copied()
+    }
+
+    /// What is to be looked at now; the rest stays.
+    fn take(&mut self, now: BootTime) -> Self {
+        let later = self.links.extract_if(.., |_, due| *due > now).collect();
+        std::mem::replace(self, Self { links: later, ..Self::default() })
+    }
 }
 
 impl AgentDriver {
-    /// Tells the agent what changed on this host. What cannot be read now is read the next time.
-    pub(super) async fn touch(&self, l: &mut Loop, touched: &mut Touched, state: &ClusterState) {
+    /// Tells the agent what changed on this host.
+    pub(super) fn touch(&self, l: &mut Loop, touched: &mut Touched, state: &ClusterState) {
         let now = clock::now();
-        let Touched { all, links, addresses } = std::mem::take(touched);
-        let read = if all {
-            l.devices.read_all(now).await
-        } else if links.is_empty() {
-            Ok(BTreeSet::new())
-        } else {
-            l.devices.read(&links, now).await
-        };
-        let back = read.unwrap_or_else(|error| {
-            tracing::warn!(%error, "cannot read this host's interfaces: looking again");
-            touched.all = all;
-            touched.links.clone_from(&links);
-            BTreeSet::new()
-        });
-        l.agent.set_devices(l.devices.devices(now));
+        let Touched { all, verdicts, links, addresses } = touched.take(now);
+        let turns = if verdicts { self.follow_links(l) } else { Turns::default() };
         if all || addresses.len() > ONE_BY_ONE {
             l.agent.all_touched(now);
-        } else {
-            let of_links = l.agent.in_service().filter(|(_, here)| links.contains(&here.device));
+        } else if !(links.is_empty() && addresses.is_empty() && turns == Turns::default()) {
+            let changed = |device: &str| links.contains_key(device) || turns.contains(device);
+            let of_links = l.agent.in_service().filter(|(_, here)| changed(&here.device));
             let mut tags: BTreeSet<Tag> = of_links.map(|(tag, _)| tag.clone()).collect();
             tags.extend(addresses.iter().filter_map(|a| l.owners.find(*a)).cloned());
             tags.iter().for_each(|tag| l.agent.touched(tag, now));
         }
-        for device in back {
-            self.carrier_returned(l, &device, state);
+        for device in turns.back {
+            self.carrier_returned(l, device, state);
         }
+    }
+
+    fn follow_links(&self, l: &mut Loop) -> Turns {
+        let devices = devices::of(&self.links.borrow());
+        let turns = Turns::between(&l.devices, &devices);
+        l.devices.clone_from(&devices);
+        l.agent.set_devices(devices);
+        turns
     }
 
     /// The neighbours of an interface may have learned other ways meanwhile: everything in service there is
     /// announced again (row IP-16).
-    fn carrier_returned(&self, l: &Loop, device: &str, state: &ClusterState) {
+    fn carrier_returned(&self, l: &Loop, device: String, state: &ClusterState) {
         let serving = l.agent.serving(state, self.situation(clock::now()));
-        let there: Vec<_> = serving
-            .filter(|(_, here)| here.device == device)
-            .map(|(tag, here)| (tag.clone(), Arc::clone(&here.addresses)))
-            .collect();
-        if there.is_empty() {
+        let there = serving.filter(|(_, here)| here.device == device).count();
+        if there == 0 {
             return;
         }
-        let message = format!("{device} works again: {} resources are announced there", there.len());
+        let message = format!("{device} works again: {there} resources are announced there");
         self.events.record(About::default(), "interface.returned", message);
-        let (executor, events, device) = (self.executor.clone(), self.events.clone(), device.to_owned());
+        let (announcer, network) = (self.executor.announcer().clone(), self.network.clone());
         tokio::spawn(async move {
-            for (tag, addresses) in there {
-                let command = Command::Announce { addresses, device: device.clone() };
-                if let Effect::Failed(reason) = executor.perform(&command).await {
-                    events.warn(About::tag(&tag), "announce.failed", reason);
-                }
+            match network.link(&device).await {
+                // What has been moved away meanwhile is announced elsewhere, and not here.
+                Ok(link) => announcer.carrier_returned(link.index),
+                Err(error) => tracing::warn!(%error, "nothing is announced there again"),
             }
         });
     }

@@ -113,6 +113,26 @@ async fn two_voters_a_deposed_owner_and_the_fast_profile_are_pointed_out() {
 }
 
 #[tokio::test]
+async fn the_interface_in_use_is_shown_also_when_only_the_agent_knows_it() {
+    let bench = bench();
+    // The first one is in the datapath, the second one neither there nor assigned.
+    for tag in ["10.0.0.9", "10.0.0.8"] {
+        bench.done(create_on_all(tag)).await;
+        bench.give(&format!("ip-{tag}"), 1);
+        bench.report(&format!("ip-{tag}"), Outcome::Started);
+    }
+    let unseen = tag("ip-10.0.0.8");
+    let device = async || {
+        let all = status(&bench).await.resources;
+        all.into_iter().find(|r| r.tag == unseen).unwrap().device
+    };
+    bench.context.in_use.set(&unseen, Some("eth2"));
+    assert_eq!(device().await.as_deref(), Some("eth2"));
+    bench.context.in_use.set(&unseen, None);
+    assert_eq!(device().await.as_deref(), Some("eth0"), "as it was configured");
+}
+
+#[tokio::test]
 async fn before_there_is_a_cluster_status_says_what_to_do() {
     let mut bench = bench();
     bench.context.member = tokio::sync::watch::Sender::new(None).subscribe();
