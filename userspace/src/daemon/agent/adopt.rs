@@ -9,7 +9,6 @@ use super::{AgentDriver, Loop};
 use crate::{
     act::{accept::Placed, address, announce::Plan, datapath::Programmed},
     core::agent::Here,
-    core::command::{Command, Effect},
     daemon::{events::About, owners::Owners},
     model::{
         Accept, Addresses, ClusterState, Kind, NodeId, Range, Ranges, Resource, ResourceId, Tag, with_length,
@@ -83,27 +82,10 @@ impl AgentDriver {
             l.agent.found(tag.clone(), here, serving, now);
             self.know(l, tag);
         }
-        self.announce_found(l).await;
         for (index, hosts) in leftovers {
             self.remove_leftovers(index, &hosts.into(), &links).await;
         }
         self.let_go(l, programmed.values().filter(|p| !groups.contains(&p.group))).await
-    }
-
-    /// What is served is announced again, interface by interface, so that it is known for later: for carriers
-    /// that return, refreshes and repetitions.
-    async fn announce_found(&self, l: &Loop) {
-        let mut by_device = BTreeMap::<String, Addresses>::new();
-        for (_, here) in l.agent.in_service() {
-            let all = by_device.entry(here.device.clone()).or_default();
-            *all = all.union(&here.addresses);
-        }
-        for (device, addresses) in by_device {
-            let command = Command::Announce { addresses: Arc::new(addresses), device };
-            if let Effect::Failed(reason) = self.executor.perform(&command).await {
-                tracing::info!(%reason, "what was found in service could not be announced again");
-            }
-        }
     }
 
     /// Takes what is programmed for no resource out of the datapath, unless it is still on this host: behind
