@@ -191,8 +191,15 @@ fn keepalived(count: usize, runs: usize) -> Result<Vec<Run>> {
             Ok(())
         })?;
         let begun = Moment::now();
-        all[owner].terminate()?;
-        let told = entered(&all[next])?;
+        let (first, second) = all.split_at_mut(1);
+        let (old, new) = if owner == 0 { (&mut first[0], &second[0]) } else { (&mut second[0], &first[0]) };
+        // The new master is watched while the old one ends.
+        let told = std::thread::scope(|scope| {
+            let ending = scope.spawn(|| old.terminate());
+            let told = entered(new);
+            ending.join().map_err(|_| anyhow::anyhow!("the thread that stops keepalived panicked"))??;
+            told
+        })?;
         stage.wait_taken(lab.host(next).mac(), begun)?;
         results.push(measure(&stage, lab.host(next).mac(), told)?);
         owner = next;

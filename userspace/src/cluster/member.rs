@@ -176,7 +176,8 @@ async fn reserve(
     deadline: Instant,
 ) -> Result<NodeId, ClusterError> {
     let credentials = Credentials { id: token.id, key: token.key.clone(), me: ANY_NODE };
-    let peers = Peers::from_outside(Arc::new(credentials), &options.timing, Handle::current());
+    let peers =
+        Peers::from_outside(Arc::new(credentials), options.rpc.ip(), &options.timing, Handle::current());
     match ask(&peers, via, &PeerRequest::Reserve(node.clone()), deadline, Door::New).await? {
         PeerAnswer::Applied(Applied::Node(number)) => Ok(number),
         PeerAnswer::Applied(Applied::Refused(refusal)) => Err(refusal.into()),

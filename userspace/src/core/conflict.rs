@@ -10,7 +10,7 @@ use crate::model::{OnConflict, ResourceId};
 pub const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Claims are remembered this long for `vipctl status`.
-pub const REMEMBERED: Duration = Duration::from_secs(300);
+pub const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// Who said what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,8 +148,8 @@ mod tests {
     fn old_conflicts_are_forgotten() {
         let mut conflicts = Conflicts::default();
         conflicts.heard(1, claim(ClaimKind::ArpReply, 1), OnConflict::Report);
-        assert_eq!(conflicts.recent(BootTime(300_000_000_000)).count(), 1);
-        assert_eq!(conflicts.recent(BootTime(301_000_000_001)).count(), 0);
+        assert_eq!(conflicts.recent(BootTime(60_000_000_000)).count(), 1);
+        assert_eq!(conflicts.recent(BootTime(61_000_000_001)).count(), 0);
         // The address belongs to another resource by now: what was is not that one's.
         conflicts.heard(2, claim(ClaimKind::ArpReply, 2), OnConflict::Report);
         assert_eq!(conflicts.recent(BootTime(3_000_000_000)).next().unwrap().1.count, 1);

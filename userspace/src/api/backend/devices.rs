@@ -88,11 +88,13 @@ fn subnet_of(assigned: &[Assigned], wanted: Wanted) -> Option<IpNet> {
     }
 }
 
+/// The host's own addresses say what the subnet is; a virtual one may have been given another length.
 fn around<'a>(assigned: impl Iterator<Item = &'a Assigned>, address: IpAddr) -> Option<IpNet> {
     assigned
         .filter(|a| is_subnet(a) && a.address.contains(&address))
-        .map(|a| a.address.trunc())
-        .max_by_key(IpNet::prefix_len)
+        .map(|a| (a.protocol != Some(PROTOCOL), a.address.trunc()))
+        .max_by_key(|(stationary, net)| (*stationary, net.prefix_len()))
+        .map(|(_, net)| net)
 }
 
 /// A host route's worth of prefix says nothing of a subnet.

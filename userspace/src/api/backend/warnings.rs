@@ -58,7 +58,8 @@ pub fn of(status: &Status, is_member: bool, witness: bool) -> Vec<String> {
         }
         found.extend(status.conflicts.iter().map(|c| {
             format!(
-                "{} claims {} of '{}', which is in service here ({} times, {} s ago): take it away from that host",
+                "{} claimed {} of '{}' while it was in service here (told {} times, last {} s ago): take it away \
+                 from that host",
                 c.mac,
                 c.address,
                 c.tag,

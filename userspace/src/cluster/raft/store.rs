@@ -205,7 +205,7 @@ async fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Res
     let machine = Machine::open(&dir, publish)?;
     let log = Log::open(&dir, machine.snapshot())?;
     let credentials = Arc::new(Credentials { id: identity.id, key: identity.key.clone(), me: identity.node });
-    let peers = Peers::new(credentials.clone(), &options.timing, runtime);
+    let peers = Peers::new(credentials.clone(), options.rpc.ip(), &options.timing, runtime);
     let network = Network { peers: peers.clone(), pause: options.timing.raft_heartbeat };
     let config = config(&options.timing, &identity.cluster)
         .validate()

@@ -2,6 +2,8 @@
 
 use std::{
     collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -10,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    net::{TcpStream, tcp::OwnedWriteHalf},
+    net::{TcpSocket, TcpStream, tcp::OwnedWriteHalf},
     sync::{mpsc, oneshot},
     time::{Instant, interval, timeout},
 };
@@ -80,9 +82,23 @@ pub(crate) struct Call {
 pub(crate) struct Lane {
     pub(crate) node: NodeId,
     pub(crate) address: String,
+    /// This node's own address; unspecified where the kernel may choose.
+    pub(crate) from: IpAddr,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) patience: Patience,
     pub(crate) quiet: Arc<Quiet>,
+}
+
+/// From the node's own address: a virtual one, which the kernel may prefer, goes elsewhere one day, and while
+/// its gate is shut nothing leaves in its name.
+async fn connect(from: IpAddr, to: &str) -> io::Result<TcpStream> {
+    let to: SocketAddr = to.parse().map_err(io::Error::other)?;
+    if from.is_unspecified() || from.is_ipv4() != to.is_ipv4() {
+        return TcpStream::connect(to).await;
+    }
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind((from, 0).into())?;
+    socket.connect(to).await
 }
 
 /// More requests without an answer than any sound peer leaves.
@@ -135,7 +151,7 @@ impl Lane {
     }
 
     async fn connect(&self) -> Result<(TcpStream, noise::Seal), LinkError> {
-        let mut stream = TcpStream::connect(&self.address).await?;
+        let mut stream = connect(self.from, &self.address).await?;
         stream.set_nodelay(true)?;
         let seal = noise::call(&mut stream, &self.credentials, self.node).await?;
         Ok((stream, seal))

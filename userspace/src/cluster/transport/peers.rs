@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -33,6 +34,8 @@ pub struct Peers(Arc<Inner>);
 
 struct Inner {
     credentials: Arc<Credentials>,
+    /// This node's own address.
+    from: IpAddr,
     patience: Patience,
     /// How long a [`Peers::promise`] may take.
     promise: Duration,
@@ -48,19 +51,31 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Peers {
     /// Connections are served on `runtime`.
-    pub(crate) fn new(credentials: Arc<Credentials>, timing: &Timing, runtime: Handle) -> Self {
-        Self::with(credentials, timing, Patience::of(timing), runtime)
+    pub(crate) fn new(credentials: Arc<Credentials>, from: IpAddr, timing: &Timing, runtime: Handle) -> Self {
+        Self::with(credentials, from, timing, Patience::of(timing), runtime)
     }
 
     /// For a node that is not in the cluster yet, and in no hurry.
-    pub(crate) fn from_outside(credentials: Arc<Credentials>, timing: &Timing, runtime: Handle) -> Self {
+    pub(crate) fn from_outside(
+        credentials: Arc<Credentials>,
+        from: IpAddr,
+        timing: &Timing,
+        runtime: Handle,
+    ) -> Self {
         let patience = Patience { connect: Duration::from_secs(3), ..Patience::of(timing).for_bulk() };
-        Self::with(credentials, timing, patience, runtime)
+        Self::with(credentials, from, timing, patience, runtime)
     }
 
-    fn with(credentials: Arc<Credentials>, timing: &Timing, patience: Patience, runtime: Handle) -> Self {
+    fn with(
+        credentials: Arc<Credentials>,
+        from: IpAddr,
+        timing: &Timing,
+        patience: Patience,
+        runtime: Handle,
+    ) -> Self {
         Self(Arc::new(Inner {
             credentials,
+            from,
             patience,
             promise: timing.raft_heartbeat * 4,
             runtime,
@@ -122,6 +137,7 @@ impl Peers {
                 let lane = Lane {
                     node: to.node,
                     address: to.address.clone(),
+                    from: self.0.from,
                     credentials: self.0.credentials.clone(),
                     patience: if bulk { self.0.patience.for_bulk() } else { self.0.patience },
                     quiet: self.0.quiet.clone(),

@@ -86,7 +86,7 @@ fn anywhere() -> SocketAddr {
 }
 
 fn peers() -> Peers {
-    Peers::new(credentials(1), &timing(), Handle::current())
+    Peers::new(credentials(1), std::net::Ipv4Addr::LOCALHOST.into(), &timing(), Handle::current())
 }
 
 const PROMISE: PeerRequest = PeerRequest::Promise(PromiseQuery { node: 3, below: 5 });
@@ -233,7 +233,8 @@ async fn a_handshake_that_is_repeated_opens_nothing() {
 async fn a_wrong_key_is_refused_on_both_sides() {
     let server = Answering::start(anywhere());
     let wrong = Credentials { key: ClusterKey([1; 32]), ..credentials(1).as_ref().clone() };
-    let peers = Peers::new(Arc::new(wrong), &timing(), Handle::current());
+    let peers =
+        Peers::new(Arc::new(wrong), std::net::Ipv4Addr::LOCALHOST.into(), &timing(), Handle::current());
     let error = peers.call(&server.contact(), &PROMISE, LONG).await.unwrap_err();
     assert!(!error.maybe_done() && error.to_string().contains("keys differ"), "{error}");
 }
