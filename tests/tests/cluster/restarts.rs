@@ -15,6 +15,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("restarts::all_three_at_once_and_the_state_is_back", all_three),
     ("restarts::a_killed_daemon_in_service_is_back_within_its_lease", in_service_killed),
     ("restarts::a_daemon_in_service_is_restarted", in_service_terminated),
+    ("restarts::a_virtual_address_as_source_keeps_nobody_from_coming_back", source_of_a_route),
     ("restarts::a_host_that_lost_its_state_stays_silent", state_lost),
     ("restarts::a_host_that_lost_its_pins_stays_silent", pins_lost),
 ];
@@ -39,6 +40,29 @@ fn all_three() -> Result<()> {
     let lists = lab.host(2).vipctl(&["ping-list", "show", "10.77.0.0/24", "--node", lab.host(0).name()])?;
     ensure!(lists.stdout.contains("10.77.0.100"), "the ping list is lost: {lists:?}");
     scene.check_terms(&[0, owner])
+}
+
+/// The kernel would call the peers from it, and its gate is shut when the daemon returns.
+fn source_of_a_route() -> Result<()> {
+    let scene = Scene::new(&options(), 1)?;
+    let lab = &scene.lab;
+    let (host, tag) = (lab.host(1), TAGS[0]);
+    host.vipctl(&["set", tag, "source=enable"])?.done()?;
+    host.vipctl(&["out-of-service", tag])?.done()?;
+    host.vipctl(&["in-service", tag, "--on", host.name()])?.done()?;
+    let mut ip = host.command("ip")?;
+    let route = ip.args(["route", "get", "10.77.0.3"]).output()?;
+    let route = String::from_utf8_lossy(&route.stdout).into_owned();
+    ensure!(route.contains("src 10.77.0.50"), "the address is not the route's source: {route}");
+    let killed = host.sigkill()?;
+    lab.wait(PATIENCE, "another host takes over", || {
+        let owner = lab.owner(0, tag)?;
+        ensure!(owner != 1, "still the dead one's");
+        lab.check_in_service(tag, owner, 0)
+    })?;
+    scene.check_silent_within_lease(1, killed)?;
+    host.start()?;
+    lab.wait_whole()
 }
 
 fn in_service_killed() -> Result<()> {
