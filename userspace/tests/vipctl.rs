@@ -290,6 +290,7 @@ fn addresses_come_from_arguments_files_and_stdin() {
             Given::File { name: "stdin".into(), text: "10.0.0.1\n".into() },
             Given::Argument("10.0.0.3".into()),
         ],
+        wait: true,
     };
     assert_eq!(daemon.asked(), expected);
 }

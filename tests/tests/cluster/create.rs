@@ -4,7 +4,10 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use vipd_tests::lab::{Host, Lab, Options, PATIENCE};
+use vipd_tests::{
+    lab::{Host, Lab, Options, PATIENCE},
+    netns,
+};
 
 use crate::{
     Test,
@@ -14,6 +17,7 @@ use crate::{
 
 pub const TESTS: &[(&str, Test)] = &[
     ("create::sets_files_and_groups", sets_files_and_groups),
+    ("create::a_change_that_the_owner_cannot_make_is_told", unmakeable_change),
     ("create::two_hundred_separate_resources", two_hundred_separate_resources),
     ("create::ping_lists_have_a_life_of_their_own", ping_lists),
     ("create::tunables_are_read_at_each_action_and_mistakes_told_once", tunables),
@@ -106,6 +110,57 @@ fn sets_files_and_groups() -> Result<()> {
             4,
             "vipctl delete shop",
         )
+    })
+}
+
+/// The order is given on another host than the owner's, which alone can see what is in the way.
+fn unmakeable_change() -> Result<()> {
+    let lab = two_and_a_witness()?;
+    explained(&lab, || {
+        let (one, two) = (lab.host(0), lab.host(1));
+        let on_one =
+            |script: &str| -> Result<()> { netns::run(one.command("sh")?.args(["-ec", script])).map(drop) };
+        create(one, &["10.77.0.60-10.77.0.61", "--tag", "shop", "--extend-to", "all"])?;
+        // No answers for what is on another interface: nobody else can know.
+        on_one(
+            "echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore
+             ip address add 10.77.0.71/32 dev lo",
+        )?;
+        let grow = ["create", "ip", "10.77.0.70-10.77.0.71", "--group", "shop"];
+        let reason = "'shop' is in service without all of its addresses on host1: ";
+        let answer = two.vipctl(&grow)?;
+        ensure!(answer.code() == 1, "{answer:?}");
+        says(&answer.stderr, &[reason, "10.77.0.71/32 on lo", "ip address del"])?;
+        for host in [one, two] {
+            lab.wait(PATIENCE, "the status warns", || {
+                let status = host.status()?;
+                ensure!(status.warnings.iter().any(|w| w.contains(reason)), "{:?}", status.warnings);
+                let shop = status.resources.iter().find(|r| r.tag.as_str() == "shop").context("no shop")?;
+                ensure!(shop.state == "ISP" && shop.owner.as_deref() == Some("host1"), "{shop:?}");
+                let noted = shop.nodes.iter().find(|n| n.node == "host1").and_then(|n| n.reason.clone());
+                ensure!(noted.is_some_and(|r| r.contains("10.77.0.71")), "{shop:?}");
+                Ok(())
+            })?;
+        }
+        for address in ["10.77.0.60", "10.77.0.61"] {
+            ensure!(one.has_address(address)?, "{address} is not in service any more");
+        }
+
+        on_one("ip address del 10.77.0.71/32 dev lo")?;
+        lab.wait(PATIENCE, "the owner tries again by itself", || {
+            let status = two.status()?;
+            ensure!(!status.warnings.iter().any(|w| w.contains("shop")), "{:?}", status.warnings);
+            Ok(())
+        })?;
+        for address in ["10.77.0.60", "10.77.0.61", "10.77.0.70", "10.77.0.71"] {
+            ensure!(one.has_address(address)?, "{address} is not in service");
+        }
+        says(&two.vipctl(&grow)?.done()?.stdout, &["shop has these addresses already"])?;
+
+        // What is taken away is gone when it is said to be.
+        two.vipctl(&["delete", "shop", "--address", "10.77.0.70-10.77.0.71"])?.done()?;
+        ensure!(!one.has_address("10.77.0.70")? && !one.has_address("10.77.0.71")?, "still there");
+        Ok(())
     })
 }
 

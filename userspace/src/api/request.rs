@@ -38,6 +38,9 @@ pub enum Request {
     RemoveAddresses {
         tag: Tag,
         addresses: Vec<Given>,
+        /// Answer when the owner has given them up, with progress until then; else as soon as it is decided.
+        #[serde(default)]
+        wait: bool,
     },
     /// The addresses of one resource or of all, in their order.
     Addresses {

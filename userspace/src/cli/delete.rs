@@ -21,7 +21,7 @@ pub struct Delete {
     /// Only these of its addresses: ADDRESS, FIRST-LAST or @FILE
     #[arg(long = "address", value_name = "ADDR|RANGE,...", value_delimiter = ',')]
     addresses: Vec<String>,
-    /// Return at once, not when it is gone
+    /// Return at once, not when it, or the addresses, are gone
     #[arg(long)]
     no_wait: bool,
 }
@@ -30,7 +30,11 @@ impl Delete {
     pub fn run(self, session: &Session) -> Result<(), ApiError> {
         if !self.addresses.is_empty() {
             let addresses = given::read(&self.addresses)?;
-            return session.order(&Request::RemoveAddresses { tag: self.tag, addresses });
+            return session.order(&Request::RemoveAddresses {
+                tag: self.tag,
+                addresses,
+                wait: !self.no_wait,
+            });
         }
         session.order(&Request::Delete { tag: self.tag, wait: !self.no_wait })
     }

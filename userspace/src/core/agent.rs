@@ -228,9 +228,12 @@ impl Agent {
                 situation,
                 devices: Cow::Borrowed(&self.devices),
                 resource: resource.as_ref(),
+                alterations: alterations(&state.placements, &tag),
             };
             let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down, None));
             actions.extend(local.next(&tag, want, terms));
+            // Where nothing is put on the network, a change of the addresses is done by this.
+            self.untold.insert(tag.clone());
             // What is remembered of a grant is worth nothing once somebody else has the next one.
             let mine = state.placements.get(&tag).and_then(|p| p.grant).is_some_and(|g| g.owner == self.me);
             let due = local.due(now);
@@ -290,6 +293,7 @@ impl Agent {
             situation,
             devices: Cow::Borrowed(&self.devices),
             resource: resource.as_ref(),
+            alterations: self.seen.as_ref().map_or(0, |seen| alterations(&seen.placements, tag)),
         };
         local.finished(tag, result, interval, terms);
         let due = local.due(now);
@@ -361,10 +365,14 @@ impl Agent {
         let outcome = match (&local.have, grant.phase) {
             (Have::Up { epoch: e, .. }, Phase::Starting) if *e == epoch => Outcome::Started,
             (Have::Up { epoch: e, .. }, _) if *e == epoch => {
-                let here = local.here.as_ref()?.addresses.hosts();
-                let gone = placement.retired.difference(&here);
                 let alterations = placement.alterations;
-                (!gone.is_empty()).then_some(Outcome::Retired { gone, alterations })?
+                let trouble = local.amended(state.resources.get(tag)?, alterations)?;
+                let gone = placement.retired.difference(&local.here.as_ref()?.addresses.hosts());
+                let is_known = placement.amended == alterations
+                    && placement.trouble.as_deref() == trouble
+                    && gone.is_empty();
+                let trouble = trouble.map(str::to_owned);
+                (!is_known).then_some(Outcome::Amended { alterations, gone, trouble })?
             }
             (Have::Up { .. }, _) => return None,
             _ if !local.is_silent(situation) => return None,
@@ -416,6 +424,10 @@ impl Agent {
     pub fn next_deadline(&self) -> Option<BootTime> {
         self.due.first().map(|(at, _)| *at)
     }
+}
+
+fn alterations(placements: &Map<Tag, Placement>, tag: &Tag) -> u64 {
+    placements.get(tag).map_or(0, |p| p.alterations)
 }
 
 #[cfg(test)]

@@ -28,9 +28,29 @@ pub struct Placement {
     /// How often the addresses were changed: what an owner says of an earlier set does not count.
     #[serde(default)]
     pub alterations: u64,
+    /// As of that many alterations the owner has done what it can; it has yet to do the rest. A bring-up takes
+    /// all addresses, so what is changed while nobody is the owner counts as done.
+    #[serde(default)]
+    pub amended: u64,
+    /// Why the owner is in service without all of the addresses.
+    #[serde(default)]
+    pub trouble: Option<String>,
 }
 
 impl Placement {
+    /// Nobody answers any more, and whoever is the next owner brings up all addresses.
+    pub fn end_grant(&mut self) {
+        self.grant = None;
+        self.retired = Ranges::default();
+        self.forget_amendments();
+    }
+
+    /// All addresses are brought up anew.
+    pub fn forget_amendments(&mut self) {
+        self.amended = self.alterations;
+        self.trouble = None;
+    }
+
     /// It is to be in service somewhere.
     pub fn is_wanted(&self) -> bool {
         matches!(self.desired, Desired::InService { .. }) && !self.deleting

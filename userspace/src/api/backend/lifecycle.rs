@@ -142,11 +142,11 @@ impl Context {
     }
 }
 
-fn deleted(tag: &Tag) -> ApiError {
+pub(super) fn deleted(tag: &Tag) -> ApiError {
     ApiError::failed(format!("{tag} was deleted meanwhile, by somebody else"))
 }
 
-fn where_it_is(state: &ClusterState, tag: &Tag, p: &Placement) -> String {
+pub(super) fn where_it_is(state: &ClusterState, tag: &Tag, p: &Placement) -> String {
     match p.grant {
         Some(grant) => {
             let owner = state.node_name(grant.owner);

@@ -106,7 +106,9 @@ impl Context {
             Request::CreateIp(wanted) => self.create_ip(wanted, out).await,
             Request::Extend { tag, to, priority, devices } => self.extend(&tag, &to, priority, devices).await,
             Request::Delete { tag, wait } => self.delete(&tag, wait, out).await,
-            Request::RemoveAddresses { tag, addresses } => self.remove_addresses(&tag, &addresses, out).await,
+            Request::RemoveAddresses { tag, addresses, wait } => {
+                self.remove_addresses(&tag, &addresses, wait, out).await
+            }
             Request::Addresses { tag, limit, offset } => self.addresses(tag.as_ref(), limit, offset),
             Request::InService { tag, on, wait } => self.in_service(&tag, on.as_deref(), wait, out).await,
             Request::OutOfService { tag, wait } => self.out_of_service(&tag, wait, out).await,

@@ -43,6 +43,18 @@ pub fn state_on(placement: &Placement, node: NodeId) -> &'static str {
     }
 }
 
+/// Why a node that has it in service does so without all of its addresses, or not yet with those of now.
+pub fn unfinished(placement: &Placement, node: NodeId) -> Option<String> {
+    placement.grant.filter(|g| g.owner == node && g.phase == Phase::InService)?;
+    match &placement.trouble {
+        Some(reason) => Some(format!("without all of its addresses: {reason}")),
+        None if placement.amended != placement.alterations => {
+            Some("its addresses are being changed".to_owned())
+        }
+        None => None,
+    }
+}
+
 /// It failed on every node that could have it.
 pub fn failed_everywhere(resource: &Resource, placement: &Placement) -> bool {
     !resource.nodes.is_empty() && resource.nodes.keys().all(|n| placement.failed.contains_key(n))

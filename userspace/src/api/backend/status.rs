@@ -114,6 +114,7 @@ impl Context {
             let all = std::mem::take(&mut status.resources).into_iter();
             (status.resources, status.states) = select::select(selection, &member.state(), all);
         }
+        status.warnings.extend(warnings::of_amendments(&state));
         status.warnings.extend(subnet::warnings(&state));
         status.warnings.extend(here.problems);
         status.warnings.extend(self.tunables.complaints());
@@ -259,7 +260,9 @@ pub(super) fn resource(
             node: state.node_name(*id),
             priority: settings.priority,
             state: placement::state_on(placement, *id).to_owned(),
-            reason: placement.failed.get(id).cloned().or_else(|| subnet::lacking(state, resource, *id)),
+            reason: placement::unfinished(placement, *id)
+                .or_else(|| placement.failed.get(id).cloned())
+                .or_else(|| subnet::lacking(state, resource, *id)),
         })
         .collect();
     nodes.sort_by_key(|n| n.priority);

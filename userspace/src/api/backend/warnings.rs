@@ -3,7 +3,7 @@
 use crate::{
     api::{NodeStatus, Status},
     core::links::LinkHealth,
-    model::Standing,
+    model::{ClusterState, Phase, Standing, Tag},
 };
 
 /// Failed resources that have a warning of their own.
@@ -114,6 +114,26 @@ pub fn of(status: &Status, is_member: bool, witness: bool) -> Vec<String> {
         found.push(format!(
             "{} more resources failed on every node: 'vipctl status --resources --state OSF' lists them",
             failed.len() - FAILED_NAMED
+        ));
+    }
+    found
+}
+
+/// Resources that are in service without all of their addresses.
+pub fn of_amendments(state: &ClusterState) -> Vec<String> {
+    let troubled = state.placements.iter().filter_map(|(tag, p)| {
+        let grant = p.grant.filter(|g| g.phase == Phase::InService)?;
+        Some((tag, state.node_name(grant.owner), p.trouble.as_ref()?))
+    });
+    let troubled: Vec<_> = troubled.collect();
+    let line = |(tag, owner, reason): &(&Tag, String, &String)| {
+        format!("'{tag}' is in service without all of its addresses on {owner}: {reason}")
+    };
+    let mut found: Vec<String> = troubled.iter().take(FAILED_NAMED).map(line).collect();
+    if troubled.len() > FAILED_NAMED {
+        found.push(format!(
+            "{} more resources are in service without all of their addresses: 'vipctl show TAG' says why",
+            troubled.len() - FAILED_NAMED
         ));
     }
     found

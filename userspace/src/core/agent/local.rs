@@ -71,6 +71,8 @@ pub(super) struct Running {
     epoch: Epoch,
     lease_epoch: LeaseEpoch,
     cancelled: bool,
+    /// How often the addresses had been changed when it began.
+    alterations: u64,
     /// What is here when it succeeds.
     target: Here,
 }
@@ -92,6 +94,8 @@ pub(super) struct Local {
     /// Failed changes of the addresses, or removals, without a success since; and when to try again.
     failures: u32,
     amend_at: BootTime,
+    /// Why the last change of the addresses failed, as of that many changes.
+    trouble: Option<(u64, String)>,
     /// Interfaces on which it failed, until when they are left alone while another works.
     avoid: BTreeMap<String, BootTime>,
 }
@@ -104,6 +108,8 @@ pub(super) struct Terms<'a> {
     pub devices: Cow<'a, Devices>,
     /// As the cluster has it now.
     pub resource: Option<&'a Arc<Resource>>,
+    /// How often its addresses were changed.
+    pub alterations: u64,
 }
 
 impl Terms<'_> {
@@ -137,6 +143,7 @@ impl Local {
             give_up: None,
             failures: 0,
             amend_at: BootTime::ZERO,
+            trouble: None,
             avoid: BTreeMap::new(),
         }
     }
@@ -153,6 +160,17 @@ impl Local {
             Have::Unclear { silent, .. } => silent.is_some() && situation.guarded,
             Have::Up { .. } => false,
         }
+    }
+
+    /// How the last change of the addresses ended, if it did: in service with all of them, or why not.
+    pub fn amended(&self, resource: &Resource, alterations: u64) -> Option<Option<&str>> {
+        let here = self.here.as_ref()?;
+        let Have::Up { broken: false, .. } = self.have else { return None };
+        let whole = here.resource.id == resource.id
+            && self.sure == here.addresses
+            && *here.addresses == *resource.addresses();
+        let trouble = || self.trouble.as_ref().filter(|(of, _)| *of == alterations);
+        if whole { Some(None) } else { trouble().map(|(_, reason)| Some(reason.as_str())) }
     }
 
     /// When time alone makes a difference again.
@@ -191,8 +209,14 @@ impl Local {
         let target = self.target(operation, terms)?;
         let was = self.here.clone();
         self.enter(operation, &target);
-        self.running =
-            Some(Running { operation, epoch, lease_epoch, cancelled: false, target: target.clone() });
+        self.running = Some(Running {
+            operation,
+            epoch,
+            lease_epoch,
+            cancelled: false,
+            alterations: terms.alterations,
+            target: target.clone(),
+        });
         Some(Action::Start(Box::new(Start { tag: tag.clone(), operation, epoch, lease_epoch, target, was })))
     }
 
@@ -379,7 +403,7 @@ impl Local {
                 self.have = Have::Unclear { retry_at: now.after(pause), silent };
             }
             (Operation::Restore | Operation::Recover | Operation::Switch, Ok(())) => {
-                (self.failed, self.failures) = (None, 0);
+                (self.failed, self.failures, self.trouble) = (None, 0, None);
                 self.have = up(now.after(interval.mul_f64(phase(tag))), false);
             }
             (Operation::Quickcheck, Ok(())) => {
@@ -393,11 +417,14 @@ impl Local {
             (Operation::Amend, Ok(())) => {
                 self.sure = ran.target.addresses.clone();
                 self.here = Some(ran.target);
-                self.failures = 0;
+                (self.failures, self.trouble) = (0, None);
             }
             (Operation::Amend, Err(_)) if ran.cancelled => {}
             (Operation::Amend, Err(failure)) => {
                 self.amend_at = now.after(self.pause());
+                if valid {
+                    self.trouble = Some((ran.alterations, failure.reason));
+                }
                 // Otherwise it was broken off, and nobody knows.
                 if !failure.in_service.is_empty() {
                     self.sure = Arc::new(failure.in_service.within(&ran.target.addresses.hosts()));

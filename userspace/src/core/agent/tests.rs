@@ -55,6 +55,8 @@ fn state(grant: Option<(NodeId, Phase)>, epoch: Epoch) -> ClusterState {
         deleting: false,
         retired: Default::default(),
         alterations: 0,
+        amended: 0,
+        trouble: None,
     };
     ClusterState {
         nodes: (1..=3).map(|id| (id, node(id))).collect(),
@@ -414,15 +416,55 @@ fn addresses_change_in_service_and_a_failure_of_that_is_no_failover() {
     let again = one(&mut a, at(2002), &s);
     assert_eq!(again.operation, Operation::Amend);
     assert_eq!(*again.was.expect("it was here").addresses, addresses(&[9, 10]));
-    // The failure has said so.
-    let gone = addresses(&[11]).hosts();
-    let retired = Outcome::Retired { gone, alterations: 2 };
-    assert_eq!(outcomes(&mut a, &s), std::slice::from_ref(&retired));
+    assert_eq!(outcomes(&mut a, &s), [], "the earlier failure says nothing of this change");
     a.finished(&tag(), Ok(()), at(2003), CHECK, SOUND);
-    assert_eq!(outcomes(&mut a, &s), [retired]);
+    let amended = Outcome::Amended { alterations: 2, gone: addresses(&[11]).hosts(), trouble: None };
+    assert_eq!(outcomes(&mut a, &s), [amended]);
     // Due meanwhile.
     let check = one(&mut a, at(2004), &s);
     assert_eq!((check.operation, &*check.target.addresses), (Operation::Quickcheck, &addresses(&[9, 10])));
+}
+
+#[test]
+fn what_became_of_a_change_is_said_once() {
+    let (mut a, mut s) = on_eth0();
+    let change = change::Change::SetAddresses { tag: tag(), addresses: addresses(&[9, 10]) };
+    assert_eq!(change::apply(&mut s, &change), change::Applied::Done);
+    let note = |a: &mut Agent, s: &mut ClusterState| {
+        let reports = a.reports(s, SOUND);
+        let outcomes: Vec<Outcome> = reports.iter().map(|r| r.outcome.clone()).collect();
+        if !reports.is_empty() {
+            let change = change::Change::Report { node: ME, reports };
+            assert_eq!(change::apply(s, &change), change::Applied::Done);
+        }
+        outcomes
+    };
+    let amended = |trouble: Option<&str>| {
+        let trouble = trouble.map(str::to_owned);
+        vec![Outcome::Amended { alterations: 1, gone: Default::default(), trouble }]
+    };
+    let partly = || Err(Failure { in_service: addresses(&[9]), ..failure("10 is in use") });
+    assert_eq!(note(&mut a, &mut s), []);
+    assert_eq!(one(&mut a, at(1), &s).operation, Operation::Amend);
+    assert_eq!(note(&mut a, &mut s), [], "not yet");
+    a.finished(&tag(), partly(), at(2), CHECK, SOUND);
+    assert_eq!(note(&mut a, &mut s), amended(Some("10 is in use")));
+    assert_eq!(note(&mut a, &mut s), [], "it is known");
+    // The same again, then what the end of the lease spoils, then success.
+    assert_eq!(one(&mut a, at(2002), &s).operation, Operation::Amend);
+    a.finished(&tag(), partly(), at(2003), CHECK, SOUND);
+    assert_eq!(note(&mut a, &mut s), []);
+    assert_eq!(one(&mut a, at(6003), &s).operation, Operation::Amend);
+    let lapsed = Situation { lease_valid: false, ..SOUND };
+    a.finished(&tag(), failed("nobody answers"), at(6004), CHECK, lapsed);
+    assert_eq!(note(&mut a, &mut s), []);
+    let check = one(&mut a, at(10_001), &s);
+    assert_eq!(check.operation, Operation::Quickcheck);
+    a.finished(&tag(), Ok(()), at(10_002), CHECK, SOUND);
+    assert_eq!(one(&mut a, at(14_004), &s).operation, Operation::Amend);
+    a.finished(&tag(), Ok(()), at(14_005), CHECK, SOUND);
+    assert_eq!(note(&mut a, &mut s), amended(None));
+    assert_eq!(note(&mut a, &mut s), []);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::{
     Applied, NewGrant, Outcome, Refusal, Report, Result, no_node, no_resource, placement, sweep_deleted,
 };
-use crate::model::{ClusterState, Desired, Epoch, Grant, NodeId, Phase, Ranges, Standing, Tag};
+use crate::model::{ClusterState, Desired, Epoch, Grant, NodeId, Phase, Standing, Tag};
 
 pub(super) fn give(state: &mut ClusterState, grants: &[NewGrant]) -> Result<Applied> {
     match give_each(state, grants) {
@@ -106,15 +106,18 @@ fn report_one(state: &mut ClusterState, node: NodeId, report: &Report) -> Result
             }
             grant.phase = Phase::Starting;
             placement.epoch += 1;
+            placement.forget_amendments();
         }
         (Outcome::Restarted, Phase::Stopping) => {}
-        (Outcome::Retired { gone, alterations }, _) => {
+        (Outcome::Amended { alterations, gone, trouble }, _) => {
             if placement.alterations != *alterations {
                 return Err(Refusal(format!(
                     "the addresses of '{tag}' were changed again: node '{name}' speaks of an earlier set"
                 )));
             }
             placement.retired = placement.retired.difference(gone);
+            placement.amended = *alterations;
+            placement.trouble.clone_from(trouble);
         }
         (Outcome::Released, Phase::Stopping) => end(state, tag),
         (Outcome::Released, Phase::Starting | Phase::InService) => {
@@ -139,8 +142,7 @@ pub(super) fn forgive(state: &mut ClusterState, tag: &Tag, node: NodeId) -> Resu
 
 fn end(state: &mut ClusterState, tag: &Tag) {
     if let Some(placement) = state.placements.get_mut(tag) {
-        placement.grant = None;
-        placement.retired = Ranges::default();
+        placement.end_grant();
     }
     sweep_deleted(state, tag);
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{Applied, NewGrant, NewNode, Refusal, Result, grants, no_node, sweep_deleted};
-use crate::model::{ClusterState, LeaseEpoch, Node, NodeId, Placement, Ranges, Standing, Tag};
+use crate::model::{ClusterState, LeaseEpoch, Node, NodeId, Placement, Standing, Tag};
 
 pub(super) fn found(state: &mut ClusterState, name: &str, node: &NewNode) -> Result<Applied> {
     if state.last_node != 0 || !state.nodes.is_empty() {
@@ -86,8 +86,7 @@ fn end_old_grants(state: &mut ClusterState, node: NodeId, lease_epoch: LeaseEpoc
         state.placements.iter().filter(|(_, p)| old(p)).map(|(tag, _)| tag.clone()).collect();
     for tag in &freed {
         if let Some(placement) = state.placements.get_mut(tag) {
-            placement.grant = None;
-            placement.retired = Ranges::default();
+            placement.end_grant();
         }
         sweep_deleted(state, tag);
     }

@@ -176,8 +176,9 @@ pub enum Outcome {
     /// The daemon started anew, and nothing of this grant is here any more: it gets another epoch, so that
     /// no report of the earlier life, which may still be on its way, can end it.
     Restarted,
-    /// In service, and none of these addresses is here any more (see [`Placement::retired`]), as of that many alterations.
-    Retired { gone: Ranges, alterations: u64 },
+    /// In service, and as of that many alterations with all addresses, or without some because of the
+    /// trouble. None of those gone is here any more (see [`Placement::retired`]).
+    Amended { alterations: u64, gone: Ranges, trouble: Option<String> },
     /// Could not be started, or failed and could not be recovered; stopped again.
     Failed { reason: String },
 }

@@ -74,6 +74,8 @@ pub(super) fn add(state: &mut ClusterState, resource: &Resource, on: NodeId) {
             deleting: false,
             retired: Ranges::default(),
             alterations: 0,
+            amended: 0,
+            trouble: None,
         },
     );
     state.last_resource += 1;
@@ -104,6 +106,8 @@ pub(super) fn set_addresses(state: &mut ClusterState, tag: &Tag, addresses: &Add
     placement.alterations += 1;
     if placement.grant.is_some() {
         placement.retired = placement.retired.union(&former.hosts()).difference(&addresses.hosts());
+    } else {
+        placement.forget_amendments();
     }
     for id in resource.nodes.keys() {
         copy_ping_lists(state, &resource, *id);

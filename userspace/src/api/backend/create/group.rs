@@ -4,14 +4,19 @@
 use std::net::IpAddr;
 
 use super::{
-    super::{Context, Member, Out, Result, devices, lookup, progress},
+    super::{
+        Context, Member, Out, Result, devices,
+        lifecycle::{deleted, where_it_is},
+        lookup, placement, progress, subnet,
+        wait::Verdict,
+    },
     Wish,
     given::{Mistakes, Reading},
 };
 use crate::{
     api::{Answer, ApiError, CreateIp, Given, counted, thousands},
     core::change::Change,
-    model::{Addresses, ClusterState, Ranges, Tag},
+    model::{Addresses, ClusterState, Phase, Placement, Ranges, Resource, Tag},
     observe::network::Link,
 };
 
@@ -51,10 +56,8 @@ impl Context {
         };
         let new = wish.addresses.without(&resource.addresses().hosts());
         if new.is_empty() {
-            return Ok(Answer::done(format!(
-                "{group} has these addresses already: {}",
-                counted(resource.addresses())
-            )));
+            let said = format!("{group} has these addresses already: {}", counted(resource.addresses()));
+            return self.amended(member, group, said, wanted.wait, out).await;
         }
         super::refuse_owned(state, &new)?;
         let nets: Vec<_> = new.firsts().collect();
@@ -72,12 +75,13 @@ impl Context {
             Change::AlterAddresses { tag: group.clone(), add: new.clone(), remove: Ranges::default() };
         member.propose(vec![change]).await?;
         progress(out, format!("{group} gets {}", counted(&new))).await;
-        Ok(Answer::done(format!(
+        let said = format!(
             "{group} has {} more: {}, now {} in all",
             thousands(new.count()),
             counted(&new),
             thousands(grown.count())
-        )))
+        );
+        self.amended(member, group, said, wanted.wait, out).await
     }
 
     /// `delete TAG --address`.
@@ -85,6 +89,7 @@ impl Context {
         &self,
         tag: &Tag,
         given: &[Given],
+        wait: bool,
         out: &Out,
     ) -> Result<Answer> {
         let member = self.member()?;
@@ -117,6 +122,61 @@ impl Context {
         member.propose(vec![change]).await?;
         let first = gone.first().as_ref().map(IpAddr::to_string).unwrap_or_default();
         progress(out, format!("{tag} gives up {} addresses from {first}", thousands(gone.count()))).await;
-        Ok(Answer::done(format!("{tag} has {} fewer, and {} left", thousands(gone.count()), counted(&left))))
+        let said = format!("{tag} has {} fewer, and {} left", thousands(gone.count()), counted(&left));
+        self.amended(&member, tag, said, wait, out).await
+    }
+
+    /// Waits until the owner has in service what the resource has now.
+    async fn amended(
+        &self,
+        member: &Member,
+        tag: &Tag,
+        said: String,
+        wait: bool,
+        out: &Out,
+    ) -> Result<Answer> {
+        if !wait {
+            return Ok(Answer::done(said));
+        }
+        let state = member.state();
+        let id = lookup::resource(&state, tag)?.id;
+        let ordered = state.placements.get(tag).map_or(0, |p| p.alterations);
+        let judge = |state: &ClusterState| match (state.resources.get(tag), state.placements.get(tag)) {
+            (Some(resource), Some(p)) if resource.id == id && !p.deleting => {
+                judge(state, resource, p, ordered, &said)
+            }
+            (..) => Verdict::Failed(deleted(tag)),
+        };
+        self.wait(member, tag, self.limit_of_start(), out, judge).await
+    }
+}
+
+fn judge(state: &ClusterState, resource: &Resource, p: &Placement, ordered: u64, said: &str) -> Verdict {
+    let tag = &resource.tag;
+    let Some(grant) = p.grant else {
+        // The next owner brings up all addresses.
+        let is_coming = p.is_wanted()
+            && !placement::failed_everywhere(resource, p)
+            && subnet::lacking_everywhere(state, resource).is_none();
+        return match is_coming {
+            true => Verdict::Pending(where_it_is(state, tag, p)),
+            false => Verdict::Done(format!(
+                "{said}; {tag} is in service nowhere now, so this takes effect at the next bring-up"
+            )),
+        };
+    };
+    let owner = state.node_name(grant.owner);
+    match grant.phase {
+        Phase::Starting | Phase::Stopping => Verdict::Pending(where_it_is(state, tag, p)),
+        Phase::InService if p.amended < ordered => {
+            Verdict::Pending(format!("{owner} changes the addresses of {tag}"))
+        }
+        Phase::InService => match &p.trouble {
+            None => Verdict::Done(said.to_owned()),
+            Some(reason) => Verdict::Failed(ApiError::failed(format!(
+                "'{tag}' is in service without all of its addresses on {owner}: {reason}; the order stands and is \
+                 tried again from time to time"
+            ))),
+        },
     }
 }

@@ -122,6 +122,7 @@ async fn a_group_is_created_grows_and_shrinks() {
     let remove = |texts: &[&str]| Request::RemoveAddresses {
         tag: tag("shop"),
         addresses: texts.iter().map(|t| Given::Argument((*t).to_owned())).collect(),
+        wait: false,
     };
     let said = bench.done(remove(&["10.0.0.20", "10.0.0.23-10.0.0.24"])).await;
     assert!(said.contains("3 fewer, and 2 addresses 10.0.0.21-10.0.0.22/24 left"), "{said}");
@@ -130,6 +131,69 @@ async fn a_group_is_created_grows_and_shrinks() {
     let e = bench.refused(remove(&["10.0.0.21-10.0.0.22"])).await;
     assert!(e.message.contains("vipctl delete shop"), "{}", e.message);
     assert_eq!(ip(&bench, "shop").0, "10.0.0.21-10.0.0.22/24");
+}
+
+/// The request, and the owner's answer as soon as the addresses were changed.
+async fn amended(bench: &Bench, request: Request, owner: impl Fn(u64)) -> Answer {
+    let before = bench.store.state().placements[&tag("shop")].alterations;
+    let answer = async {
+        let mut views = crate::cluster::Store::view(&*bench.store);
+        views.wait_for(|v| v.state.placements[&tag("shop")].alterations > before).await.unwrap();
+        owner(before + 1);
+    };
+    tokio::join!(bench.ask(request), answer).0.1
+}
+
+#[tokio::test]
+async fn a_group_in_service_has_changed_when_its_owner_says_so() {
+    let bench = bench();
+    let group =
+        |texts: &[&str]| Request::CreateIp(CreateIp { group: Some(tag("shop")), wait: true, ..given(texts) });
+    bench
+        .done(Request::CreateIp(CreateIp { group: Some(tag("shop")), ..given(&["10.0.0.20-10.0.0.22"]) }))
+        .await;
+    bench.give("shop", 1);
+    bench.report("shop", Outcome::Started);
+    let says = |alterations, trouble: Option<&str>| {
+        let trouble = trouble.map(str::to_owned);
+        bench.report("shop", Outcome::Amended { alterations, gone: Default::default(), trouble });
+    };
+    let said = amended(&bench, group(&["10.0.0.23"]), |n| says(n, None)).await;
+    assert!(matches!(&said, Answer::Done { message } if message.contains("now 4 in all")), "{said:?}");
+
+    let said = amended(&bench, group(&["10.0.0.24"]), |n| says(n, Some("10.0.0.24 is in use"))).await;
+    let Answer::Error(e) = said else { panic!("{said:?}") };
+    assert_eq!(e.kind, ErrorKind::Failed);
+    assert!(e.message.contains("on a: 10.0.0.24 is in use"), "{}", e.message);
+    let Answer::Status(status) = bench.ask(Request::Status).await.1 else { panic!() };
+    let shown = &status.resources[0];
+    assert_eq!(shown.state, "ISP");
+    assert!(shown.nodes[0].reason.as_ref().is_some_and(|r| r.contains("10.0.0.24 is in use")), "{shown:?}");
+    let warned = "'shop' is in service without all of its addresses on a: 10.0.0.24 is in use";
+    assert!(status.warnings.iter().any(|w| w == warned), "{:?}", status.warnings);
+    // Ordered again, it is no better, until the owner has all of them.
+    assert!(bench.refused(group(&["10.0.0.24"])).await.message.contains("10.0.0.24 is in use"));
+    says(2, None);
+    assert!(bench.done(group(&["10.0.0.24"])).await.contains("has these addresses already"));
+
+    // The owner is lost meanwhile: the next brings up all.
+    let remove = || Request::RemoveAddresses {
+        tag: tag("shop"),
+        addresses: vec![Given::Argument("10.0.0.24".into())],
+        wait: true,
+    };
+    let said = amended(&bench, remove(), |_| {
+        bench.report("shop", Outcome::Failed { reason: "no carrier".into() });
+        bench.give("shop", 1);
+        bench.report("shop", Outcome::Started);
+    })
+    .await;
+    assert!(matches!(&said, Answer::Done { message } if message.contains("1 fewer")), "{said:?}");
+    let said = amended(&bench, group(&["10.0.0.24"]), |_| {
+        bench.report("shop", Outcome::Failed { reason: "no carrier".into() });
+    })
+    .await;
+    assert!(matches!(&said, Answer::Done { message } if message.contains("next bring-up")), "{said:?}");
 }
 
 #[tokio::test]

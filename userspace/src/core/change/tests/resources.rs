@@ -17,6 +17,8 @@ fn a_new_resource_is_wanted_where_it_was_created() {
         deleting: false,
         retired: Default::default(),
         alterations: 0,
+        amended: 0,
+        trouble: None,
     };
     assert_eq!(place(&state, "vip"), &expected);
 }

@@ -48,7 +48,11 @@ fn what_was_taken_from_an_owned_set_is_nobodys_until_its_owner_says_that_it_is_g
     let gone = |last: &str| [last.parse::<Range>().unwrap()].into_iter().collect::<Ranges>();
     let report = |gone: Ranges, alterations| Change::Report {
         node: 1,
-        reports: vec![Report { tag: tag("vip"), epoch: 1, outcome: Outcome::Retired { gone, alterations } }],
+        reports: vec![Report {
+            tag: tag("vip"),
+            epoch: 1,
+            outcome: Outcome::Amended { alterations, gone, trouble: None },
+        }],
     };
     let taken = || Change::Create { resource: resource("new", "10.0.0.7/24", &[(2, 1)]), on: 2 };
     let mut state = in_service();
@@ -115,4 +119,35 @@ fn an_operators_choice_is_known_as_such() {
     done(&mut state, Change::Set { tag: tag("vip"), node: None, setting });
     let ip = state.resources[&tag("vip")].ip();
     assert_eq!((ip.accept, ip.accept_by), (Accept::Route, AcceptBy::Operator));
+}
+
+#[test]
+fn what_the_owner_says_of_a_change_holds_until_its_grant_ends() {
+    let report = |alterations, trouble: Option<&str>| {
+        let trouble = trouble.map(str::to_owned);
+        let outcome = Outcome::Amended { alterations, gone: Ranges::default(), trouble };
+        Change::Report { node: 1, reports: vec![Report { tag: tag("vip"), epoch: 1, outcome }] }
+    };
+    let known = |state: &ClusterState| {
+        let p = place(state, "vip");
+        (p.alterations, p.amended, p.trouble.clone())
+    };
+    let mut state = in_service();
+    done(&mut state, alter(&["10.0.0.8/24"], &[]));
+    assert_eq!(known(&state), (1, 0, None), "ordered, not done");
+    for _ in 0..2 {
+        done(&mut state, report(1, Some("in use")));
+        assert_eq!(known(&state), (1, 1, Some("in use".into())));
+    }
+    let mut mended = state.clone();
+    done(&mut mended, report(1, None));
+    assert_eq!(known(&mended), (1, 1, None));
+    done(&mut state, alter(&["10.0.0.9/24"], &[]));
+    refused(&state, report(1, None), &["changed again"]);
+    // The next owner brings up all of them.
+    done(&mut state, Change::Depose { node: 1, lease_epoch: 1 });
+    done(&mut state, Change::Vacate { node: 1, lease_epoch: 2, grants: vec![] });
+    assert_eq!(known(&state), (2, 2, None));
+    done(&mut state, alter(&["10.0.0.10/24"], &[]));
+    assert_eq!(known(&state), (3, 3, None), "nobody has to do it");
 }
