@@ -5,6 +5,7 @@
 //! Invariant: the kernel never answers for an address on its own. Each is programmed in the datapath before
 //! it is added, and leaves the datapath only when it is known to be gone.
 
+mod admit;
 mod amend;
 mod answer;
 mod clear;
@@ -14,6 +15,7 @@ mod quickcheck;
 mod recover;
 mod remove;
 mod restore;
+mod settle;
 mod survey;
 mod switch;
 #[cfg(test)]

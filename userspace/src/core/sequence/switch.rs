@@ -10,17 +10,21 @@ use std::mem;
 use super::{
     Cause, Context, Failure, Input, Step, answer,
     clear::{self, Clear, place_on},
-    connectivity::{self, Connectivity, Test},
+    connectivity,
     log::Log,
+    settle::{self, Settle},
     undo::{self, Known, Undo},
 };
 use crate::core::command::{Command, Effect};
 
-const CONNECTIVITY: connectivity::Kinds = connectivity::Kinds {
-    list: "switch.ping-list",
-    broadcast: "switch.broadcast-ping",
-    skipped: "switch.connectivity-skipped",
-    answered: "switch.connectivity",
+const SETTLE: settle::Kinds = settle::Kinds {
+    source: "switch.source",
+    connectivity: connectivity::Kinds {
+        list: "switch.ping-list",
+        broadcast: "switch.broadcast-ping",
+        skipped: "switch.connectivity-skipped",
+        answered: "switch.connectivity",
+    },
 };
 
 const CLEAR: clear::Kinds = clear::Kinds {
@@ -52,7 +56,7 @@ const UNDO: undo::Kinds = undo::Kinds {
 ///    |  \--disabled, there already--> done
 ///  Program (shuts the gate, moves it) -> Address -> Gate -> Announce -> Neighbours
 ///                                                                           |
-///                     done <-- Connectivity <-- Source <-- Clear (the old) <+
+///                               done <-- Settle <-- Clear (the old) <-------+
 ///
 ///  any failure: Undo (of both interfaces) --> failed
 /// ```
@@ -65,8 +69,7 @@ enum State {
     Announce,
     Neighbours,
     Clear(Box<Clear>),
-    Source,
-    Connectivity(Connectivity),
+    Settle(Box<Settle>),
     Undo(Box<Undo>),
     Ended,
 }
@@ -101,10 +104,9 @@ impl Switch {
                 let next = clear.step(input.effect(), &mut self.log);
                 self.clearing(next)
             }
-            State::Source => self.source_set(input.effect()),
-            State::Connectivity(c) => {
-                let test = c.step(input.effect(), &self.context, &mut self.log, CONNECTIVITY);
-                self.tested(test)
+            State::Settle(settle) => {
+                let next = settle.step(input.effect(), &self.context, SETTLE, &mut self.log);
+                self.settling(next)
             }
             State::Undo(undo) => {
                 let next = undo.step(input.effect(), &self.context, &mut self.log);
@@ -194,7 +196,7 @@ impl Switch {
                 self.state = State::Clear(clear);
                 self.log.command(command)
             }
-            clear::Next::Cleared(cleared) if cleared.left.is_empty() => self.set_source(),
+            clear::Next::Cleared(cleared) if cleared.left.is_empty() => self.settle(),
             clear::Next::Cleared(cleared) => {
                 let why = cleared.reasons.join("; ");
                 self.fail(format!("it cannot be taken from {}: {why}", self.from))
@@ -202,45 +204,26 @@ impl Switch {
         }
     }
 
-    fn set_source(&mut self) -> Step {
-        if !self.context.sets_source() {
-            return self.test();
-        }
-        let (addresses, device) = (self.context.addresses.clone(), self.context.device.clone());
-        self.known.source_set = true;
-        self.state = State::Source;
-        let message = format!("{addresses} become the source of their subnets' routes on {device}");
-        self.log.run(Command::SetSource { addresses, device }, "switch.source", message)
+    fn settle(&mut self) -> Step {
+        let source = self.context.sets_source();
+        self.known.source_set = source;
+        let tested = self.context.addresses.clone();
+        let next = Settle::begin(source, tested, &self.context, SETTLE, &mut self.log);
+        self.settling(next)
     }
 
-    fn source_set(&mut self, effect: Effect) -> Step {
-        match answer::done(effect) {
-            Ok(()) => self.test(),
-            Err(reason) => {
-                let device = &self.context.device;
-                self.fail(format!("cannot set the source address on {device}: {reason}"))
-            }
-        }
-    }
-
-    fn test(&mut self) -> Step {
-        let sources = &self.context.addresses;
-        let test = Connectivity::begin(sources, &self.context, &mut self.log, CONNECTIVITY);
-        self.tested(test)
-    }
-
-    fn tested(&mut self, test: Test) -> Step {
-        match test {
-            Test::Run(state, command) => {
-                self.state = State::Connectivity(state);
+    fn settling(&mut self, next: settle::Next) -> Step {
+        match next {
+            settle::Next::Run(settle, command) => {
+                self.state = State::Settle(settle);
                 self.log.command(command)
             }
-            Test::Connected => {
+            settle::Next::Settled => {
                 let Context { addresses, device, .. } = &self.context;
                 let message = format!("{addresses} is in service on {device}, no longer on {}", self.from);
                 self.log.succeed("switch.done", message)
             }
-            Test::Failed(reason) => self.fail_because(reason, Cause::Interface),
+            settle::Next::Failed(reason, cause) => self.fail_because(reason, cause),
         }
     }
 

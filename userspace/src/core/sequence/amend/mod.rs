@@ -10,23 +10,34 @@ use std::{mem, sync::Arc};
 
 use self::retire::Retire;
 use super::{
-    Cause, Context, Failure, Input, Step, answer,
-    clear::{self, Clear},
-    connectivity::{self, Connectivity, Test},
-    has_ipv4,
+    Cause, Context, Failure, Input, Step,
+    admit::{self, Admit, Reached},
+    answer, clear, connectivity, has_ipv4,
     log::Log,
-    survey::{Survey, claimed},
+    settle::{self, Settle},
+    survey::{Survey, in_the_way},
 };
 use crate::{
     core::command::{Command, Effect, Place},
     model::Addresses,
 };
 
-const CONNECTIVITY: connectivity::Kinds = connectivity::Kinds {
-    list: "amend.ping-list",
-    broadcast: "amend.broadcast-ping",
-    skipped: "amend.connectivity-skipped",
-    answered: "amend.connectivity",
+const ADMIT: admit::Kinds = admit::Kinds {
+    duplicate: "amend.duplicate",
+    duplicate_skipped: "amend.duplicate-skipped",
+    program: "amend.program",
+    address: "amend.address",
+    clear: GONE.clear,
+};
+
+const SETTLE: settle::Kinds = settle::Kinds {
+    source: "amend.source",
+    connectivity: connectivity::Kinds {
+        list: "amend.ping-list",
+        broadcast: "amend.broadcast-ping",
+        skipped: "amend.connectivity-skipped",
+        answered: "amend.connectivity",
+    },
 };
 
 const GONE: retire::Kinds = retire::Kinds {
@@ -62,25 +73,20 @@ const UNDO: retire::Kinds = retire::Kinds {
 ///    |--some gone--> Retire --+
 ///    +------------------------+--disabled--> done
 ///                             |
-///  Presence --nothing new--> Source, done
+///  Presence --all in place--> Settle -> done
 ///    |
-///  Duplicate -> Program -> Unfit -> Address -> Replaced -> Announce -> Source -> Connectivity -> done
+///  Admit -> Announce -> Settle -> done
 ///
-///  a failure after Program: Undo (what is new) -> UndoSource -> failed
+///  a failure once something was programmed: Undo (what is new) -> UndoSource -> failed
 /// ```
 #[derive(Clone, Debug)]
 enum State {
     Begin,
     Retire(Box<Retire>),
     Presence,
-    Duplicate,
-    Program,
-    Unfit(Box<Clear>),
-    Address,
-    Replaced(Box<Clear>),
+    Admit(Box<Admit>),
     Announce,
-    Source,
-    Connectivity(Connectivity),
+    Settle(Box<Settle>),
     Undo(Box<Retire>, Cause),
     UndoSource(Cause),
     Ended,
@@ -130,22 +136,14 @@ impl Amend {
                 self.retiring(next)
             }
             State::Presence => self.presence(input.effect()),
-            State::Duplicate => self.duplicate(input.effect()),
-            State::Program => self.programmed(input.effect()),
-            State::Unfit(clear) => {
-                let next = clear.step(input.effect(), &mut self.log);
-                self.clearing_unfit(next)
-            }
-            State::Address => self.added(input.effect()),
-            State::Replaced(clear) => {
-                let next = clear.step(input.effect(), &mut self.log);
-                self.clearing_replaced(next)
+            State::Admit(admit) => {
+                let next = admit.step(input.effect(), &self.context, ADMIT, &mut self.log);
+                self.admitting(next)
             }
             State::Announce => self.announced(input.effect()),
-            State::Source => self.source_set(input.effect()),
-            State::Connectivity(c) => {
-                let test = c.step(input.effect(), &self.context, &mut self.log, CONNECTIVITY);
-                self.tested(test)
+            State::Settle(settle) => {
+                let next = settle.step(input.effect(), &self.context, SETTLE, &mut self.log);
+                self.settling(next)
             }
             State::Undo(retire, cause) => {
                 let next = retire.step(input.effect(), &self.context, &mut self.log);
@@ -215,7 +213,7 @@ impl Amend {
         let missing = addresses.without(&here).hosts();
         let strangers = found.of_others().find(|p| !p.addresses.within(&missing).is_empty());
         if let Some(place) = strangers {
-            let reason = super::survey::in_the_way(place, &self.context);
+            let reason = in_the_way(place, &self.context);
             return self.fail(reason, Cause::Other);
         }
         let served = self.before.hosts().intersection(&missing);
@@ -231,101 +229,29 @@ impl Amend {
         let unknown = addresses.without(&self.before.hosts());
         self.new = Arc::new(unknown.union(&self.survey.absent));
         if self.new.is_empty() && self.survey.is_in_place() {
-            return self.set_source();
+            return self.settle();
         }
-        self.check_duplicate()
+        let program = Arc::new(self.new.union(&self.survey.add));
+        let survey = self.survey.clone();
+        let next = Admit::begin(survey, program, &self.context, ADMIT, &mut self.log);
+        self.admitting(next)
     }
 
-    fn check_duplicate(&mut self) -> Step {
-        let (absent, device) = (self.survey.absent.clone(), self.context.device.clone());
-        if absent.is_empty() {
-            return self.program();
-        }
-        if self.context.tunables.no_unique_check {
-            let message = format!("nobody is asked whether {absent} is in use: NOIPUNIQUE=1");
-            self.log.say("amend.duplicate-skipped", message);
-            return self.program();
-        }
-        let message = format!("does anybody else use {absent} on {device}");
-        self.state = State::Duplicate;
-        let command = Command::ProbeDuplicates { addresses: absent, device };
-        self.log.run(command, "amend.duplicate", message)
-    }
-
-    fn duplicate(&mut self, effect: Effect) -> Step {
-        match claimed(effect, &self.survey.absent, &self.context.device) {
-            Ok(()) => self.program(),
-            Err(reason) => self.fail(reason, Cause::Other),
-        }
-    }
-
-    fn program(&mut self) -> Step {
-        let Context { device, group, .. } = &self.context;
-        let addresses = Arc::new(self.new.union(&self.survey.add));
-        let message = format!("the datapath of {device} answers for {addresses} too");
-        let command = Command::Program { group: *group, addresses, device: device.clone() };
-        self.state = State::Program;
-        self.log.run(command, "amend.program", message)
-    }
-
-    fn programmed(&mut self, effect: Effect) -> Step {
-        if let Err(reason) = answer::done(effect) {
-            let (new, device) = (&self.new, &self.context.device);
-            return self
-                .undo(format!("the datapath of {device} does not take {new}: {reason}"), Cause::Other);
-        }
-        let unfit = mem::take(&mut self.survey.unfit);
-        let next = Clear::begin(unfit, self.context.place(), None, GONE.clear, &mut self.log);
-        self.clearing_unfit(next)
-    }
-
-    fn clearing_unfit(&mut self, next: clear::Next) -> Step {
+    fn admitting(&mut self, next: admit::Next) -> Step {
         match next {
-            clear::Next::Run(clear, command) => {
-                self.state = State::Unfit(clear);
+            admit::Next::Run(admit, command) => {
+                self.state = State::Admit(admit);
                 self.log.command(command)
             }
-            clear::Next::Cleared(cleared) if !cleared.left.is_empty() => {
-                self.undo(cleared.reasons.join("; "), Cause::Other)
-            }
-            clear::Next::Cleared(_) if self.survey.add.is_empty() => self.replace(),
-            clear::Next::Cleared(_) => {
-                let place = Place { addresses: self.survey.add.clone(), ..self.context.place() };
-                let message = format!("add {} to {}", place.addresses, place.device);
-                self.state = State::Address;
-                self.log.run(Command::AddAddresses { place }, "amend.address", message)
-            }
-        }
-    }
-
-    fn added(&mut self, effect: Effect) -> Step {
-        if let Err(reason) = answer::done(effect) {
-            let (add, device) = (&self.survey.add, &self.context.device);
-            return self.undo(format!("cannot add {add} to {device}: {reason}"), Cause::Other);
-        }
-        self.replace()
-    }
-
-    fn replace(&mut self) -> Step {
-        let (places, home) = (mem::take(&mut self.survey.replaced), self.context.place());
-        let next = Clear::begin(places, home, Some(&self.context.device), GONE.clear, &mut self.log);
-        self.clearing_replaced(next)
-    }
-
-    fn clearing_replaced(&mut self, next: clear::Next) -> Step {
-        match next {
-            clear::Next::Run(clear, command) => {
-                self.state = State::Replaced(clear);
-                self.log.command(command)
-            }
-            clear::Next::Cleared(cleared) if cleared.left.is_empty() => self.announce(),
-            clear::Next::Cleared(cleared) => self.undo(cleared.reasons.join("; "), Cause::Other),
+            admit::Next::Admitted => self.announce(),
+            admit::Next::Failed(reason, Reached::Nothing) => self.fail(reason, Cause::Other),
+            admit::Next::Failed(reason, _) => self.undo(reason, Cause::Other),
         }
     }
 
     fn announce(&mut self) -> Step {
         if self.new.is_empty() {
-            return self.set_source();
+            return self.settle();
         }
         let (addresses, device) = (self.new.clone(), self.context.device.clone());
         self.state = State::Announce;
@@ -335,7 +261,7 @@ impl Amend {
 
     fn announced(&mut self, effect: Effect) -> Step {
         match answer::done(effect) {
-            Ok(()) => self.set_source(),
+            Ok(()) => self.settle(),
             Err(reason) => {
                 let reason = format!("cannot announce {} on {}: {reason}", self.new, self.context.device);
                 self.undo(reason, Cause::Other)
@@ -343,43 +269,24 @@ impl Amend {
         }
     }
 
-    /// The first address of a subnet may have changed, or was set back with one that is gone.
-    fn set_source(&mut self) -> Step {
-        if !self.context.sets_source() || !(has_ipv4(&self.gone) || has_ipv4(&self.new)) {
-            return self.test();
-        }
-        let (addresses, device) = (self.context.addresses.clone(), self.context.device.clone());
-        self.state = State::Source;
-        let message = format!("{addresses} become the source of their subnets' routes on {device}");
-        self.log.run(Command::SetSource { addresses, device }, "amend.source", message)
+    fn settle(&mut self) -> Step {
+        // The first address of a subnet may have changed, or was set back with one that is gone.
+        let source = self.context.sets_source() && (has_ipv4(&self.gone) || has_ipv4(&self.new));
+        let next = Settle::begin(source, self.new.clone(), &self.context, SETTLE, &mut self.log);
+        self.settling(next)
     }
 
-    fn source_set(&mut self, effect: Effect) -> Step {
-        match answer::done(effect) {
-            Ok(()) => self.test(),
-            Err(reason) => {
-                let reason = format!("cannot set the source address on {}: {reason}", self.context.device);
-                self.undo(reason, Cause::Other)
-            }
-        }
-    }
-
-    fn test(&mut self) -> Step {
-        let test = Connectivity::begin(&self.new, &self.context, &mut self.log, CONNECTIVITY);
-        self.tested(test)
-    }
-
-    fn tested(&mut self, test: Test) -> Step {
-        match test {
-            Test::Run(state, command) => {
-                self.state = State::Connectivity(state);
+    fn settling(&mut self, next: settle::Next) -> Step {
+        match next {
+            settle::Next::Run(settle, command) => {
+                self.state = State::Settle(settle);
                 self.log.command(command)
             }
-            Test::Connected => {
+            settle::Next::Settled => {
                 self.in_service = self.in_service.union(&self.context.addresses);
                 self.finish()
             }
-            Test::Failed(reason) => self.undo(reason, Cause::Interface),
+            settle::Next::Failed(reason, cause) => self.undo(reason, cause),
         }
     }
 

@@ -6,29 +6,39 @@ use std::mem;
 
 use self::link::Link;
 use super::{
-    Cause, Context, Failure, Input, Step, answer,
-    clear::{self, Clear},
-    connectivity::{self, Connectivity, Test},
+    Cause, Context, Failure, Input, Step,
+    admit::{self, Admit, Reached},
+    answer, clear, connectivity,
     log::Log,
-    survey::{Survey, claimed, in_the_way, whereabouts},
+    settle::{self, Settle},
+    survey::{Survey, in_the_way, whereabouts},
     undo::{self, Known, Undo},
 };
-use crate::core::command::{Command, Effect, Place};
+use crate::core::command::{Command, Effect};
 
-const CONNECTIVITY: connectivity::Kinds = connectivity::Kinds {
-    list: "restore.ping-list",
-    broadcast: "restore.broadcast-ping",
-    skipped: "restore.connectivity-skipped",
-    answered: "restore.connectivity",
+const ADMIT: admit::Kinds = admit::Kinds {
+    duplicate: "restore.duplicate",
+    duplicate_skipped: "restore.duplicate-skipped",
+    program: "restore.program",
+    address: "restore.address",
+    clear: clear::Kinds {
+        source: "restore.source-back",
+        address: "restore.misplaced",
+        host_route: "restore.host-route",
+        route_cache: "restore.route-cache",
+        look: "restore.look",
+        failed: "restore.clear-failed",
+    },
 };
 
-const CLEAR: clear::Kinds = clear::Kinds {
-    source: "restore.source-back",
-    address: "restore.misplaced",
-    host_route: "restore.host-route",
-    route_cache: "restore.route-cache",
-    look: "restore.look",
-    failed: "restore.clear-failed",
+const SETTLE: settle::Kinds = settle::Kinds {
+    source: "restore.source",
+    connectivity: connectivity::Kinds {
+        list: "restore.ping-list",
+        broadcast: "restore.broadcast-ping",
+        skipped: "restore.connectivity-skipped",
+        answered: "restore.connectivity",
+    },
 };
 
 const UNDO: undo::Kinds = undo::Kinds {
@@ -51,11 +61,11 @@ const UNDO: undo::Kinds = undo::Kinds {
 ///    |
 ///  Link (see there)
 ///    | up
-///  Presence --absent--> Duplicate -> Program -> Unfit -> Address -> Replaced -> Neighbours --+
-///    |                                                                                       |
-///    +----all in place-------------> Program ------------------------------------------------+
-///                                                                                            |
-///                              done <-- Connectivity <-- Source <-- Announce <-- Gate <------+
+///  Presence -> Admit --something had to be changed--> Neighbours --+
+///                |                                                |
+///                +----all was in place----------------------------+
+///                                                                 |
+///                           done <-- Settle <-- Announce <-- Gate <+
 ///
 ///  any failure: Undo --> failed
 /// ```
@@ -64,18 +74,11 @@ enum State {
     Begin,
     Link(Link),
     Presence,
-    Duplicate,
-    Program,
-    /// Ours that would not let the right ones be added.
-    Unfit(Box<Clear>),
-    Address,
-    /// Ours that the right ones have taken the place of.
-    Replaced(Box<Clear>),
+    Admit(Box<Admit>),
     Neighbours,
     Gate,
     Announce,
-    Source,
-    Connectivity(Connectivity),
+    Settle(Box<Settle>),
     Undo(Box<Undo>),
     Ended,
 }
@@ -107,24 +110,16 @@ impl Restore {
                 self.link(next)
             }
             State::Presence => self.presence(input.effect()),
-            State::Duplicate => self.duplicate(input.effect()),
-            State::Program => self.programmed(input.effect()),
-            State::Unfit(clear) => {
-                let next = clear.step(input.effect(), &mut self.log);
-                self.clearing_unfit(next)
-            }
-            State::Address => self.added(input.effect()),
-            State::Replaced(clear) => {
-                let next = clear.step(input.effect(), &mut self.log);
-                self.clearing_replaced(next)
+            State::Admit(admit) => {
+                let next = admit.step(input.effect(), &self.context, ADMIT, &mut self.log);
+                self.admitting(next)
             }
             State::Neighbours => self.flushed(input.effect()),
             State::Gate => self.opened(input.effect()),
             State::Announce => self.announced(input.effect()),
-            State::Source => self.source_set(input.effect()),
-            State::Connectivity(c) => {
-                let test = c.step(input.effect(), &self.context, &mut self.log, CONNECTIVITY);
-                self.tested(test)
+            State::Settle(settle) => {
+                let next = settle.step(input.effect(), &self.context, SETTLE, &mut self.log);
+                self.settling(next)
             }
             State::Undo(undo) => {
                 let next = undo.step(input.effect(), &self.context, &mut self.log);
@@ -140,16 +135,11 @@ impl Restore {
             State::Link(link) => link.owed(&self.context),
             State::Begin
             | State::Presence
-            | State::Duplicate
-            | State::Program
-            | State::Unfit(_)
-            | State::Address
-            | State::Replaced(_)
+            | State::Admit(_)
             | State::Neighbours
             | State::Gate
             | State::Announce
-            | State::Source
-            | State::Connectivity(_)
+            | State::Settle(_)
             | State::Undo(_)
             | State::Ended => None,
         }
@@ -221,108 +211,45 @@ impl Restore {
         self.known.found = Some(found);
         match refused {
             Some(reason) => self.fail(reason),
-            None => self.check_duplicate(),
+            None => self.admit(),
         }
     }
 
-    /// Of what is nowhere on this host; what is here was checked before it came here.
-    fn check_duplicate(&mut self) -> Step {
-        let (absent, device) = (self.survey.absent.clone(), self.context.device.clone());
-        if absent.is_empty() {
-            return self.program();
-        }
-        if self.context.tunables.no_unique_check {
-            let message = format!("nobody is asked whether {absent} is in use: NOIPUNIQUE=1");
-            self.log.say("restore.duplicate-skipped", message);
-            return self.program();
-        }
-        let message = format!("does anybody else use {absent} on {device}");
-        self.state = State::Duplicate;
-        let command = Command::ProbeDuplicates { addresses: absent, device };
-        self.log.run(command, "restore.duplicate", message)
+    fn admit(&mut self) -> Step {
+        let (survey, all) = (self.survey.clone(), self.context.addresses.clone());
+        let next = Admit::begin(survey, all, &self.context, ADMIT, &mut self.log);
+        self.admitting(next)
     }
 
-    fn duplicate(&mut self, effect: Effect) -> Step {
-        match claimed(effect, &self.survey.absent, &self.context.device) {
-            Ok(()) => self.program(),
-            Err(reason) => self.fail(reason),
-        }
-    }
-
-    fn program(&mut self) -> Step {
-        let Context { addresses, device, group, .. } = &self.context;
-        let message = format!("the datapath of {device} learns of {addresses}");
-        let command =
-            Command::Program { group: *group, addresses: addresses.clone(), device: device.clone() };
-        self.state = State::Program;
-        self.log.run(command, "restore.program", message)
-    }
-
-    fn programmed(&mut self, effect: Effect) -> Step {
-        let Context { addresses, device, .. } = &self.context;
-        if let Err(reason) = answer::done(effect) {
-            return self.fail(format!("the datapath of {device} does not take {addresses}: {reason}"));
-        }
-        self.known.programmed = true;
-        if self.survey.is_in_place() {
-            return self.open();
-        }
-        let unfit = mem::take(&mut self.survey.unfit);
-        let next = Clear::begin(unfit, self.context.place(), None, CLEAR, &mut self.log);
-        self.clearing_unfit(next)
-    }
-
-    fn clearing_unfit(&mut self, next: clear::Next) -> Step {
+    fn admitting(&mut self, next: admit::Next) -> Step {
         match next {
-            clear::Next::Run(clear, command) => {
-                self.state = State::Unfit(clear);
+            admit::Next::Run(admit, command) => {
+                self.state = State::Admit(admit);
                 self.log.command(command)
             }
-            clear::Next::Cleared(cleared) if !cleared.left.is_empty() => {
-                self.fail(cleared.reasons.join("; "))
+            admit::Next::Failed(reason, reached) => {
+                self.know(reached);
+                self.fail(reason)
             }
-            clear::Next::Cleared(_) if self.survey.add.is_empty() => self.replace(),
-            clear::Next::Cleared(_) => {
-                let place = Place { addresses: self.survey.add.clone(), ..self.context.place() };
-                let message = format!("add {} to {}", place.addresses, place.device);
-                // Also when it fails: half of it may have happened.
-                self.known.added = self.survey.add.clone();
-                self.state = State::Address;
-                self.log.run(Command::AddAddresses { place }, "restore.address", message)
-            }
-        }
-    }
-
-    fn added(&mut self, effect: Effect) -> Step {
-        if let Err(reason) = answer::done(effect) {
-            let (add, device) = (&self.survey.add, &self.context.device);
-            return self.fail(format!("cannot add {add} to {device}: {reason}"));
-        }
-        self.replace()
-    }
-
-    /// The right ones are there: what stood elsewhere is not needed any more.
-    fn replace(&mut self) -> Step {
-        let (places, home) = (mem::take(&mut self.survey.replaced), self.context.place());
-        let next = Clear::begin(places, home, Some(&self.context.device), CLEAR, &mut self.log);
-        self.clearing_replaced(next)
-    }
-
-    fn clearing_replaced(&mut self, next: clear::Next) -> Step {
-        match next {
-            clear::Next::Run(clear, command) => {
-                self.state = State::Replaced(clear);
-                self.log.command(command)
-            }
-            clear::Next::Cleared(cleared) if !cleared.left.is_empty() => {
-                self.fail(cleared.reasons.join("; "))
-            }
-            clear::Next::Cleared(_) => {
+            admit::Next::Admitted => {
+                self.know(Reached::Adding);
+                if self.survey.is_in_place() {
+                    return self.open();
+                }
                 let device = self.context.device.clone();
                 self.state = State::Neighbours;
                 let message = format!("forget the neighbours of {device}");
                 self.log.run(Command::FlushNeighbours { device }, "restore.neighbours", message)
             }
+        }
+    }
+
+    /// What a failure from now on has to undo.
+    fn know(&mut self, reached: Reached) {
+        self.known.programmed = reached >= Reached::Programmed;
+        if reached >= Reached::Adding {
+            // Also when it failed: half of it may have happened.
+            self.known.added = self.survey.add.clone();
         }
     }
 
@@ -357,41 +284,23 @@ impl Restore {
         if let Err(reason) = answer::done(effect) {
             return self.fail(format!("cannot announce {addresses} on {device}: {reason}"));
         }
-        if !self.context.sets_source() {
-            return self.test();
-        }
-        self.known.source_set = true;
-        self.state = State::Source;
-        let message = format!("{addresses} become the source of their subnets' routes on {device}");
-        self.log.run(Command::SetSource { addresses, device }, "restore.source", message)
+        let source = self.context.sets_source();
+        self.known.source_set = source;
+        let next = Settle::begin(source, addresses, &self.context, SETTLE, &mut self.log);
+        self.settling(next)
     }
 
-    fn source_set(&mut self, effect: Effect) -> Step {
-        match answer::done(effect) {
-            Ok(()) => self.test(),
-            Err(reason) => {
-                self.fail(format!("cannot set the source address on {}: {reason}", self.context.device))
-            }
-        }
-    }
-
-    fn test(&mut self) -> Step {
-        let addresses = &self.context.addresses;
-        let test = Connectivity::begin(addresses, &self.context, &mut self.log, CONNECTIVITY);
-        self.tested(test)
-    }
-
-    fn tested(&mut self, test: Test) -> Step {
-        match test {
-            Test::Run(state, command) => {
-                self.state = State::Connectivity(state);
+    fn settling(&mut self, next: settle::Next) -> Step {
+        match next {
+            settle::Next::Run(settle, command) => {
+                self.state = State::Settle(settle);
                 self.log.command(command)
             }
-            Test::Connected => {
+            settle::Next::Settled => {
                 let message = format!("{} is in service on {}", self.context.addresses, self.context.device);
                 self.log.succeed("restore.done", message)
             }
-            Test::Failed(reason) => self.fail_because(reason, Cause::Interface),
+            settle::Next::Failed(reason, cause) => self.fail_because(reason, cause),
         }
     }
 
