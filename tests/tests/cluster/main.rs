@@ -7,6 +7,7 @@ mod connectivity;
 mod crashes;
 mod create;
 mod density;
+mod five;
 mod links;
 mod membership;
 mod neighbours;
@@ -44,6 +45,7 @@ fn main() -> std::process::ExitCode {
         subnets::TESTS,
         standby::TESTS,
         density::TESTS,
+        five::TESTS,
         neighbours::TESTS,
         create::TESTS,
     ]
