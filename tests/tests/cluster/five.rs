@@ -60,8 +60,7 @@ impl Five {
         lab.form_cluster()?;
         for h in 0..HIERARCHIES {
             let home = lab.host(h % HOSTS);
-            let others: Vec<&str> =
-                (1..HOSTS).map(|next| lab.host((h + next) % HOSTS).name()).collect();
+            let others: Vec<&str> = (1..HOSTS).map(|next| lab.host((h + next) % HOSTS).name()).collect();
             for m in 0..MEMBERS.len() {
                 let (address, tag) = (format!("{}/24", address(h, m)), tag(h, m));
                 let create = ["create", "ip", &address, "--dev", "eth0", "--tag", &tag, "--no-wait"];
@@ -98,15 +97,16 @@ impl Five {
     /// Until all is in service on the hosts that work, each hierarchy on one of them, and answered there after
     /// that moment.
     fn wait_settled(&self, works: &[usize], after: Moment) -> Result<BTreeMap<String, (usize, u64)>> {
-        let places = self.lab.wait(PATIENCE * 2, "every hierarchy is in service on a host that works", || {
-            let places = self.places(works[0])?;
-            for h in 0..HIERARCHIES {
-                let hosts: BTreeSet<usize> = (0..MEMBERS.len()).map(|m| places[&tag(h, m)].0).collect();
-                ensure!(hosts.len() == 1, "hierarchy {h} is on hosts {hosts:?}");
-                ensure!(hosts.iter().all(|host| works.contains(host)), "hierarchy {h} is on {hosts:?}");
-            }
-            Ok(places)
-        })?;
+        let places =
+            self.lab.wait(PATIENCE * 2, "every hierarchy is in service on a host that works", || {
+                let places = self.places(works[0])?;
+                for h in 0..HIERARCHIES {
+                    let hosts: BTreeSet<usize> = (0..MEMBERS.len()).map(|m| places[&tag(h, m)].0).collect();
+                    ensure!(hosts.len() == 1, "hierarchy {h} is on hosts {hosts:?}");
+                    ensure!(hosts.iter().all(|host| works.contains(host)), "hierarchy {h} is on {hosts:?}");
+                }
+                Ok(places)
+            })?;
         for h in 0..HIERARCHIES {
             for m in 0..MEMBERS.len() {
                 let host = places[&tag(h, m)].0;
@@ -206,7 +206,8 @@ fn paths_lost() -> Result<()> {
         let seen_by = (host + 1) % HOSTS;
         lab.wait(PATIENCE, "the loss of the path is seen", || {
             let status = lab.host(seen_by).status()?;
-            let node = status.nodes.iter().find(|n| n.name == lab.host(host).name()).context("no such node")?;
+            let node =
+                status.nodes.iter().find(|n| n.name == lab.host(host).name()).context("no such node")?;
             ensure!(node.alive, "{} is not heard at all", node.name);
             ensure!(!node.paths[1].up, "its second path seems up");
             Ok(())
@@ -218,7 +219,13 @@ fn paths_lost() -> Result<()> {
     lab.wait(PATIENCE, "all paths are up again", || {
         for host in &lab.hosts {
             for node in host.status()?.nodes.iter().filter(|n| n.name != host.name()) {
-                ensure!(node.paths.iter().all(|p| p.up), "{} hears {} on {:?}", host.name(), node.name, node.paths);
+                ensure!(
+                    node.paths.iter().all(|p| p.up),
+                    "{} hears {} on {:?}",
+                    host.name(),
+                    node.name,
+                    node.paths
+                );
             }
         }
         Ok(())

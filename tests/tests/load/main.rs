@@ -39,7 +39,11 @@ fn a_minute() -> Result<()> {
     })?;
     for on in 0..HOSTS {
         let resource = lab.resource(on, &format!("ip-{on}"))?;
-        ensure!(resource.owner.as_deref() == Some(lab.host(on).name()), "ip-{on} moved to {:?}", resource.owner);
+        ensure!(
+            resource.owner.as_deref() == Some(lab.host(on).name()),
+            "ip-{on} moved to {:?}",
+            resource.owner
+        );
         ensure!(resource.epoch == 1, "ip-{on} was granted {} times", resource.epoch);
     }
     for host in &lab.hosts {
