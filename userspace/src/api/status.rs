@@ -93,6 +93,27 @@ pub struct NodeStatus {
     pub lease_valid: bool,
     pub paths: Vec<PathStatus>,
     pub resources_in_service: usize,
+    #[serde(default)]
+    pub standby: bool,
+    #[serde(default)]
+    pub maintenance: bool,
+    /// Why it gave up everything by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gave_up: Option<String>,
+}
+
+impl NodeStatus {
+    /// In one word or two.
+    pub fn duty(&self) -> String {
+        let duties = [
+            (self.witness, "witness"),
+            (self.gave_up.is_some(), "GAVE UP"),
+            (self.standby, "standby"),
+            (self.maintenance, "maintenance"),
+        ];
+        let those: Vec<&str> = duties.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
+        if those.is_empty() { "online".to_owned() } else { those.join(", ") }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -238,6 +238,9 @@ fn node(
         lease_valid: if own { my_lease } else { peer.lease_valid },
         paths: paths.collect(),
         resources_in_service: serving,
+        standby: n.standby,
+        maintenance: n.maintenance,
+        gave_up: n.gave_up.clone(),
     }
 }
 
