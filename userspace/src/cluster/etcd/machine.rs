@@ -1,0 +1,124 @@
+//! The replicated state as far as this node has applied it, and who votes on leases.
+//!
+//! The voters are the nodes that the state calls admitted, and the index of the entry that changed them last
+//! is the number of the membership. Leases under an older set are refused only by voters that know a newer
+//! one, so a change of the voters may follow another only once a majority knows that one (`Log::propose`
+//! asks); an entry that changes them says after which membership it was made, and does nothing after another.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::parts::Parts;
+use crate::{
+    core::change::{self, Applied, Change},
+    model::{ClusterState, NodeId, Standing},
+};
+
+/// A change in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Entry {
+    /// Of this proposal alone: who repeats it after a lost answer finds it by that.
+    pub(crate) id: String,
+    /// Changes the voters, and presumes that this membership is still the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) membership: Option<u64>,
+    pub(crate) change: Change,
+}
+
+/// What became of an entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Applied(Applied),
+    /// It would change the voters after another change of them that it did not know.
+    Overtaken,
+}
+
+/// The whole state at an index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Image {
+    pub(crate) applied: u64,
+    pub(crate) membership: u64,
+    pub(crate) state: Arc<ClusterState>,
+}
+
+#[derive(Default)]
+pub(crate) struct Machine {
+    pub(crate) now: Image,
+    /// Every single entry after this one was applied here.
+    pub(crate) known_from: u64,
+    /// How often entries were skipped for a snapshot: what became of them is not known here.
+    pub(crate) jumps: u64,
+    /// Entries whose text is in parts of their own.
+    pub(crate) long: BTreeMap<u64, Parts>,
+    /// Proposals of this node that wait for their outcome.
+    waiting: HashMap<String, Option<Outcome>>,
+}
+
+pub(crate) fn voters(state: &ClusterState) -> BTreeSet<NodeId> {
+    state.nodes.values().filter(|n| n.standing != Standing::Joining).map(|n| n.id).collect()
+}
+
+/// Whether a change would change the voters.
+pub(crate) fn changes_voters(state: &ClusterState, change: &Change) -> bool {
+    let mut after = state.clone();
+    change::apply(&mut after, change);
+    voters(state) != voters(&after)
+}
+
+impl Machine {
+    /// Goes on from what an earlier life remembered.
+    pub(crate) fn new(image: Image) -> Self {
+        Self { known_from: image.applied, now: image, ..Self::default() }
+    }
+
+    /// Applies the next entry; false when it is not the next.
+    pub(crate) fn apply(&mut self, index: u64, entry: &Entry) -> bool {
+        if index != self.now.applied + 1 {
+            return false;
+        }
+        let before = self.now.state.clone();
+        let applied = change::apply(Arc::make_mut(&mut self.now.state), &entry.change);
+        let mut outcome = Outcome::Applied(applied);
+        if voters(&before) != voters(&self.now.state) {
+            if entry.membership == Some(self.now.membership) {
+                self.now.membership = index;
+            } else {
+                self.now.state = before;
+                outcome = Outcome::Overtaken;
+            }
+        }
+        self.now.applied = index;
+        if let Some(waiting) = self.waiting.get_mut(&entry.id) {
+            *waiting = Some(outcome);
+        }
+        true
+    }
+
+    /// Goes on from a newer image.
+    pub(crate) fn jump(&mut self, image: Image) {
+        if image.applied > self.now.applied {
+            self.known_from = image.applied;
+            self.now = image;
+            self.jumps += 1;
+        }
+    }
+
+    pub(crate) fn expect(&mut self, id: &str) {
+        self.waiting.entry(id.to_owned()).or_default();
+    }
+
+    /// What became of an expected entry, if it was applied.
+    pub(crate) fn outcome(&self, id: &str) -> Option<Outcome> {
+        self.waiting.get(id).cloned().flatten()
+    }
+
+    pub(crate) fn forget(&mut self, id: &str) {
+        self.waiting.remove(id);
+    }
+}
