@@ -19,7 +19,7 @@ use nix::{
 };
 use vipd::api::Status;
 
-use super::{Options, PATIENCE, Segment, wait_until};
+use super::{Etcd, Options, PATIENCE, Segment, wait_until};
 use crate::{frames::Mac, timeline::Moment};
 
 const RPC_PORT: u16 = 7690;
@@ -105,8 +105,9 @@ impl Host {
         let paths: Vec<String> = (0..options.paths)
             .map(|path| format!("\"{}:{HEARTBEAT_PORT}\"", segment.address(index, path)))
             .collect();
+        let store = if options.etcd { Etcd::config() } else { String::new() };
         let config = format!(
-            "name = \"{}\"\nrpc = \"{}\"\npaths = [{}]\nprofile = \"{}\"\ntunables = \"{}\"\n\n[datapath]\npin-dir = \"{}\"\n",
+            "name = \"{}\"\nrpc = \"{}\"\npaths = [{}]\nprofile = \"{}\"\ntunables = \"{}\"\n\n[datapath]\npin-dir = \"{}\"\n{store}",
             host.name,
             host.rpc,
             paths.join(", "),

@@ -7,10 +7,12 @@
 //!       h1             h2             h3              c       ports
 //!        +--------------+------ br0 ---+--------------+       the bridge's namespace
 //! ```
+//! With etcd as the store, its members are on `br0` as well (10.77.0.201 and so on), in namespaces of their own.
 //! With two paths every host has an `eth1` (10.78.0.I) on a second bridge `br1` for heartbeats. A standby
 //! interface is an `eth2` (10.77.0.2I) beside `eth0`.
 
 mod cluster;
+mod etcd;
 mod host;
 mod segment;
 mod sweep;
@@ -22,6 +24,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 pub use cluster::NewIp;
+pub use etcd::Etcd;
 pub use host::{Answer, Host, binary};
 pub use segment::{CLIENT_V4, CLIENT_V6, Segment};
 pub use sweep::sweep;
@@ -47,19 +50,30 @@ pub struct Options {
     pub profile: &'static str,
     /// The host (from 0) that only votes.
     pub witness: Option<usize>,
+    /// The state is in an etcd cluster of three beside the hosts, not in their own Raft.
+    pub etcd: bool,
     /// Lines of the tunables file, in shell-assignment form.
     pub tunables: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 3, paths: 1, rpc_path: 0, profile: "default", witness: None, tunables: String::new() }
+        Self {
+            hosts: 3,
+            paths: 1,
+            rpc_path: 0,
+            profile: "default",
+            witness: None,
+            etcd: false,
+            tunables: String::new(),
+        }
     }
 }
 
 /// Fields are dropped in this order: daemons first, then the network below them.
 pub struct Lab {
     pub hosts: Vec<Host>,
+    etcd: Option<Etcd>,
     pub segment: Segment,
     dir: TempDir,
 }
@@ -81,7 +95,13 @@ impl Lab {
         let hosts = (0..options.hosts)
             .map(|index| Host::prepare(index, &name, dir.path(), &segment, options))
             .collect::<Result<_>>()?;
-        Ok(Self { hosts, segment, dir })
+        let etcd = options.etcd.then(|| Etcd::start(&segment, &dir.path().join("etcd"))).transpose()?;
+        Ok(Self { hosts, etcd, segment, dir })
+    }
+
+    /// Only where the options ask for it.
+    pub fn etcd(&self) -> Result<&Etcd> {
+        self.etcd.as_ref().context("this lab has no etcd")
     }
 
     /// Configuration, state and logs of all hosts.
@@ -145,7 +165,8 @@ impl Lab {
         if crate::interrupt::check().is_err() {
             return error;
         }
-        let hosts: Vec<String> = self.hosts.iter().map(Host::diagnosis).collect();
-        anyhow::anyhow!("{error:#}\n{}", hosts.join("\n"))
+        let hosts = self.hosts.iter().map(Host::diagnosis);
+        let all: Vec<String> = hosts.chain(self.etcd.iter().map(Etcd::diagnosis)).collect();
+        anyhow::anyhow!("{error:#}\n{}", all.join("\n"))
     }
 }

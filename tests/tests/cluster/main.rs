@@ -7,6 +7,7 @@ mod connectivity;
 mod crashes;
 mod create;
 mod density;
+mod etcd;
 mod links;
 mod membership;
 mod neighbours;
@@ -46,6 +47,7 @@ fn main() -> std::process::ExitCode {
         density::TESTS,
         neighbours::TESTS,
         create::TESTS,
+        etcd::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {
