@@ -49,6 +49,7 @@ const PEERS: &[(&str, &str)] = &[
     ("dbus-daemon", "dbus"),
     ("etcd", "etcd-server"),
     ("etcdctl", "etcd-client"),
+    ("openssl", "openssl"),
 ];
 
 /// etcd-client generates code from its protocol's description.

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use nix::sys::{prctl::set_pdeathsig, signal::Signal};
 
-use super::{PATIENCE, Segment, wait_until};
+use super::{PATIENCE, Segment, secrets::Secrets, wait_until};
 use crate::netns::{NetNs, run};
 
 /// The last part of the first member's address.
@@ -20,12 +20,14 @@ const MEMBERS: usize = 3;
 
 pub struct Etcd {
     members: Vec<Member>,
+    secrets: Option<Secrets>,
 }
 
 struct Member {
     number: usize,
     ns: NetNs,
     dir: PathBuf,
+    secrets: Option<Secrets>,
     process: Mutex<Option<Child>>,
 }
 
@@ -33,15 +35,19 @@ fn address(number: usize) -> String {
     format!("10.77.0.{}", usize::from(FIRST) + number)
 }
 
-fn endpoint(number: usize) -> String {
-    format!("http://{}:2379", address(number))
+fn endpoint(number: usize, secure: bool) -> String {
+    let scheme = if secure { "https" } else { "http" };
+    format!("{scheme}://{}:2379", address(number))
 }
 
 impl Etcd {
     /// Of node.toml.
-    pub(super) fn config() -> String {
-        let endpoints: Vec<String> = (0..MEMBERS).map(|i| format!("\"{}\"", endpoint(i))).collect();
-        format!("\n[store]\nkind = \"etcd\"\nendpoints = [{}]\nprefix = \"/vipd\"\n", endpoints.join(", "))
+    pub(super) fn config(&self) -> String {
+        let endpoint = |i| format!("\"{}\"", endpoint(i, self.secrets.is_some()));
+        let endpoints: Vec<String> = (0..MEMBERS).map(endpoint).collect();
+        let secrets = self.secrets.as_ref().map(Secrets::config).unwrap_or_default();
+        let endpoints = endpoints.join(", ");
+        format!("\n[store]\nkind = \"etcd\"\nendpoints = [{endpoints}]\nprefix = \"/vipd\"\n{secrets}")
     }
 
     /// The members as [`Segment::part_from`] counts them.
@@ -49,16 +55,20 @@ impl Etcd {
         (FIRST..).take(MEMBERS).collect()
     }
 
-    pub(super) fn start(segment: &Segment, dir: &Path) -> Result<Self> {
+    pub(super) fn start(segment: &Segment, dir: &Path, secrets: Option<Secrets>) -> Result<Self> {
         let member = |number: usize| {
             let ns = segment.plug_other(&format!("vipd-etcd{}", number + 1), FIRST + number as u8)?;
             let dir = dir.join(number.to_string());
             fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-            Ok(Member { number, ns, dir, process: Mutex::default() })
+            Ok(Member { number, ns, dir, secrets: secrets.clone(), process: Mutex::default() })
         };
-        let etcd = Self { members: (0..MEMBERS).map(member).collect::<Result<_>>()? };
+        let members = (0..MEMBERS).map(member).collect::<Result<_>>()?;
+        let etcd = Self { members, secrets };
         etcd.members.iter().try_for_each(Member::start)?;
         etcd.wait_sound()?;
+        if let Some(secrets) = &etcd.secrets {
+            secrets.lock(|arguments| etcd.ctl(arguments))?;
+        }
         Ok(etcd)
     }
 
@@ -122,18 +132,21 @@ impl Member {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         ensure!(process.is_none(), "etcd {} runs already", self.number);
         let log: File = OpenOptions::new().create(true).append(true).open(self.dir.join("log"))?;
-        let (me, own) = (address(self.number), endpoint(self.number));
+        let (me, own) = (address(self.number), endpoint(self.number, self.secrets.is_some()));
         let peer = |number: usize| format!("http://{}:2380", address(number));
         let all: Vec<String> = (0..MEMBERS).map(|i| format!("e{i}={}", peer(i))).collect();
         let mut command: Command = self.ns.command("etcd");
         command.args(["--name", &format!("e{}", self.number)]);
         command.arg("--data-dir").arg(self.dir.join("data"));
-        command.args(["--listen-client-urls", &format!("{own},http://127.0.0.1:2379")]);
+        command.args(["--listen-client-urls", &own]);
         command.args(["--advertise-client-urls", &own]);
         command.args(["--listen-peer-urls", &format!("http://{me}:2380")]);
         command.args(["--initial-advertise-peer-urls", &peer(self.number)]);
         command.args(["--initial-cluster", &all.join(",")]);
         command.args(["--initial-cluster-state", "new", "--initial-cluster-token", "vipd-lab"]);
+        if let Some(secrets) = &self.secrets {
+            command.args(secrets.server());
+        }
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let die_with_us = || Ok(set_pdeathsig(Signal::SIGKILL)?);
         // SAFETY: between fork and exec only prctl(2) is called, which is async-signal-safe.
@@ -156,7 +169,12 @@ impl Member {
 
     fn ctl(&self, arguments: &[&str]) -> Result<String> {
         let mut ctl = self.ns.command("etcdctl");
-        ctl.env("ETCDCTL_API", "3").args(["--dial-timeout", "1s", "--command-timeout", "2s"]).args(arguments);
+        ctl.env("ETCDCTL_API", "3").args(["--dial-timeout", "1s", "--command-timeout", "2s"]);
+        ctl.args(["--endpoints", &endpoint(self.number, self.secrets.is_some())]);
+        if let Some(secrets) = &self.secrets {
+            ctl.args(secrets.client());
+        }
+        ctl.args(arguments);
         let output = run(&mut ctl)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }

@@ -84,6 +84,7 @@ impl Host {
         dir: &Path,
         segment: &Segment,
         options: &Options,
+        etcd: Option<&Etcd>,
     ) -> Result<Self> {
         let name = format!("host{}", index + 1);
         let dir = dir.join(&name);
@@ -105,7 +106,7 @@ impl Host {
         let paths: Vec<String> = (0..options.paths)
             .map(|path| format!("\"{}:{HEARTBEAT_PORT}\"", segment.address(index, path)))
             .collect();
-        let store = if options.etcd { Etcd::config() } else { String::new() };
+        let store = etcd.map(Etcd::config).unwrap_or_default();
         let config = format!(
             "name = \"{}\"\nrpc = \"{}\"\npaths = [{}]\nprofile = \"{}\"\ntunables = \"{}\"\n\n[datapath]\npin-dir = \"{}\"\n{store}",
             host.name,

@@ -14,6 +14,7 @@
 mod cluster;
 mod etcd;
 mod host;
+mod secrets;
 mod segment;
 mod sweep;
 mod wait;
@@ -30,6 +31,7 @@ pub use segment::{CLIENT_V4, CLIENT_V6, Segment};
 pub use sweep::sweep;
 pub use wait::wait_until;
 
+use self::secrets::Secrets;
 use crate::{
     capture::Capture,
     frames::Mac,
@@ -38,6 +40,16 @@ use crate::{
 
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Where the state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    Raft,
+    /// In an etcd cluster of three beside the hosts.
+    Etcd,
+    /// The same with TLS, certificates for clients too, and a password.
+    SecureEtcd,
+}
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -50,8 +62,7 @@ pub struct Options {
     pub profile: &'static str,
     /// The host (from 0) that only votes.
     pub witness: Option<usize>,
-    /// The state is in an etcd cluster of three beside the hosts, not in their own Raft.
-    pub etcd: bool,
+    pub store: Store,
     /// Lines of the tunables file, in shell-assignment form.
     pub tunables: String,
 }
@@ -64,7 +75,7 @@ impl Default for Options {
             rpc_path: 0,
             profile: "default",
             witness: None,
-            etcd: false,
+            store: Store::Raft,
             tunables: String::new(),
         }
     }
@@ -92,10 +103,17 @@ impl Lab {
         // Logs and state stay for a look afterwards.
         dir.disable_cleanup(std::env::var_os("VIPD_LAB_KEEP").is_some());
         let segment = Segment::new(options.hosts, options.paths)?;
+        let secrets =
+            (options.store == Store::SecureEtcd).then(|| Secrets::make(&dir.path().join("secrets")));
+        let etcd = match options.store {
+            Store::Raft => None,
+            Store::Etcd | Store::SecureEtcd => {
+                Some(Etcd::start(&segment, &dir.path().join("etcd"), secrets.transpose()?)?)
+            }
+        };
         let hosts = (0..options.hosts)
-            .map(|index| Host::prepare(index, &name, dir.path(), &segment, options))
+            .map(|index| Host::prepare(index, &name, dir.path(), &segment, options, etcd.as_ref()))
             .collect::<Result<_>>()?;
-        let etcd = options.etcd.then(|| Etcd::start(&segment, &dir.path().join("etcd"))).transpose()?;
         Ok(Self { hosts, etcd, segment, dir })
     }
 

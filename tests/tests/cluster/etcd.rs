@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use vipd_tests::{
-    lab::{Etcd, Host, Lab, Options, PATIENCE},
+    lab::{Etcd, Host, Lab, Options, PATIENCE, Store},
     timeline::Moment,
 };
 
@@ -22,10 +22,12 @@ pub const TESTS: &[(&str, Test)] = &[
     ("etcd::a_leader_that_loses_etcd_gives_the_lead_away", leader_parted),
     ("etcd::two_operators_at_once", two_operators),
     ("etcd::wrong_stores_are_refused", wrong_stores),
+    ("etcd::with_tls_and_a_password", secure),
+    ("etcd::the_log_is_cut_short_and_who_knows_nothing_reads_the_snapshot", long_log),
 ];
 
 fn with_etcd() -> Options {
-    Options { etcd: true, ..options() }
+    Options { store: Store::Etcd, ..options() }
 }
 
 fn scene() -> Result<Scene> {
@@ -335,4 +337,85 @@ fn wrong_stores() -> Result<()> {
         ensure!(third.log().contains("keeps it in etcd"), "{}", third.log());
         Ok(())
     })
+}
+
+fn secure() -> Result<()> {
+    let scene = Scene::new(&Options { store: Store::SecureEtcd, ..options() }, 0)?;
+    let lab = &scene.lab;
+    lab.host(1).vipctl(&["in-service", TAGS[0], "--on", lab.host(2).name()])?.done()?;
+    lab.wait_in_service(TAGS[0], 2)?;
+    let status = lab.host(1).vipctl(&["cluster", "status"])?.done()?.stdout;
+    ensure!(
+        status.contains("https://10.77.0.202:2379") && status.contains("3 of 3 members well"),
+        "{status}"
+    );
+
+    // The password is changed behind its back: named, and nothing moves.
+    let user = lab.dir().join("secrets/user");
+    let right = std::fs::read_to_string(&user)?;
+    std::fs::write(&user, "vipd:wrong\n")?;
+    lab.host(1).terminate()?;
+    lab.host(1).start()?;
+    lab.host(1).wait_up()?;
+    lab.wait(PATIENCE, "the refusal is shown", || {
+        let warnings = lab.host(1).status()?.warnings;
+        ensure!(warnings.iter().any(|w| w.contains("authentication failed")), "{warnings:?}");
+        Ok(())
+    })?;
+    std::fs::write(&user, right)?;
+    lab.host(1).terminate()?;
+    lab.host(1).start()?;
+    lab.wait_whole()
+}
+
+fn long_log() -> Result<()> {
+    let scene = scene()?;
+    let lab = &scene.lab;
+    let etcd = lab.etcd()?;
+    // A snapshot each 1000 changes; entries are kept from the last but one on. Each host changes its own list.
+    let change = |host: usize, n: usize| {
+        let verb = if n.is_multiple_of(2) { "add" } else { "remove" };
+        let address = format!("10.77.0.{}", 120 + n / 2 % 100);
+        lab.host(host).vipctl(&["ping-list", verb, "10.77.0.0/24", &address])?.done().map(drop)
+    };
+    let change = &change;
+    std::thread::scope(|scope| {
+        let of = |host: usize| scope.spawn(move || (0..701).try_for_each(|n| change(host, n)));
+        let threads = [of(0), of(1), of(2)];
+        threads.into_iter().try_for_each(|t| t.join().expect("no panic"))
+    })?;
+    let keys = lab.wait(PATIENCE, "the first entries are gone", || {
+        let keys = etcd.ctl(&["get", "--prefix", "--keys-only", "/vipd/lab/"])?;
+        ensure!(
+            keys.contains("/vipd/lab/snapshot") && !keys.contains("/log/00000000000000000001"),
+            "not yet"
+        );
+        Ok(keys)
+    })?;
+    let entries = keys.lines().filter(|k| k.contains("/log/")).count();
+    ensure!(entries < 2100, "{entries} entries are kept");
+    // etcd forgets its own history as well.
+    let revision = etcd.ctl(&["endpoint", "status", "-w", "fields"])?;
+    let revision =
+        revision.lines().find_map(|l| l.strip_prefix("\"Revision\" : ")).context("no revision")?.to_owned();
+    etcd.ctl(&["compact", &revision])?;
+
+    // Who has nothing of its own but its identity.
+    lab.host(2).terminate()?;
+    std::fs::remove_dir_all(lab.host(2).state_dir().join("etcd"))?;
+    lab.host(2).start()?;
+    lab.wait_whole()?;
+    ensure!(lab.host(2).log().contains("going on from the snapshot"), "{}", lab.host(2).log());
+    lab.wait(PATIENCE, "all have the same", || {
+        let applied = |h: &Host| Ok(h.status()?.cluster.context("no cluster")?.applied);
+        let all: BTreeSet<u64> = lab.hosts.iter().map(applied).collect::<Result<_>>()?;
+        ensure!(all.len() == 1, "{all:?}");
+        Ok(())
+    })?;
+    let list =
+        |h: &Host| Ok(h.vipctl(&["ping-list", "show", "10.77.0.0/24", "--node", "host1"])?.done()?.stdout);
+    let lists: BTreeSet<String> = lab.hosts.iter().map(list).collect::<Result<_>>()?;
+    ensure!(lists.len() == 1, "the lists differ: {lists:?}");
+    scene.wait_answers(0, Moment::now())?;
+    scene.check_terms(&[0])
 }

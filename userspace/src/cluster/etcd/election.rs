@@ -208,9 +208,12 @@ impl Election {
         if applied < self.next_look {
             return;
         }
-        self.next_look = applied + snapshot::EVERY / 10;
-        if let Err(e) = snapshot::take(&self.log, snapshot::EVERY).await {
-            tracing::warn!("no snapshot could be taken, the log goes on growing: {e}");
+        match snapshot::take(&self.log, snapshot::EVERY).await {
+            Ok((_, due)) => self.next_look = due,
+            Err(e) => {
+                tracing::warn!("no snapshot could be taken, the log goes on growing: {e}");
+                self.next_look = applied + snapshot::EVERY / 10;
+            }
         }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     Lost,
     /// It is carried out, and its answer is lost.
     AnswerLost,
+    /// As before, and the handle is cut off from then on.
+    AnswerLostAndCut,
     /// It is carried out when the next one was, and its answer is lost.
     Late,
 }
@@ -213,8 +215,9 @@ impl Kv for FakeKv {
                 Ok(done)
             }
             Some(Fault::Lost) => Err(down()),
-            Some(Fault::AnswerLost) => {
+            Some(fault @ (Fault::AnswerLost | Fault::AnswerLostAndCut)) => {
                 inner.carry_out(&compares, &ops);
+                self.cut(fault == Fault::AnswerLostAndCut);
                 Err(down())
             }
             Some(Fault::Late) => {

@@ -21,9 +21,9 @@ async fn present(log: &Log) -> Result<Option<(i64, Shelf)>, StoreError> {
 }
 
 /// Takes a snapshot of all that is applied here, if it is `every` entries since the last one, and deletes the
-/// entries before that one: nodes that are not far behind read on in the log. False when none was due, or
-/// another node was first.
-pub(crate) async fn take(log: &Log, every: u64) -> Result<bool, StoreError> {
+/// entries before that one: nodes that are not far behind read on in the log. Answers whether it was taken (another
+/// node may be first), and the index at which the next one is due.
+pub(crate) async fn take(log: &Log, every: u64) -> Result<(bool, u64), StoreError> {
     let before = present(log).await?;
     let (image, known_from) = {
         let machine = log.machine();
@@ -31,7 +31,7 @@ pub(crate) async fn take(log: &Log, every: u64) -> Result<bool, StoreError> {
     };
     let last = before.as_ref().map_or(0, |(_, shelf)| shelf.applied);
     if image.applied < last + every {
-        return Ok(false);
+        return Ok((false, last + every));
     }
     // Of entries that are kept this node must know which of them refer to parts.
     let keep_after = last.max(known_from);
@@ -54,11 +54,11 @@ pub(crate) async fn take(log: &Log, every: u64) -> Result<bool, StoreError> {
     let (first, end) = log.keys.entries(0, Some(keep_after + 1));
     let ops = vec![Op::Put(log.keys.snapshot(), stored, None), Op::Delete(first, end)];
     if !log.kv.commit(compares, ops).await? {
-        return Ok(false);
+        return Ok((false, applied + 1));
     }
     tracing::debug!("snapshot of change {applied}, entries after {keep_after} are kept");
     tidy(log, keep_after).await?;
-    Ok(true)
+    Ok((true, applied + every))
 }
 
 /// Deletes parts that nothing refers to: of former snapshots, of deleted entries, of proposals that were given
