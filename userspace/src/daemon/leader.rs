@@ -216,6 +216,18 @@ impl Leader {
             | Change::UnmonitorSubnet { .. }
             | Change::ReportSubnets { .. }
             | Change::InService { .. }
+            | Change::Unextend { .. }
+            | Change::Depend { .. }
+            | Change::Undepend { .. }
+            | Change::Clear { .. }
+            | Change::Cleanup { .. }
+            | Change::AddConstraint { .. }
+            | Change::RemoveConstraint { .. }
+            | Change::SetNode { .. }
+            | Change::SetDefault { .. }
+            | Change::SetConnectivity { .. }
+            | Change::ReportConnectivity { .. }
+            | Change::Batch { .. }
             | Change::OutOfService { .. }
             | Change::Rejoin { .. }
             | Change::Report { .. } => "planner",

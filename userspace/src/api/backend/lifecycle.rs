@@ -60,7 +60,7 @@ impl Context {
                  subnets='"
             )));
         }
-        member.propose(vec![Change::InService { tag: tag.clone(), on }]).await?;
+        member.propose(vec![Change::InService { tag: tag.clone(), on, until: None }]).await?;
         if !wait {
             return Ok(Answer::done(format!("{tag} is being brought in service")));
         }
@@ -88,7 +88,7 @@ impl Context {
     pub(super) async fn delete(&self, tag: &Tag, wait: bool, out: &Out) -> Result<Answer> {
         let member = self.member()?;
         lookup::resource(&*member.fresh().await?, tag)?;
-        member.propose(vec![Change::Delete { tag: tag.clone() }]).await?;
+        member.propose(vec![Change::Delete { tag: tag.clone(), hierarchy: false }]).await?;
         if !wait {
             return Ok(Answer::done(format!("{tag} is being deleted")));
         }
