@@ -16,6 +16,9 @@ use crate::{
 pub const TESTS: &[(&str, Test)] = &[
     ("etcd::a_cluster_is_founded_joined_and_moves_its_addresses", a_whole_life),
     ("etcd::the_owner_is_killed_and_another_takes_over", owner_killed),
+    ("etcd::the_owner_is_killed_with_the_fast_profile", owner_killed_fast),
+    ("etcd::the_owner_is_cut_off_from_its_peers_and_not_from_etcd", owner_isolated),
+    ("etcd::all_are_apart_and_reach_etcd", all_apart),
     ("etcd::a_member_is_lost_and_nothing_moves", member_lost),
     ("etcd::the_majority_is_lost_and_nothing_moves_until_it_is_back", majority_lost),
     ("etcd::a_daemon_that_starts_without_etcd_keeps_its_addresses", started_without),
@@ -58,7 +61,14 @@ fn a_whole_life() -> Result<()> {
 
 /// The owner leads as well: neither costs a lease of etcd's.
 fn owner_killed() -> Result<()> {
-    let scene = scene()?;
+    killed_and_taken_over(scene()?)
+}
+
+fn owner_killed_fast() -> Result<()> {
+    killed_and_taken_over(Scene::new(&Options { profile: "fast", ..with_etcd() }, 0)?)
+}
+
+fn killed_and_taken_over(scene: Scene) -> Result<()> {
     let lab = &scene.lab;
     lab.wait(PATIENCE, "the owner leads", || {
         ensure!(lab.leader(1)? == 0, "not yet");
@@ -78,6 +88,59 @@ fn owner_killed() -> Result<()> {
     })?;
     scene.wait_answers(1, Moment::now())?;
     scene.check_terms(&[0, 1])
+}
+
+/// Leases count, not who reaches the store.
+fn owner_isolated() -> Result<()> {
+    let scene = scene()?;
+    let lab = &scene.lab;
+    lab.segment.isolate(0)?;
+    let isolated = Moment::now();
+    scene.wait_answers(1, isolated)?;
+    scene.check_silent_within_lease(0, isolated)?;
+    scene.wait_in_service(1, 2)?;
+    lab.wait(PATIENCE, "the isolated host follows and does not lead", || {
+        scene.wait_in_service(1, 0)?;
+        ensure!(lab.leader(0)? != 0, "it believes that it leads");
+        Ok(())
+    })?;
+    ensure!(!lab.host(0).status()?.lease.valid, "it believes in its lease");
+    lab.segment.heal()?;
+    lab.wait_whole()?;
+    lab.wait(PATIENCE, "the healed host has cleaned up", || {
+        ensure!(!lab.host(0).has_address("10.77.0.50")?, "the address is still there");
+        Ok(())
+    })?;
+    scene.wait_answers(1, Moment::now())?;
+    scene.check_terms(&[0, 1])
+}
+
+fn all_apart() -> Result<()> {
+    let scene = scene()?;
+    let lab = &scene.lab;
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        lab.segment.partition(a, b)?;
+    }
+    let apart = Moment::now();
+    lab.wait(PATIENCE, "nobody has a lease and nobody leads", || {
+        for host in &lab.hosts {
+            let status = host.status()?;
+            ensure!(!status.lease.valid, "{} has a lease", host.name());
+            ensure!(status.cluster.is_some_and(|c| c.leader.is_none()), "{} knows a leader", host.name());
+        }
+        Ok(())
+    })?;
+    scene.check_silent_within_lease(0, apart)?;
+    scene.check_quiet(500)?;
+    lab.segment.heal()?;
+    lab.wait_whole()?;
+    let owner = lab.wait(PATIENCE, "both addresses are in service again", || {
+        let owner = lab.owner(0, TAGS[0])?;
+        TAGS.into_iter().try_for_each(|tag| lab.check_in_service(tag, owner, 0))?;
+        Ok(owner)
+    })?;
+    scene.wait_answers(owner, apart)?;
+    scene.check_terms(&[0, owner])
 }
 
 fn member_lost() -> Result<()> {

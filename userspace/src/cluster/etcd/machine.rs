@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::Parts;
 use crate::{
-    core::change::{self, Applied, Change},
+    core::change::{self, Applied, Change, Refusal},
     model::{ClusterState, NodeId, Standing},
 };
 
@@ -64,6 +64,11 @@ pub(crate) fn voters(state: &ClusterState) -> BTreeSet<NodeId> {
     state.nodes.values().filter(|n| n.standing != Standing::Joining).map(|n| n.id).collect()
 }
 
+/// Any two majorities of the two sets share a voter. The founder has nobody before it.
+fn one_at_a_time(old: &BTreeSet<NodeId>, new: &BTreeSet<NodeId>) -> bool {
+    old.is_empty() || old.symmetric_difference(new).count() <= 1
+}
+
 /// Whether a change would change the voters.
 pub(crate) fn changes_voters(state: &ClusterState, change: &Change) -> bool {
     let mut after = state.clone();
@@ -85,12 +90,17 @@ impl Machine {
         let before = self.now.state.clone();
         let applied = change::apply(Arc::make_mut(&mut self.now.state), &entry.change);
         let mut outcome = Outcome::Applied(applied);
-        if voters(&before) != voters(&self.now.state) {
-            if entry.membership == Some(self.now.membership) {
-                self.now.membership = index;
-            } else {
+        let (old, new) = (voters(&before), voters(&self.now.state));
+        if old != new {
+            if !one_at_a_time(&old, &new) {
+                self.now.state = before;
+                let rule = "the members of a cluster are added and removed one at a time";
+                outcome = Outcome::Applied(Applied::Refused(Refusal(rule.to_owned())));
+            } else if entry.membership != Some(self.now.membership) {
                 self.now.state = before;
                 outcome = Outcome::Overtaken;
+            } else {
+                self.now.membership = index;
             }
         }
         self.now.applied = index;
@@ -120,5 +130,31 @@ impl Machine {
 
     pub(crate) fn forget(&mut self, id: &str) {
         self.waiting.remove(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_sets_of_voters_share_a_voter_in_any_two_majorities() {
+        let sets =
+            (0_u64..1 << 5).map(|bits| (0..5).filter(|i| bits >> i & 1 == 1).collect::<BTreeSet<NodeId>>());
+        let sets: Vec<_> = sets.filter(|s| !s.is_empty()).collect();
+        let majorities = |of: &BTreeSet<NodeId>| {
+            let of = of.clone();
+            let all = sets.iter().filter(move |s| s.is_subset(&of) && s.len() * 2 > of.len());
+            all.cloned().collect::<Vec<_>>()
+        };
+        for old in &sets {
+            for new in sets.iter().filter(|new| one_at_a_time(old, new)) {
+                for a in majorities(old) {
+                    assert!(majorities(new).iter().all(|b| !a.is_disjoint(b)), "{old:?} {new:?}");
+                }
+            }
+        }
+        assert!(one_at_a_time(&BTreeSet::new(), &[1].into()), "the founder");
+        assert!(!one_at_a_time(&[1, 2, 3].into(), &[1, 2, 4].into()), "a replacement is two changes");
     }
 }
