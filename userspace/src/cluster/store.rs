@@ -49,6 +49,9 @@ pub enum StoreError {
     NoCluster,
     #[error("the state on disk cannot be used: {0}")]
     Storage(String),
+    /// etcd does not answer. As for `NoQuorum`, the change may have been made.
+    #[error("no quorum: {0}")]
+    Away(String),
     /// Nothing that passes by itself; the text has the remedy.
     #[error("etcd: {0}")]
     Etcd(String),

@@ -272,6 +272,7 @@ mod tests {
             ),
             (&etcd("\"http://a:1\", \"https://b:1\""), "node.toml:6: store.endpoints: some have TLS"),
             (&(etcd("\"http://a:1\"") + "ca = \"/f\"\n"), "node.toml:7: store.ca: is for TLS"),
+            (&etcd("\"https://a:1\""), "node.toml:4: store.ca: is missing, and"),
             (&(etcd("\"https://a:1\"") + "cert = \"/f\"\n"), "node.toml:7: store.cert: has no key"),
             (
                 &(etcd("\"https://a:1\"") + "prefix = \"v/\"\n"),

@@ -120,6 +120,9 @@ fn store(store: &StoreConfig, wrong: &mut impl FnMut(&[&str], String, &str)) {
         let reason = format!("'{prefix}' is no prefix");
         wrong(&["store", "prefix"], reason, "begin with '/' and end without, as \"/vipd\"");
     }
+    if secure != 0 && store.ca.is_none() {
+        wrong(&["store", "ca"], "is missing, and the endpoints are https://".into(), "add: ca = \"FILE\"");
+    }
 }
 
 fn is_endpoint(text: &str) -> bool {

@@ -32,13 +32,13 @@ use crate::{
         network_manager::NetworkManager,
     },
     api::{
-        ApiError,
+        ApiError, ErrorKind,
         backend::{Backend, ClusterControl, Context, Member, NetworkHost},
         facts::Facts,
         in_use::InUse,
         server::Server,
     },
-    cluster::{ClusterError, OpenStore, Token, heartbeat::Promises, raft::OpenOptions},
+    cluster::{ClusterError, OpenStore, StoreError, Token, heartbeat::Promises, raft::OpenOptions},
     config::{self, DatapathMode, TunablesFile},
     core::{change::NewNode, links::LinkTable},
     observe::network::Network,
@@ -300,6 +300,10 @@ impl ClusterControl for Control {
 fn to_api(error: ClusterError) -> ApiError {
     match error {
         ClusterError::Refused(refusal) => ApiError::refused(refusal.to_string()),
+        other @ ClusterError::OtherStore { .. } => ApiError::refused(other.to_string()),
+        other @ ClusterError::Store(StoreError::NoQuorum(_) | StoreError::Away(_)) => {
+            ApiError::new(ErrorKind::NoQuorum, other.to_string())
+        }
         other => ApiError::failed(other.to_string()),
     }
 }

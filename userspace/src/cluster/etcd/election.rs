@@ -23,6 +23,9 @@ use crate::model::NodeId;
 /// measured), and etcd prolongs all leases when its leader changes.
 const TTL: Duration = Duration::from_secs(5);
 
+/// Between two tries to tidy up, which are in vain while entries are made.
+const TIDY: Duration = Duration::from_millis(500);
+
 /// Whether a node was heard lately.
 pub(crate) type Hears = Arc<dyn Fn(NodeId) -> bool + Send + Sync>;
 
@@ -39,6 +42,9 @@ pub(crate) struct Election {
     own: Option<Own>,
     /// Whether a snapshot is due is looked at from that index on.
     next_look: u64,
+    /// Something may be left of what the last snapshot of this node replaced.
+    untidy: bool,
+    tidied: Instant,
     /// Since when somebody else ought to have claimed.
     waiting: Option<Instant>,
 }
@@ -86,7 +92,17 @@ fn step(
 
 impl Election {
     pub(crate) fn new(me: NodeId, log: Arc<Log>, ears: Ears, pace: Duration) -> Self {
-        Self { me, log, ears, pace, own: None, next_look: 0, waiting: None }
+        Self {
+            me,
+            log,
+            ears,
+            pace,
+            own: None,
+            next_look: 0,
+            untidy: false,
+            tidied: Instant::now(),
+            waiting: None,
+        }
     }
 
     /// Runs until the store is closed.
@@ -204,12 +220,22 @@ impl Election {
     }
 
     async fn shelve(&mut self) {
+        if self.untidy && self.tidied.elapsed() >= TIDY {
+            self.tidied = Instant::now();
+            match snapshot::tidy(&self.log).await {
+                Ok(done) => self.untidy = !done,
+                Err(e) => tracing::debug!("not tidied up yet: {e}"),
+            }
+        }
         let applied = self.log.image().applied;
         if applied < self.next_look {
             return;
         }
         match snapshot::take(&self.log, snapshot::EVERY).await {
-            Ok((_, due)) => self.next_look = due,
+            Ok((taken, due)) => {
+                self.untidy |= taken;
+                self.next_look = due;
+            }
             Err(e) => {
                 tracing::warn!("no snapshot could be taken, the log goes on growing: {e}");
                 self.next_look = applied + snapshot::EVERY / 10;

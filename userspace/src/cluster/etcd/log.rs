@@ -8,7 +8,6 @@
 //! history loses anything; entries that are deleted already are in the snapshot.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -75,7 +74,7 @@ pub(crate) struct Log {
 impl From<KvError> for StoreError {
     fn from(e: KvError) -> Self {
         match e {
-            KvError::Failed(reason) => Self::NoQuorum(format!("etcd does not answer: {reason}")),
+            KvError::Failed(reason) => Self::Away(format!("etcd does not answer: {reason}")),
             KvError::Refused(reason) => Self::Etcd(format!("it refuses: {reason}")),
         }
     }
@@ -156,17 +155,10 @@ impl Log {
         self.catch_up().await
     }
 
-    /// An error when a cluster of that name is there already.
-    pub(crate) async fn check_free(kv: &dyn Kv, keys: &Keys) -> Result<(), StoreError> {
+    /// Whether a cluster of that name is there.
+    pub(crate) async fn is_taken(kv: &dyn Kv, keys: &Keys) -> Result<bool, StoreError> {
         let look = kv.read(vec![Span::key(keys.id())]).await?;
-        if look.spans.iter().any(|pairs| !pairs.is_empty()) {
-            let all = keys.all();
-            return Err(StoreError::Etcd(format!(
-                "there is a cluster of that name already: join it, found one under another name, or remove it \
-                 with 'etcdctl del --prefix {all}' when none of its nodes runs any more"
-            )));
-        }
-        Ok(())
+        Ok(look.spans.iter().any(|pairs| !pairs.is_empty()))
     }
 
     /// Returns once all is applied that was committed when this was called.
@@ -175,7 +167,10 @@ impl Log {
         self.trouble.send_if_modified(|known| {
             let now = result.as_ref().err().map(|e| Trouble {
                 since: known.as_ref().map_or_else(Instant::now, |t| t.since),
-                reason: e.to_string(),
+                reason: match e {
+                    StoreError::Away(reason) => reason.clone(),
+                    other => other.to_string(),
+                },
             });
             let changed = *known != now;
             if known.is_none() != now.is_none() {
@@ -346,11 +341,10 @@ impl Log {
         ]
     }
 
-    /// Entries in parts that are applied here, those after `index` alone.
-    pub(crate) fn long_after(&self, index: u64) -> BTreeMap<u64, Parts> {
+    /// Entries up to `index` are gone, and with them what referred to their parts.
+    pub(crate) fn forget_long(&self, index: u64) {
         let mut machine = self.machine();
         machine.long = machine.long.split_off(&(index + 1));
-        machine.long.clone()
     }
 }
 

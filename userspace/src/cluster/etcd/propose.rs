@@ -73,7 +73,7 @@ pub(crate) fn unique() -> Result<String, StoreError> {
 
 fn no_answer(trouble: &Option<Trouble>) -> StoreError {
     let reason = trouble.as_ref().map_or("etcd did not answer in time", |t| t.reason.as_str());
-    StoreError::NoQuorum(format!("{reason}; look whether the change was made"))
+    StoreError::Away(format!("{reason}; look whether the change was made"))
 }
 
 impl Proposer {

@@ -57,20 +57,21 @@ pub(crate) async fn take(log: &Log, every: u64) -> Result<(bool, u64), StoreErro
         return Ok((false, applied + 1));
     }
     tracing::debug!("snapshot of change {applied}, entries after {keep_after} are kept");
-    tidy(log, keep_after).await?;
+    log.forget_long(keep_after);
     Ok((true, applied + every))
 }
 
 /// Deletes parts that nothing refers to: of former snapshots, of deleted entries, of proposals that were given
-/// up. Only while no entry is made: one could refer to them.
-async fn tidy(log: &Log, keep_after: u64) -> Result<(), StoreError> {
-    let Some((revision, shelf)) = present(log).await? else { return Ok(()) };
+/// up. Only while no entry is made, for that could refer to them: false when one was. To be called by who took
+/// the snapshot.
+pub(crate) async fn tidy(log: &Log) -> Result<bool, StoreError> {
+    let Some((revision, shelf)) = present(log).await? else { return Ok(true) };
     let snapshot = match shelf.image {
         Stored::Parts(parts) => Some(parts.id),
         Stored::Here(_) => None,
     };
     let head = log.image().applied;
-    let long = log.long_after(keep_after);
+    let long = log.machine().long.clone();
     let used = |id: &str| snapshot.as_deref() == Some(id) || long.values().any(|p| p.id == id);
     let span = Span { keys_only: true, ..Span::range(log.keys.parts(), 0) };
     let look = log.kv.read(vec![span]).await?;
@@ -84,8 +85,9 @@ async fn tidy(log: &Log, keep_after: u64) -> Result<(), StoreError> {
         });
         let mut compares = log.presumes(head);
         compares.push(Compare::Revision(log.keys.snapshot(), revision));
-        // In vain where somebody makes an entry just now: the next snapshot's tidying comes.
-        log.kv.commit(compares, ops.collect()).await?;
+        if !log.kv.commit(compares, ops.collect()).await? {
+            return Ok(false);
+        }
     }
-    Ok(())
+    Ok(true)
 }

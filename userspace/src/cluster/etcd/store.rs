@@ -97,8 +97,16 @@ impl EtcdStore {
 
     /// An error when etcd cannot be reached, or has a cluster of that name: looked at before anything is written.
     pub(crate) async fn check_free(config: &StoreConfig, cluster: &str) -> Result<(), ClusterError> {
-        let kv = EtcdKv::new(config)?;
-        Ok(Log::check_free(&kv, &Keys::new(config.prefix(), cluster)).await?)
+        let (kv, keys) = (EtcdKv::new(config)?, Keys::new(config.prefix(), cluster));
+        if Log::is_taken(&kv, &keys).await? {
+            let all = keys.all();
+            let rule = format!(
+                "etcd has a cluster of that name already: join it, found one under another name, or remove it with \
+                 'etcdctl del --prefix {all}' when none of its nodes runs any more"
+            );
+            return Err(Refusal(rule).into());
+        }
+        Ok(())
     }
 
     fn lock_identity(&self) -> MutexGuard<'_, Identity> {
@@ -203,7 +211,7 @@ impl Store for EtcdStore {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.log.catch_up().await {
-                Err(StoreError::NoQuorum(_)) if Instant::now() + RETRY < deadline => sleep(RETRY).await,
+                Err(StoreError::Away(_)) if Instant::now() + RETRY < deadline => sleep(RETRY).await,
                 result => return result,
             }
         }
