@@ -8,6 +8,7 @@ mod crashes;
 mod create;
 mod density;
 mod etcd;
+mod five;
 mod links;
 mod membership;
 mod neighbours;
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
         subnets::TESTS,
         standby::TESTS,
         density::TESTS,
+        five::TESTS,
         neighbours::TESTS,
         create::TESTS,
         etcd::TESTS,

@@ -269,6 +269,6 @@ fn decisions_say_why() {
     let mut state = in_service_on(1);
     wish(&mut state, Some(3));
     let reasons: Vec<_> = plan(&state, &seen(&[])).into_iter().map(|d| d.reason).collect();
-    assert_eq!(reasons, ["'vip' moves from node 'a' to 'c'"]);
+    assert_eq!(reasons, ["'vip' moves from node 'a' to 'c': an operator wants it there"]);
     assert_eq!(apply(&mut state, &release(1)), Applied::Done);
 }
