@@ -136,6 +136,40 @@ impl Machine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::change::NewNode;
+
+    fn apply(machine: &mut Machine, membership: Option<u64>, change: Change) -> Outcome {
+        let index = machine.now.applied + 1;
+        let entry = Entry { id: index.to_string(), membership, change };
+        machine.expect(&entry.id);
+        assert!(machine.apply(index, &entry));
+        machine.outcome(&entry.id).unwrap()
+    }
+
+    #[test]
+    fn a_change_of_voters_after_another_that_it_did_not_know_does_nothing() {
+        let node = |n: u8| {
+            let at = |port| std::net::SocketAddr::from(([127, 0, 0, n], port));
+            NewNode { name: format!("n{n}"), rpc: at(1), paths: vec![at(2)], witness: false }
+        };
+        let done = Outcome::Applied(Applied::Done);
+        let mut m = Machine::default();
+        assert_eq!(apply(&mut m, Some(0), Change::Found { name: "lab".into(), node: node(1) }), done);
+        for n in [2, 3] {
+            apply(&mut m, None, Change::Reserve { node: node(n) });
+        }
+        assert_eq!((m.now.membership, m.now.applied), (1, 3));
+        assert_eq!(apply(&mut m, None, Change::Admit { node: 2 }), Outcome::Overtaken, "it presumes nothing");
+        assert_eq!(apply(&mut m, Some(1), Change::Admit { node: 2 }), done);
+        // Its maker asked whether the founder's set is known, when it was the newest.
+        assert_eq!(apply(&mut m, Some(1), Change::Admit { node: 3 }), Outcome::Overtaken);
+        assert_eq!((voters(&m.now.state), m.now.membership), ([1, 2].into(), 5));
+        assert_eq!(apply(&mut m, Some(5), Change::Admit { node: 3 }), done);
+        assert_eq!((voters(&m.now.state), m.now.membership), ([1, 2, 3].into(), 7));
+        assert_eq!(apply(&mut m, None, Change::Admit { node: 3 }), done, "changes nothing");
+        let entry = Entry { id: "x".into(), membership: None, change: Change::Admit { node: 3 } };
+        assert!(!m.apply(7, &entry) && !m.apply(10, &entry), "only the next entry");
+    }
 
     #[test]
     fn neighbouring_sets_of_voters_share_a_voter_in_any_two_majorities() {
