@@ -112,15 +112,19 @@ fn answered(applied: Applied) -> Result<()> {
 
 fn store(e: StoreError) -> ApiError {
     let kind = match e {
-        StoreError::NoQuorum(_) => ErrorKind::NoQuorum,
-        StoreError::NoCluster | StoreError::Storage(_) => ErrorKind::Failed,
+        StoreError::NoQuorum(_) | StoreError::Away(_) => ErrorKind::NoQuorum,
+        StoreError::NoCluster | StoreError::Storage(_) | StoreError::Etcd(_) => ErrorKind::Failed,
     };
     let remedy = match e {
         StoreError::NoQuorum(_) => {
             "; nothing can be changed until a majority of the voters is connected: 'vipctl cluster status' shows \
              whom this node hears"
         }
-        StoreError::NoCluster | StoreError::Storage(_) => "",
+        StoreError::Away(_) => {
+            "; nothing can be changed until etcd answers, what is in service stays so: 'vipctl cluster status' shows \
+             its members"
+        }
+        StoreError::NoCluster | StoreError::Storage(_) | StoreError::Etcd(_) => "",
     };
     ApiError::new(kind, format!("{e}{remedy}"))
 }
