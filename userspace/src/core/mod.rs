@@ -1,9 +1,11 @@
 //! Decisions. PURE: no tokio, sockets, files, clocks or randomness; time is an argument.
 
+pub mod accept;
 pub mod agent;
 pub mod change;
 pub mod command;
 pub mod conflict;
+pub mod declare;
 pub mod lease;
 pub mod links;
 pub mod planner;

@@ -3,6 +3,7 @@
 mod addresses;
 mod connectivity;
 mod constraint;
+mod declared;
 mod hierarchy;
 mod map;
 mod node;
@@ -18,6 +19,7 @@ mod tunables;
 pub use addresses::*;
 pub use connectivity::*;
 pub use constraint::*;
+pub use declared::*;
 pub use map::Map;
 pub use node::*;
 pub use placement::*;

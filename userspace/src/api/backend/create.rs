@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 
 use self::{
-    accept::Budget,
     given::{Mistakes, Reading, settle},
     separate::Pattern,
 };
@@ -21,7 +20,10 @@ use super::{
 };
 use crate::{
     api::{Answer, ApiError, CreateIp, accept_name, counted, thousands},
-    core::change::{ADDRESSES_MAX, Change},
+    core::{
+        accept::Budget,
+        change::{ADDRESSES_MAX, Change},
+    },
     model::{AcceptBy, Addresses, ClusterState, Kind, NodeId, NodeSettings, Ranges, Resource, Tag},
     observe::network::{Assigned, Link},
 };

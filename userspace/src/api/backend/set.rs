@@ -2,10 +2,13 @@
 
 use ipnet::IpNet;
 
-use super::{Context, Result, create::accept, lookup, policy};
+use super::{Context, Result, lookup, policy};
 use crate::{
     api::{Answer, ApiError, thousands},
-    core::change::{Change, Setting},
+    core::{
+        accept::is_quick,
+        change::{Change, Setting},
+    },
     model::{Accept, AcceptBy, NodeId, OnConflict, Resource, Switchback, Tag},
 };
 
@@ -56,7 +59,7 @@ impl Context {
         };
         let when = match whole.iter().find(|s| matches!(s, Setting::Accept(_))) {
             None => String::new(),
-            Some(Setting::Accept(Accept::Assign)) if !accept::is_quick(resource.addresses()) => format!(
+            Some(Setting::Accept(Accept::Assign)) if !is_quick(resource.addresses()) => format!(
                 "; accept takes effect at the next bring-up, and then the kernel needs long for {} addresses: 'vipctl \
                  set {tag} accept=anyip' spares it",
                 thousands(resource.addresses().count())

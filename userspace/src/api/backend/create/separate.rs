@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tokio::time::Instant;
 
 use super::super::{Context, Member, Out, Result, progress, wait::Verdict};
-use super::accept::Budget;
 use crate::{
     api::{Answer, ApiError, thousands},
-    core::change::Change,
+    core::{accept::Budget, change::Change},
     model::{
         Accept, AcceptBy, Addresses, ClusterState, Kind, NodeId, NodeSettings, Resource, Switchback, Tag,
     },

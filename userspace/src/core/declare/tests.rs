@@ -1,0 +1,368 @@
+//! Any state is exported, compared and reached from any other.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    core::change::{Applied, DefaultSetting, NewGrant, Outcome, Report, Setting, apply},
+    model::{
+        Accept, Connectivity, Constraint, MonitoredSubnet, Node, NodeId, NodeSettings, OrderKind, Resource,
+        Score, Standing, Switchback, Threshold,
+    },
+};
+
+const TAGS: [&str; 5] = ["p", "q", "r", "s", "t"];
+const NODES: NodeId = 3;
+
+fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+/// Three nodes and a witness, and nothing else.
+pub(crate) fn empty() -> ClusterState {
+    let mut state = ClusterState { name: "test".into(), last_node: 4, ..ClusterState::default() };
+    for id in 1..=NODES + 1 {
+        let node = Node {
+            id,
+            name: format!("node-{id}"),
+            rpc: format!("10.77.0.{id}:7411").parse().unwrap(),
+            paths: vec![format!("10.77.0.{id}:7412").parse().unwrap()],
+            witness: id > NODES,
+            lease_epoch: 1,
+            standing: Standing::Member,
+            standby: false,
+            maintenance: false,
+            gave_up: None,
+        };
+        state.nodes.insert(id, node);
+    }
+    state
+}
+
+fn tags() -> impl Strategy<Value = Tag> {
+    proptest::sample::select(&TAGS[..]).prop_map(tag)
+}
+
+fn ids() -> std::ops::RangeInclusive<NodeId> {
+    1..=NODES
+}
+
+/// Most hierarchies have equal nodes: a few patterns are common.
+fn places() -> impl Strategy<Value = Vec<(NodeId, NodeSettings)>> {
+    let orders = proptest::sample::select(vec![
+        vec![(1, 1), (2, 10), (3, 20)],
+        vec![(1, 1), (2, 10), (3, 20)],
+        vec![(1, 10), (2, 1), (3, 20)],
+        vec![(1, 20), (2, 10), (3, 1)],
+        vec![(1, 1), (2, 10)],
+        vec![(3, 1)],
+    ]);
+    (orders, any::<bool>(), any::<bool>()).prop_map(|(order, restore, source)| {
+        let one = |(id, priority)| {
+            let settings = NodeSettings::new(priority, vec!["eth0".into(), format!("eth{id}")]);
+            (id, NodeSettings { restore_and_recover: restore, source, ..settings })
+        };
+        order.into_iter().map(one).collect()
+    })
+}
+
+/// Every tag has addresses of its own, so that nobody waits for another's.
+fn own(tag: &Tag, count: u8) -> crate::model::Addresses {
+    let number = TAGS.iter().position(|t| *t == tag.as_str()).unwrap() as u8 + 1;
+    (1..=count).map(|host| format!("10.{number}.0.{host}/24").parse::<ipnet::IpNet>().unwrap()).collect()
+}
+
+fn settings() -> impl Strategy<Value = Setting> {
+    prop_oneof![
+        Just(Setting::Switchback(Switchback::Automatic)),
+        Just(Setting::OnConflict(crate::model::OnConflict::Yield)),
+        Just(Setting::Accept(Accept::Route)),
+        Just(Setting::Accept(Accept::Assign)),
+        (-2..3).prop_map(|n| Setting::Stickiness(Some(Score::new(n * 600_000)))),
+        (1..3u32).prop_map(|n| Setting::MigrationThreshold(Some(Threshold::Failures(n)))),
+        (1..3000u64).prop_map(|n| Setting::FailureTimeout(Some(Duration::from_millis(n + 1000)))),
+        any::<bool>().prop_map(Setting::ServiceFailfast),
+        any::<bool>().prop_map(Setting::NodeFailfast),
+        any::<bool>().prop_map(Setting::Maintenance),
+        any::<bool>().prop_map(Setting::IgnoresConnectivity),
+        Just(Setting::Subnets(vec!["10.9.0.0/24".parse().unwrap()])),
+        Just(Setting::Subnets(vec![])),
+    ]
+}
+
+fn constraints() -> impl Strategy<Value = Constraint> {
+    let score = || (-2..3).prop_map(|n| Score::new(n * 600_000));
+    prop_oneof![
+        (tags(), ids(), score()).prop_map(|(tag, node, score)| Constraint::Location { tag, node, score }),
+        (tags(), tags(), score()).prop_map(|(tag, with, score)| Constraint::Colocation { tag, with, score }),
+        (tags(), tags(), any::<bool>()).prop_map(|(first, then, optional)| Constraint::Order {
+            first,
+            then,
+            kind: if optional { OrderKind::Optional } else { OrderKind::Mandatory },
+        }),
+        proptest::collection::vec(tags(), 2..4).prop_map(|members| Constraint::Group { members }),
+        (proptest::collection::btree_set(tags(), 2..4), 1..3u16)
+            .prop_map(|(members, per_node)| Constraint::Clone { members, per_node }),
+    ]
+}
+
+fn host(n: u8) -> IpAddr {
+    IpAddr::from([10, 200, 0, n])
+}
+
+/// What operators do.
+fn orders() -> impl Strategy<Value = Change> {
+    let resource = prop_oneof![
+        8 => (tags(), 1..4u8, places()).prop_map(|(tag, count, nodes)| {
+            let on = nodes[0].0;
+            let addresses = own(&tag, count);
+            Change::Create { resource: Resource::new(tag, addresses, nodes), on }
+        }),
+        2 => (tags(), 1..100u8).prop_map(|(tag, n)| {
+            Change::SetAddresses { addresses: own(&tag, n), tag }
+        }),
+        1 => tags().prop_map(|tag| Change::Delete { tag, hierarchy: false }),
+        4 => (tags(), settings()).prop_map(|(tag, setting)| Change::Set { tag, node: None, setting }),
+        1 => (tags(), ids(), 1..5u16).prop_map(|(tag, node, priority)| {
+            Change::Set { tag, node: Some(node), setting: Setting::Priority(priority) }
+        }),
+        4 => (tags(), tags()).prop_map(|(parent, child)| Change::Depend { parent, child }),
+        1 => (tags(), tags()).prop_map(|(parent, child)| Change::Undepend { parent, child }),
+        2 => tags().prop_map(|tag| Change::OutOfService { tag }),
+        1 => tags().prop_map(|tag| Change::InService { tag, on: None, until: None }),
+        3 => ("[a-c]", constraints()).prop_map(|(id, constraint)| Change::AddConstraint { id, constraint }),
+    ];
+    let cluster = prop_oneof![
+        (8..11u8, 1..3u16, 0..3u8).prop_map(|(n, fall, hosts)| Change::MonitorSubnet {
+            subnet: format!("10.{n}.0.0/24").parse().unwrap(),
+            settings: MonitoredSubnet {
+                fall,
+                targets: (0..hosts).map(|h| IpAddr::from([10, n, 0, h + 1])).collect(),
+                ..MonitoredSubnet::default()
+            },
+        }),
+        (ids(), 1..3u8, proptest::collection::vec(1..4u8, 0..3)).prop_map(|(node, n, hosts)| {
+            let subnet = format!("10.{n}.0.0/24").parse().unwrap();
+            let addresses = hosts.into_iter().map(|h| IpAddr::from([10, n, 0, 100 + h])).collect();
+            Change::SetPingList { node, subnet, addresses }
+        }),
+        (proptest::collection::btree_set((1..4u8).prop_map(host), 0..3), 100..5000u64).prop_map(
+            |(hosts, ms)| Change::SetConnectivity {
+                settings: Connectivity {
+                    hosts,
+                    interval: Duration::from_millis(ms),
+                    ..Connectivity::default()
+                }
+            }
+        ),
+        any::<bool>().prop_map(|on| Change::SetDefault { setting: DefaultSetting::Maintenance(on) }),
+        (1..5u32).prop_map(|n| {
+            let limit = Threshold::Failures(n);
+            Change::SetDefault { setting: DefaultSetting::MigrationThreshold(limit) }
+        }),
+    ];
+    prop_oneof![4 => resource, 1 => cluster]
+}
+
+/// What the cluster does about itself.
+fn decisions() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        2 => (tags(), ids(), 0..3u64).prop_map(|(tag, to, epoch)| Change::Give {
+            grants: vec![NewGrant { tag, to, epoch }]
+        }),
+        1 => (tags(), ids(), 0..3u64).prop_map(|(tag, node, epoch)| Change::Report {
+            node,
+            reports: vec![Report { tag, epoch, outcome: Outcome::Started }],
+        }),
+    ]
+}
+
+/// A cluster after any sequence of orders.
+pub(crate) fn idle() -> impl Strategy<Value = ClusterState> {
+    proptest::collection::vec(orders(), 0..60).prop_map(after)
+}
+
+/// A cluster at work, in which much is owned by somebody.
+pub(crate) fn busy() -> impl Strategy<Value = ClusterState> {
+    let any = prop_oneof![2 => orders(), 1 => decisions()];
+    proptest::collection::vec(any, 0..80).prop_map(after)
+}
+
+fn after(changes: Vec<Change>) -> ClusterState {
+    let mut state = empty();
+    for change in &changes {
+        apply(&mut state, change);
+    }
+    state
+}
+
+fn applied(state: &ClusterState, plan: &Plan) -> ClusterState {
+    let mut state = state.clone();
+    let change = Change::Batch { revision: Some(plan.revision), changes: plan.changes.clone() };
+    assert_eq!(apply(&mut state, &change), Applied::Done);
+    state
+}
+
+fn reasons(plan: &Plan) -> Vec<&str> {
+    plan.problems.iter().map(|p| p.reason.as_str()).collect()
+}
+
+/// Compared as people read them, so that a failure can be read.
+fn same(state: &ClusterState, one: &Declared, other: &Declared) {
+    let found = compare(state, one, other);
+    assert!(found.is_empty() && one == other, "{found:#?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    /// What is exported is what is there.
+    #[test]
+    fn an_export_changes_nothing(state in busy(), prune: bool) {
+        let plan = plan(&state, &export(&state), prune);
+        prop_assert_eq!(reasons(&plan), Vec::<&str>::new());
+        prop_assert!(plan.differences.is_empty(), "{:#?}", plan.differences);
+        prop_assert!(plan.changes.is_empty() && plan.unmanaged.is_empty(), "{plan:#?}");
+    }
+
+    /// The same nodes, and nothing else: an export makes the same configuration of it.
+    #[test]
+    fn an_export_makes_the_same_cluster(state in busy()) {
+        let plan = plan(&empty(), &export(&state), true);
+        prop_assert_eq!(reasons(&plan), Vec::<&str>::new());
+        let made = if plan.changes.is_empty() { empty() } else { applied(&empty(), &plan) };
+        same(&made, &exact(&made), &exact(&state));
+    }
+
+    /// As long as nobody owns anything, everything is possible.
+    #[test]
+    fn any_configuration_becomes_any_other(from in idle(), to in idle()) {
+        let declared = export(&to);
+        let first = plan(&from, &declared, true);
+        prop_assert_eq!(reasons(&first), Vec::<&str>::new());
+        let made = applied(&from, &first);
+        same(&made, &exact(&made), &exact(&to));
+        prop_assert!(plan(&made, &declared, true).differences.is_empty());
+    }
+
+    /// Whatever is in service: a plan is refused with reasons, or it comes where it says.
+    #[test]
+    fn a_plan_is_refused_or_comes_true(from in busy(), to in busy(), prune: bool) {
+        let declared = export(&to);
+        let first = plan(&from, &declared, prune);
+        prop_assert_eq!(first.problems.is_empty(), first.differences.is_empty() || !first.changes.is_empty());
+        for problem in &first.problems {
+            prop_assert!(problem.reason.len() > 10);
+            prop_assert!(!problem.reason.contains("in one step"), "{}", problem.reason);
+        }
+        if !first.problems.is_empty() {
+            return Ok(());
+        }
+        let made = applied(&from, &first);
+        let again = plan(&made, &declared, prune);
+        prop_assert!(again.differences.is_empty() && again.problems.is_empty(), "{again:#?}");
+        // What was owned is owned by the same, and only what is said to stop is wanted no more.
+        for (tag, before) in &from.placements {
+            match made.placements.get(tag) {
+                Some(after) => {
+                    prop_assert_eq!(after.grant, before.grant, "{}", tag);
+                    if before.is_wanted() && !after.is_wanted() {
+                        prop_assert!(first.stops.contains(tag), "{tag} stops unsaid");
+                    }
+                }
+                None => prop_assert!(before.grant.is_none()),
+            }
+        }
+        if !prune {
+            let there = |tag: &&Tag| made.placements.get(*tag).is_some_and(|p| !p.deleting);
+            let before: BTreeSet<&Tag> = from.placements.iter().filter(|(_, p)| !p.deleting).map(|(t, _)| t).collect();
+            prop_assert!(before.iter().all(there), "nothing is deleted");
+        }
+    }
+}
+
+fn with(changes: impl IntoIterator<Item = Change>) -> ClusterState {
+    let mut state = empty();
+    for change in changes {
+        assert_eq!(apply(&mut state, &change), Applied::Done, "{change:?}");
+    }
+    state
+}
+
+fn new(name: &str, address: &str) -> Change {
+    let nodes =
+        [(1, NodeSettings::new(1, vec!["eth0".into()])), (2, NodeSettings::new(2, vec!["eth0".into()]))];
+    let address: ipnet::IpNet = address.parse().unwrap();
+    Change::Create { resource: Resource::new(tag(name), address, nodes), on: 1 }
+}
+
+#[test]
+fn an_address_passes_from_one_resource_to_another() {
+    let state = with([new("a", "10.0.0.1/24"), new("b", "10.0.0.2/24")]);
+    let wanted = with([new("b", "10.0.0.1/24"), new("a", "10.0.0.3/24"), new("c", "10.0.0.2/24")]);
+    let plan = plan(&state, &export(&wanted), false);
+    assert_eq!(reasons(&plan), Vec::<&str>::new());
+    assert_eq!(exact(&applied(&state, &plan)).resources, exact(&wanted).resources);
+    // Two that exchange all they have would have none in between.
+    let wanted = with([new("b", "10.0.0.1/24"), new("a", "10.0.0.2/24")]);
+    let refused = super::plan(&state, &export(&wanted), false);
+    assert!(
+        refused.changes.is_empty() && reasons(&refused)[0].contains("belongs to the resource"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_plan_tells_what_stops_and_what_stays() {
+    let state = with([
+        new("a", "10.0.0.1/24"),
+        new("b", "10.0.0.2/24"),
+        Change::Depend { parent: tag("a"), child: tag("b") },
+        new("c", "10.0.0.3/24"),
+    ]);
+    let mut declared = export(&state);
+    declared.resources.remove(&tag("c"));
+    let b = declared.resources.get_mut(&tag("b")).unwrap();
+    b.in_service = Some(false);
+    let refused = plan(&state, &declared, false);
+    assert!(reasons(&refused)[0].contains("'a', which depends on it, in service"), "{refused:?}");
+
+    declared.resources.get_mut(&tag("a")).unwrap().in_service = None;
+    let some = plan(&state, &declared, false);
+    assert_eq!(some.stops, BTreeSet::from([tag("a"), tag("b")]));
+    assert_eq!((some.unmanaged.as_slice(), some.served), (&["resource c".to_owned()][..], [tag("c")].into()));
+    let said: Vec<(&str, &[String])> =
+        some.differences.iter().map(|d| (d.what.as_str(), d.details.as_slice())).collect();
+    let off = ["state: in-service -> out-of-service".to_owned()];
+    assert_eq!(said, [("resource a", &off[..]), ("resource b", &off[..])]);
+
+    let all = plan(&state, &declared, true);
+    assert_eq!(all.stops, BTreeSet::from([tag("a"), tag("b"), tag("c")]));
+    assert!(all.differences.iter().any(|d| d.action == Action::Delete && d.what == "resource c"));
+}
+
+#[test]
+fn what_does_not_fit_together_is_told_at_once() {
+    let state = with([new("a", "10.0.0.1/24"), new("b", "10.0.0.2/24"), new("c", "10.0.0.3/24")]);
+    let mut declared = export(&state);
+    let depend = |declared: &mut Declared, on: [(&str, &str); 2]| {
+        for (parent, child) in on {
+            let parent = declared.resources.get_mut(&tag(parent)).unwrap();
+            parent.depends = Some(BTreeSet::from([tag(child)]));
+        }
+    };
+    depend(&mut declared, [("a", "gone"), ("b", "lost")]);
+    declared
+        .constraints
+        .insert("x".into(), Constraint::Location { tag: tag("no"), node: 1, score: Score::ZERO });
+    assert_eq!(plan(&state, &declared, false).problems.len(), 3);
+    declared.constraints.clear();
+    depend(&mut declared, [("a", "b"), ("b", "a")]);
+    assert!(reasons(&plan(&state, &declared, false))[0].contains("depends on itself"));
+    depend(&mut declared, [("a", "b"), ("b", "c")]);
+    declared.resources.get_mut(&tag("c")).unwrap().nodes.remove(&2);
+    let plan = plan(&state, &declared, false);
+    assert!(reasons(&plan)[0].contains("node-1 1, node-2 2"), "{plan:?}");
+}
