@@ -9,6 +9,7 @@ pub mod server;
 mod status;
 mod text;
 
+pub use crate::core::declare::{Action, Difference};
 pub use request::*;
 pub use status::*;
 pub use text::{accept_name, counted, counted_span, thousands};

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{AddressPage, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status, SubnetStatus};
+use crate::core::declare::Difference;
 use crate::model::{Accept, Placement, Range, Resource, Score, Switchback, Tag};
 
 /// Longest request line, in bytes, with its end: files of addresses travel in it, and who may ask was
@@ -145,6 +146,9 @@ pub enum Request {
     Interfaces {
         address: Option<IpNet>,
     },
+    /// The present configuration, as a file.
+    Export,
+    Declare(Declare),
     SubnetList,
     SubnetMonitor(MonitorSubnet),
     SubnetUnmonitor {
@@ -220,6 +224,8 @@ impl Request {
             | Self::Set { .. }
             | Self::PingListAdd { .. }
             | Self::PingListRemove { .. }
+            | Self::Export
+            | Self::Declare(_)
             | Self::SubnetMonitor(_)
             | Self::SubnetUnmonitor { .. }
             | Self::ClusterInit { .. }
@@ -319,6 +325,52 @@ pub struct CreateIp {
     pub wait: bool,
 }
 
+/// The configuration that a file declares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declare {
+    /// What the file is called in messages.
+    pub name: String,
+    pub text: String,
+    /// Delete what it does not declare.
+    #[serde(default)]
+    pub prune: bool,
+    pub aim: DeclareAim,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeclareAim {
+    /// Check it, and tell what would be done.
+    Plan,
+    /// Tell what differs, also what is there and not declared, and what is wrong here.
+    Verify,
+    Apply {
+        /// Of the plan that was shown: refused when something was changed since. None: whatever it is.
+        revision: Option<u64>,
+        /// Answer when everything is in service.
+        #[serde(default)]
+        wait: bool,
+    },
+}
+
+/// What is between the cluster and what is declared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// Of the state that was looked at.
+    pub revision: u64,
+    pub differences: Vec<Difference>,
+    /// What goes out of service, and where it is.
+    pub stops: Vec<String>,
+    /// What comes in service.
+    pub starts: Vec<String>,
+    /// What is there and not declared, and stays.
+    pub unmanaged: Vec<String>,
+    /// What is wrong on the node that answers.
+    pub findings: Vec<String>,
+    /// What that node could not look at.
+    pub unchecked: Vec<String>,
+}
+
 /// What is not given stays as it is, or is the default where the subnet is new.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MonitorSubnet {
@@ -358,6 +410,8 @@ pub enum Answer {
     Subnets(Vec<SubnetOf>),
     Constraints(Vec<ConstraintOf>),
     Connectivity(ConnectivityOf),
+    Exported(String),
+    Planned(Box<Planned>),
     Token(String),
     Error(ApiError),
 }

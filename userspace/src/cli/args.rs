@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::{
-    Session, clear, cluster, connectivity, constraint, create, delete, depend, events, extend, in_service,
-    interfaces, list, node, out_of_service, ping, ping_list, set, show, status, subnet, unextend,
+    Session, apply, clear, cluster, connectivity, constraint, create, delete, depend, events, export, extend,
+    in_service, interfaces, list, node, out_of_service, ping, ping_list, set, show, status, subnet, unextend,
+    verify,
 };
 use crate::api::ApiError;
 
@@ -65,6 +66,9 @@ pub enum Verb {
     Constraint(constraint::Constraint),
     Node(node::Node),
     Cluster(cluster::Cluster),
+    Export(export::Export),
+    Apply(apply::Apply),
+    Verify(verify::Verify),
     Events(events::Events),
     Ping(ping::Ping),
 }
@@ -93,6 +97,9 @@ impl Verb {
             Self::Interfaces(v) => v.run(session),
             Self::Subnet(v) => v.run(session),
             Self::Cluster(v) => v.run(session),
+            Self::Export(v) => v.run(session),
+            Self::Apply(v) => v.run(session),
+            Self::Verify(v) => v.run(session),
             Self::Events(v) => v.run(session),
             Self::Ping(v) => v.run(session),
         }

@@ -11,7 +11,8 @@ pub fn read(arguments: &[String]) -> Result<Vec<Given>, ApiError> {
         all.push(match argument.strip_prefix('@') {
             None => Given::Argument(argument.clone()),
             Some(path) => {
-                let (name, text) = contents(path)?;
+                let remedy = "give @FILE with one address a line, or @- for stdin";
+                let (name, text) = contents(path, remedy)?;
                 bytes += text.len();
                 Given::File { name, text }
             }
@@ -28,7 +29,20 @@ pub fn read(arguments: &[String]) -> Result<Vec<Given>, ApiError> {
     Ok(all)
 }
 
-fn contents(path: &str) -> Result<(String, String), ApiError> {
+/// A file that goes to the daemon as a whole; `-` is stdin.
+pub fn file(path: &str) -> Result<(String, String), ApiError> {
+    let (name, text) = contents(path, "name a file as 'vipctl export' prints it, or - for stdin")?;
+    if text.len() > LONGEST_LINE / 2 {
+        return Err(ApiError::usage(format!(
+            "{name} has {} bytes, and {} are the limit: write ranges instead of single addresses, or split it",
+            text.len(),
+            LONGEST_LINE / 2
+        )));
+    }
+    Ok((name, text))
+}
+
+fn contents(path: &str, remedy: &str) -> Result<(String, String), ApiError> {
     let stdin = path == "-";
     let name = if stdin { "stdin".to_owned() } else { path.to_owned() };
     let bytes = if stdin {
@@ -37,15 +51,11 @@ fn contents(path: &str) -> Result<(String, String), ApiError> {
     } else {
         fs::read(path)
     };
-    let bytes = bytes.map_err(|e| {
-        ApiError::usage(format!(
-            "cannot read {name}: {e}; give @FILE with one address a line, or @- for stdin"
-        ))
-    })?;
+    let bytes = bytes.map_err(|e| ApiError::usage(format!("cannot read {name}: {e}; {remedy}")))?;
     let text = String::from_utf8(bytes).map_err(|e| {
         let good = e.utf8_error().valid_up_to();
         let line = e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count() + 1;
-        ApiError::usage(format!("{name}:{line}: this is no UTF-8 text: write one address a line"))
+        ApiError::usage(format!("{name}:{line}: this is no UTF-8 text; {remedy}"))
     })?;
     Ok((name, text))
 }

@@ -1,5 +1,6 @@
 //! vipctl: one file per verb, no logic. What is decided is decided by the daemon.
 
+mod apply;
 mod args;
 mod clear;
 mod cluster;
@@ -10,6 +11,7 @@ mod delete;
 mod depend;
 mod events;
 mod exit;
+mod export;
 mod extend;
 mod given;
 mod in_service;
@@ -28,6 +30,7 @@ mod status;
 mod subnet;
 mod table;
 mod unextend;
+mod verify;
 
 use std::process::ExitCode;
 

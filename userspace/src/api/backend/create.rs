@@ -275,7 +275,7 @@ fn refuse_tag(state: &ClusterState, tag: &Tag) -> Result<()> {
 }
 
 /// Addresses by which nodes are reached, or that this host has for itself, stay where they are.
-fn refuse_stationary(
+pub(super) fn refuse_stationary(
     state: &ClusterState,
     assigned: &[Assigned],
     addresses: &Addresses,

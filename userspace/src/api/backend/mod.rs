@@ -5,6 +5,7 @@ mod cluster;
 mod connectivity;
 mod constraint;
 mod create;
+mod declare;
 mod devices;
 mod duplicate;
 mod events;
@@ -141,6 +142,8 @@ impl Context {
             Request::PingListRemove { subnet, addresses, node } => {
                 self.ping_list_remove(subnet, &addresses, node.as_deref()).await
             }
+            Request::Export => self.export().await,
+            Request::Declare(wanted) => self.declare(wanted, out).await,
             Request::Interfaces { address } => self.interfaces(address).await,
             Request::SubnetList => self.subnet_list(),
             Request::SubnetMonitor(wanted) => self.subnet_monitor(wanted).await,

@@ -34,10 +34,7 @@ fn the_example_is_good_and_reads_back() {
     assert_eq!(web.policy.failure_timeout, Some(Duration::from_secs(120)));
     assert_eq!((file.declared.constraints.len(), file.declared.ping_lists.len()), (3, 1));
     assert_eq!(again(&file).declared, file.declared);
-    assert_eq!(
-        file.resource_lines[&tag("db")],
-        example.lines().position(|l| l == "tag = \"db\"").unwrap()
-    );
+    assert_eq!(file.resource_lines[&tag("db")], example.lines().position(|l| l == "tag = \"db\"").unwrap());
 }
 
 const LEAST: &str = "[[resource]]\ntag = \"web\"\naddresses = [\"10.0.0.9/24\"]\n\

@@ -148,6 +148,12 @@ fn addresses(steps: &mut Steps, now: &Declared, wanted: &Declared) {
 fn create(steps: &mut Steps, now: &Declared, wanted: &Declared) {
     let mut by_node: BTreeMap<NodeId, Vec<Resource>> = BTreeMap::new();
     for (tag, resource) in wanted.resources.iter().filter(|(t, _)| !now.resources.contains_key(*t)) {
+        if steps.state.resources.contains_key(tag) {
+            let reason =
+                "one of that tag is still being deleted: wait until 'vipctl status' no longer shows it";
+            steps.problems.push(Problem::new(Subject::Resource(tag.clone()), reason.to_owned()));
+            continue;
+        }
         let Some(on) = first_node(&steps.state, resource) else {
             let reason = "it has no node: write [resource.nodes] with one at least".to_owned();
             steps.problems.push(Problem::new(Subject::Resource(tag.clone()), reason));
