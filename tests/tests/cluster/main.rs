@@ -6,6 +6,7 @@ mod conflicts;
 mod connectivity;
 mod crashes;
 mod create;
+mod declare;
 mod density;
 mod etcd;
 mod five;
@@ -49,6 +50,7 @@ fn main() -> std::process::ExitCode {
         five::TESTS,
         neighbours::TESTS,
         create::TESTS,
+        declare::TESTS,
         etcd::TESTS,
     ]
     .concat();

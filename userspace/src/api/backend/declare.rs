@@ -34,18 +34,13 @@ impl Context {
         if let DeclareAim::Apply { revision: Some(shown), .. } = wanted.aim
             && shown != state.revision
         {
-            return Err(ApiError::refused(format!(
-                "the cluster was changed by somebody else since the plan was made (revision {}, the plan is for {shown}), and \
-                 nothing was done: look at it again",
-                state.revision
-            )));
+            return Err(overtaken(shown, state.revision));
         }
         let file = self.read_declared(&member, &state, &wanted).await?;
         match wanted.aim {
             DeclareAim::Plan => {
                 let plan = self.planned(&state, &file, &wanted)?;
-                let seen = self.check(&member, &state, &file, false, out).await?;
-                seen.refuse()?;
+                let seen = self.checked(&member, &state, &file, out).await?;
                 Ok(Answer::Planned(Box::new(shown(&state, plan, seen))))
             }
             DeclareAim::Verify => {
@@ -60,8 +55,7 @@ impl Context {
             }
             DeclareAim::Apply { wait, .. } => {
                 let plan = self.planned(&state, &file, &wanted)?;
-                let seen = self.check(&member, &state, &file, false, out).await?;
-                seen.refuse()?;
+                let seen = self.checked(&member, &state, &file, out).await?;
                 self.carry_out(&member, plan, &file, wait, out).await
             }
         }
@@ -73,6 +67,26 @@ impl Context {
         let all: Vec<String> = plan.problems.iter().map(|p| located(&wanted.name, file, p)).collect();
         refuse(ErrorKind::Refused, all)?;
         Ok(plan)
+    }
+
+    /// Refused when something is wrong here.
+    async fn checked(
+        &self,
+        member: &Member,
+        state: &ClusterState,
+        file: &DeclaredFile,
+        out: &Out,
+    ) -> Result<check::Seen> {
+        let seen = self.check(member, state, file, false, out).await?;
+        if !seen.findings.is_empty() {
+            // An address that somebody else has just declared is in use, too.
+            let now = member.fresh().await?.revision;
+            if now != state.revision {
+                return Err(overtaken(state.revision, now));
+            }
+        }
+        seen.refuse()?;
+        Ok(seen)
     }
 
     async fn carry_out(
@@ -101,6 +115,13 @@ impl Context {
         let served: BTreeSet<Tag> = plan.served.iter().filter(declared).cloned().collect();
         self.settled(member, said, &served, &plan.stops, out).await
     }
+}
+
+fn overtaken(seen: u64, now: u64) -> ApiError {
+    ApiError::refused(format!(
+        "the cluster was changed by somebody else meanwhile (revision {now}, this was for {seen}), and nothing was done: look \
+         at the plan again"
+    ))
 }
 
 /// `FILE:LINE: resource web: reason`.
