@@ -55,7 +55,7 @@ impl Context {
             }
             DeclareAim::Apply { wait, .. } => {
                 let plan = self.planned(&state, &file, &wanted)?;
-                let seen = self.checked(&member, &state, &file, out).await?;
+                self.checked(&member, &state, &file, out).await?;
                 self.carry_out(&member, plan, &file, wait, out).await
             }
         }

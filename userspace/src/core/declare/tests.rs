@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree};
 
 use super::*;
 use crate::{
@@ -281,6 +281,23 @@ proptest! {
             prop_assert!(before.iter().all(there), "nothing is deleted");
         }
     }
+}
+
+/// The law above says something: enough plans from clusters at work come true.
+#[test]
+fn clusters_at_work_are_changed_too() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut draw = || busy().new_tree(&mut runner).unwrap().current();
+    let (mut done, mut owned) = (0, 0);
+    for _ in 0..200 {
+        let (from, to) = (draw(), draw());
+        let plan = plan(&from, &export(&to), true);
+        if plan.problems.is_empty() && !plan.changes.is_empty() {
+            done += 1;
+            owned += usize::from(from.placements.values().any(|p| p.grant.is_some()));
+        }
+    }
+    assert!(done > 60 && owned > 20, "{done} of 200 plans come true, {owned} where something is owned");
 }
 
 fn with(changes: impl IntoIterator<Item = Change>) -> ClusterState {
