@@ -9,6 +9,7 @@ mod devices;
 mod duplicate;
 mod events;
 mod extend;
+mod foresight;
 mod hierarchy;
 mod host;
 mod lifecycle;
@@ -128,6 +129,7 @@ impl Context {
             Request::ConstraintList => self.constraint_list(),
             Request::NodeOrder { node, order, wait } => self.node_order(&node, order, wait, out).await,
             Request::ClusterSet { settings } => self.cluster_set(&settings).await,
+            Request::Simulate { suppose } => self.simulate(suppose).await,
             Request::ConnectivityShow => self.connectivity_show(),
             Request::ConnectivityAdd(wanted) => self.connectivity_add(wanted).await,
             Request::ConnectivityRemove { hosts } => self.connectivity_remove(&hosts).await,
