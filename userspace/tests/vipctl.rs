@@ -108,6 +108,7 @@ fn status(selection: &Selection) -> Status {
         epoch: 1,
         device: None,
         nodes: vec![],
+        choice: None,
         packets: None,
         run,
     };
@@ -131,6 +132,7 @@ fn status(selection: &Selection) -> Status {
         nodes: vec![],
         resources,
         states: [("ISP".to_owned(), 1000)].into(),
+        hierarchies: vec![],
         interfaces: vec![],
         subnets: vec![],
         conflicts: vec![],

@@ -10,6 +10,7 @@ mod duplicate;
 mod events;
 mod extend;
 mod hierarchy;
+mod hierarchy_status;
 mod host;
 mod lifecycle;
 mod list;
@@ -23,6 +24,7 @@ mod set;
 mod show;
 mod status;
 mod subnet;
+mod trouble;
 mod wait;
 mod warnings;
 
