@@ -19,6 +19,7 @@ mod scene;
 mod service;
 mod standby;
 mod subnets;
+mod verbs;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vipd_tests::lab;
@@ -50,6 +51,7 @@ fn main() -> std::process::ExitCode {
         neighbours::TESTS,
         create::TESTS,
         etcd::TESTS,
+        verbs::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {

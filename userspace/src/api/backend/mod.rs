@@ -11,6 +11,7 @@ mod events;
 mod extend;
 mod foresight;
 mod hierarchy;
+mod hierarchy_status;
 mod host;
 mod lifecycle;
 mod list;
@@ -24,6 +25,7 @@ mod set;
 mod show;
 mod status;
 mod subnet;
+mod trouble;
 mod wait;
 mod warnings;
 
