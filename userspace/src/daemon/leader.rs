@@ -10,14 +10,14 @@ use std::{
 
 use async_trait::async_trait;
 use ipnet::IpNet;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::events::{About, EventLog};
 use crate::{
     act::gatekeeper::Gatekeeper,
     cluster::{
         Leadership, Store,
-        heartbeat::{Ears, lock, membership_settles_after},
+        heartbeat::{Ears, Fences, lock, membership_settles_after},
     },
     config::Timing,
     core::{
@@ -47,6 +47,8 @@ pub struct Leader {
     pub voters: Arc<dyn Voters>,
     pub ears: Arc<Mutex<Ears>>,
     pub keeper: Arc<Gatekeeper>,
+    /// None where this node's kernel probes nobody.
+    pub fences: Option<Arc<Fences>>,
     pub timing: Timing,
     pub events: EventLog,
 }
@@ -79,6 +81,7 @@ impl Leader {
         let mut leadership = self.store.leadership();
         let (testify, mut testimonies) = mpsc::unbounded_channel();
         let mut memory = Memory::default();
+        let mut kernel = self.fences.as_ref().map(|f| f.changed());
         // The membership's log index and when this node first saw it, leading or not: a final set of
         // voters is appended only after the joint one before it was committed, and from then on no
         // majority renews for a node that counts on an older set.
@@ -94,12 +97,16 @@ impl Leader {
                 self.round(&mut memory, &lead, &state, &testify).await
             } else {
                 memory = Memory::default();
+                if let Some(fences) = &self.fences {
+                    fences.ask(&BTreeMap::new());
+                }
                 Duration::from_secs(3600)
             };
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
                 changed = leadership.changed() => if changed.is_err() { return },
                 Some(t) = testimonies.recv() => memory.take(t),
+                () = told(&mut kernel) => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -118,7 +125,7 @@ impl Leader {
         self.gather_proofs(memory, state, &quorum, testify);
         let observed = self.observe(memory, state, &quorum, now);
         for decision in plan(state, &observed) {
-            self.propose(decision).await;
+            self.propose(memory.explained(decision, now)).await;
         }
         memory.next_proof(&quorum).map_or(self.tick(), |t| t.since(now).min(self.tick()))
     }
@@ -142,8 +149,14 @@ impl Leader {
             .map(|n| (n.id, n.lease_epoch))
             .collect();
         memory.proofs.retain(|node, p| deposed.get(node) == Some(&p.lease_epoch));
+        if let Some(fences) = &self.fences {
+            fences.ask(&deposed);
+        }
         for (node, below) in deposed {
             let proof = memory.proofs.entry(node).or_insert_with(|| Proof::new(below));
+            if let Some(at) = self.fences.as_ref().and_then(|f| f.confirmed(node, below)) {
+                proof.fenced(at);
+            }
             for voter in quorum.voters() {
                 if proof.heard(voter) || !memory.asking.insert((voter, node)) {
                     continue;
@@ -228,7 +241,31 @@ impl Leader {
     }
 }
 
+/// Waits until the kernel has told something; for ever where it tells nothing.
+async fn told(kernel: &mut Option<watch::Receiver<()>>) {
+    if let Some(told) = kernel
+        && told.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
 impl Memory {
+    /// Says by what a node was proven silent.
+    fn explained(&self, decision: Decision, now: BootTime) -> Decision {
+        let Decision { change, mut reason } = decision;
+        if let Change::Vacate { node, .. } = &change {
+            let fenced = self.proofs.get(node).is_some_and(|p| p.is_fenced(now));
+            reason.push_str(if fenced {
+                " (its kernel confirmed that it is fenced)"
+            } else {
+                " (the promises of a majority have run out)"
+            });
+        }
+        Decision { change, reason }
+    }
+
     fn take(&mut self, t: Testimony) {
         self.asking.remove(&(t.voter, t.node));
         match t.remaining {

@@ -33,7 +33,7 @@ use crate::{
     },
     cluster::{
         PromiseAnswer, PromiseBook, PromiseQuery, Store,
-        heartbeat::{Key, LeaseSlot, Promises, Pulse, PulseConfig},
+        heartbeat::{Key, LeaseSlot, Prober, ProberConfig, Promises, Pulse, PulseConfig},
         identity::{self, Identity},
         raft::RaftStore,
         transport::Peers,
@@ -122,13 +122,15 @@ pub fn start(
 ) -> anyhow::Result<()> {
     let me = identity.node;
     let transmits = Arc::new(AtomicU8::new(0));
-    let pulse = Pulse::start(
+    let key = Key::derive(&identity.id.0, &identity.key.0);
+    let incarnation = identity::next_incarnation(&host.state_dir)?;
+    let mut pulse = Pulse::start(
         PulseConfig {
             me,
             paths: host.config.paths.clone(),
-            key: Key::derive(&identity.id.0, &identity.key.0),
+            key: key.clone(),
             timing: host.timing,
-            incarnation: identity::next_incarnation(&host.state_dir)?,
+            incarnation,
             promises: promises.clone(),
             transmits: transmits.clone(),
         },
@@ -136,6 +138,7 @@ pub fn start(
         store.leadership(),
         host.keeper.clone(),
     )?;
+    let prober = probe_peers(host, me, key, incarnation, &mut pulse, &store);
     let (caught, caught_up) = watch::channel(false);
     let watcher = Watcher {
         me,
@@ -177,6 +180,7 @@ pub fn start(
         store: store.clone(),
         ears: pulse.ears.clone(),
         keeper: host.keeper.clone(),
+        fences: prober.as_ref().map(|p| p.fences.clone()),
         timing: host.timing,
         events: host.events.clone(),
     };
@@ -228,8 +232,45 @@ pub fn start(
     tokio::spawn(watcher.run());
     tokio::spawn(leader.run());
     tokio::spawn(agent.run());
-    tokio::spawn(catch_up(store, promises, caught, host.timing.heartbeat, host.events.clone(), pulse));
+    tokio::spawn(catch_up(
+        store,
+        promises,
+        caught,
+        host.timing.heartbeat,
+        host.events.clone(),
+        (pulse, prober),
+    ));
     Ok(())
+}
+
+/// Has the peers' kernels probed by this one, where it can. Otherwise heartbeats alone tell.
+fn probe_peers(
+    host: &Host,
+    me: NodeId,
+    key: Key,
+    incarnation: u64,
+    pulse: &mut Pulse,
+    store: &RaftStore,
+) -> Option<Prober> {
+    let probes = host.datapath.probes()?;
+    let config = ProberConfig {
+        me,
+        paths: host.config.paths.clone(),
+        sockets: std::mem::take(&mut pulse.sockets),
+        key,
+        timing: host.timing,
+        incarnation,
+        guarded: {
+            let interfaces = host.interfaces.clone();
+            Box::new(move || interfaces.fence_holds())
+        },
+    };
+    let started = Prober::start(config, probes, store.view(), pulse.ears.clone());
+    let complain = |error: &std::io::Error| {
+        let message = format!("peers are not probed by the kernel, heartbeats alone tell of them: {error}");
+        host.events.warn(About::default(), "probes.unavailable", message);
+    };
+    started.inspect_err(complain).ok()
 }
 
 /// Until everything is applied that was committed before this daemon started, it neither promises nor
@@ -240,7 +281,7 @@ async fn catch_up(
     caught: watch::Sender<bool>,
     pace: Duration,
     events: EventLog,
-    pulse: Pulse,
+    threads: (Pulse, Option<Prober>),
 ) {
     while let Err(error) = store.barrier().await {
         tracing::debug!(%error, "not caught up yet");
@@ -251,7 +292,7 @@ async fn catch_up(
     promises.caught_up(&state);
     caught.send_replace(true);
     events.record(About::default(), "node.caught-up", "all earlier decisions are known here");
-    // The thread beats until this task, and so the pulse, ends with the daemon.
-    let _pulse = pulse;
+    // The threads run until this task ends with the daemon.
+    let _threads = threads;
     std::future::pending::<()>().await;
 }
