@@ -7,6 +7,8 @@ mod connectivity;
 mod crashes;
 mod create;
 mod density;
+mod etcd;
+mod five;
 mod links;
 mod membership;
 mod neighbours;
@@ -46,8 +48,10 @@ fn main() -> std::process::ExitCode {
         subnets::TESTS,
         standby::TESTS,
         density::TESTS,
+        five::TESTS,
         neighbours::TESTS,
         create::TESTS,
+        etcd::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {

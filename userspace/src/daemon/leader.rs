@@ -5,13 +5,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
-use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 
+mod memory;
+
+use self::memory::Memory;
 use super::events::{About, EventLog};
 use crate::{
     act::gatekeeper::Gatekeeper,
@@ -25,15 +27,11 @@ use crate::{
         lease::Proof,
         planner::{Decision, NodeHealth, Observed, plan},
         quorum::Quorum,
-        subnets::settles_after,
         time::BootTime,
     },
     model::{ClusterState, LeaseEpoch, NodeId, Standing, Tag},
     observe::clock,
 };
-
-/// How long a failure keeps a resource away from a node.
-const FAILURE_EXPIRES: Duration = Duration::from_secs(60);
 
 /// Asks a voter to refuse old lease epochs of a node, and how long what it promised still runs.
 #[async_trait]
@@ -51,19 +49,6 @@ pub struct Leader {
     pub fences: Option<Arc<Fences>>,
     pub timing: Timing,
     pub events: EventLog,
-}
-
-/// What the leader remembers between two rounds; worth nothing after a loss of leadership.
-#[derive(Default)]
-struct Memory {
-    proofs: BTreeMap<NodeId, Proof>,
-    asking: BTreeSet<(NodeId, NodeId)>,
-    failures: BTreeMap<(Tag, NodeId), BootTime>,
-    /// When each subnet was first seen to be down on a node.
-    losses: BTreeMap<(NodeId, IpNet), BootTime>,
-    /// Leases agreed under a former set of voters have run out by then.
-    settled: BootTime,
-    own_lease_lost: Option<BootTime>,
 }
 
 /// A voter's answer about a deposed node.
@@ -124,7 +109,12 @@ impl Leader {
         let quorum = Quorum::new(lead.configs.clone());
         self.gather_proofs(memory, state, &quorum, testify);
         let observed = self.observe(memory, state, &quorum, now);
-        for decision in plan(state, &observed) {
+        if memory.is_settled(state, &observed) {
+            return memory.next_proof(&quorum).map_or(self.tick(), |t| t.since(now).min(self.tick()));
+        }
+        let decisions = plan(state, &observed);
+        memory.planned(state, observed, decisions.is_empty());
+        for decision in decisions {
             self.propose(memory.explained(decision, now)).await;
         }
         memory.next_proof(&quorum).map_or(self.tick(), |t| t.since(now).min(self.tick()))
@@ -203,6 +193,8 @@ impl Leader {
             nodes,
             forgive: memory.expired_failures(state, now),
             fresh_losses: memory.fresh_losses(state, now, self.timing.heartbeat * 2),
+            fresh_reach: memory.fresh_reach(state, now, self.timing.heartbeat * 2),
+            ended_choices: ended_choices(state, SystemTime::now()),
         }
     }
 
@@ -214,6 +206,7 @@ impl Leader {
             Change::Give { .. } => "resource.given",
             Change::Release { .. } => "resource.release",
             Change::Forgive { .. } => "resource.forgiven",
+            Change::Clear { .. } => "resource.choice-ended",
             Change::Found { .. }
             | Change::Reserve { .. }
             | Change::Admit { .. }
@@ -229,6 +222,17 @@ impl Leader {
             | Change::UnmonitorSubnet { .. }
             | Change::ReportSubnets { .. }
             | Change::InService { .. }
+            | Change::Unextend { .. }
+            | Change::Depend { .. }
+            | Change::Undepend { .. }
+            | Change::Cleanup { .. }
+            | Change::AddConstraint { .. }
+            | Change::RemoveConstraint { .. }
+            | Change::SetNode { .. }
+            | Change::SetDefault { .. }
+            | Change::SetConnectivity { .. }
+            | Change::ReportConnectivity { .. }
+            | Change::Batch { .. }
             | Change::OutOfService { .. }
             | Change::Rejoin { .. }
             | Change::Report { .. } => "planner",
@@ -251,70 +255,9 @@ async fn told(kernel: &mut Option<watch::Receiver<()>>) {
     std::future::pending().await
 }
 
-impl Memory {
-    /// Says by what a node was proven silent.
-    fn explained(&self, decision: Decision, now: BootTime) -> Decision {
-        let Decision { change, mut reason } = decision;
-        if let Change::Vacate { node, .. } = &change {
-            let fenced = self.proofs.get(node).is_some_and(|p| p.is_fenced(now));
-            reason.push_str(if fenced {
-                " (its kernel confirmed that it is fenced)"
-            } else {
-                " (the promises of a majority have run out)"
-            });
-        }
-        Decision { change, reason }
-    }
-
-    fn take(&mut self, t: Testimony) {
-        self.asking.remove(&(t.voter, t.node));
-        match t.remaining {
-            Ok(remaining) => {
-                if let Some(proof) = self.proofs.get_mut(&t.node).filter(|p| p.lease_epoch == t.below) {
-                    proof.testimony(t.voter, t.heard, remaining);
-                }
-            }
-            Err(error) => tracing::debug!(voter = t.voter, node = t.node, %error, "no testimony"),
-        }
-    }
-
-    /// The next moment at which a proof completes by the passing of time.
-    fn next_proof(&self, quorum: &Quorum) -> Option<BootTime> {
-        let now = clock::now();
-        self.proofs.values().filter_map(|p| p.complete_at(quorum, self.settled)).filter(|&t| t > now).min()
-    }
-
-    fn fresh_losses(
-        &mut self,
-        state: &ClusterState,
-        now: BootTime,
-        soon: Duration,
-    ) -> BTreeSet<(NodeId, IpNet)> {
-        self.losses.retain(|(node, subnet), _| state.subnet_down(*node, subnet).is_some());
-        let mut fresh = BTreeSet::new();
-        for (node, all) in &state.subnets_down {
-            for (subnet, down) in all {
-                let since = *self.losses.entry((*node, *subnet)).or_insert(now);
-                let Some(settings) = state.subnets.get(subnet) else { continue };
-                if now.since(since) < settles_after(down, settings, soon) {
-                    fresh.insert((*node, *subnet));
-                }
-            }
-        }
-        fresh
-    }
-
-    fn expired_failures(&mut self, state: &ClusterState, now: BootTime) -> BTreeSet<(Tag, NodeId)> {
-        let marks: BTreeSet<(Tag, NodeId)> = state
-            .placements
-            .iter()
-            .flat_map(|(tag, p)| p.failed.keys().map(|&node| (tag.clone(), node)))
-            .collect();
-        self.failures.retain(|mark, _| marks.contains(mark));
-        for mark in marks {
-            self.failures.entry(mark).or_insert(now);
-        }
-        let expired = |seen: BootTime| now.since(seen) >= FAILURE_EXPIRES;
-        self.failures.iter().filter(|(_, seen)| expired(**seen)).map(|(mark, _)| mark.clone()).collect()
-    }
+/// Operators say until when by the wall clock: a node whose clock is wrong ends the choice early or late.
+fn ended_choices(state: &ClusterState, now: SystemTime) -> BTreeSet<Tag> {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis());
+    let ended = state.placements.iter().filter(|(_, p)| p.choice_ends.is_some_and(|t| u128::from(t) <= now));
+    ended.map(|(tag, _)| tag.clone()).collect()
 }

@@ -32,10 +32,9 @@ use crate::{
         in_use::InUse,
     },
     cluster::{
-        PromiseAnswer, PromiseBook, PromiseQuery, Store,
+        OpenStore, PromiseAnswer, PromiseBook, PromiseQuery,
         heartbeat::{Key, LeaseSlot, Prober, ProberConfig, Promises, Pulse, PulseConfig},
         identity::{self, Identity},
-        raft::RaftStore,
         transport::Peers,
     },
     config::{NodeConfig, Timing, TunablesFile},
@@ -117,7 +116,7 @@ pub fn promises(host: &Host) -> anyhow::Result<Promises> {
 pub fn start(
     host: &Host,
     identity: &Identity,
-    store: Arc<RaftStore>,
+    store: Arc<dyn OpenStore>,
     promises: Promises,
 ) -> anyhow::Result<()> {
     let me = identity.node;
@@ -138,7 +137,8 @@ pub fn start(
         store.leadership(),
         host.keeper.clone(),
     )?;
-    let prober = probe_peers(host, me, key, incarnation, &mut pulse, &store);
+    let prober = probe_peers(host, me, key, incarnation, &mut pulse, store.as_ref());
+    store.hear(pulse.ears.clone());
     let (caught, caught_up) = watch::channel(false);
     let watcher = Watcher {
         me,
@@ -250,7 +250,7 @@ fn probe_peers(
     key: Key,
     incarnation: u64,
     pulse: &mut Pulse,
-    store: &RaftStore,
+    store: &dyn OpenStore,
 ) -> Option<Prober> {
     let probes = host.datapath.probes()?;
     let config = ProberConfig {
@@ -276,7 +276,7 @@ fn probe_peers(
 /// Until everything is applied that was committed before this daemon started, it neither promises nor
 /// opens. Afterwards it only keeps the heartbeat alive.
 async fn catch_up(
-    store: Arc<RaftStore>,
+    store: Arc<dyn OpenStore>,
     promises: Promises,
     caught: watch::Sender<bool>,
     pace: Duration,

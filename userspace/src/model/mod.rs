@@ -1,21 +1,30 @@
 //! Plain data: nodes, resources, placements. Serde, no logic beyond accessors.
 
 mod addresses;
+mod connectivity;
+mod constraint;
+mod hierarchy;
 mod map;
 mod node;
 mod placement;
+mod policy;
 mod ranges;
 mod resource;
+mod score;
 mod state;
 mod subnet;
 mod tunables;
 
 pub use addresses::*;
+pub use connectivity::*;
+pub use constraint::*;
 pub use map::Map;
 pub use node::*;
 pub use placement::*;
+pub use policy::*;
 pub use ranges::*;
 pub use resource::*;
+pub use score::*;
 pub use state::*;
 pub use subnet::*;
 pub use tunables::*;

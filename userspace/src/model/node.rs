@@ -23,6 +23,26 @@ pub struct Node {
     pub witness: bool,
     pub lease_epoch: LeaseEpoch,
     pub standing: Standing,
+    /// Holds nothing, by an operator's order: what it has moves away.
+    #[serde(default)]
+    pub standby: bool,
+    /// What it has is neither checked nor moved, and it gets nothing: an operator works on it.
+    #[serde(default)]
+    pub maintenance: bool,
+    /// Why it gave up everything by itself (failfast). It gets nothing until an operator says `online`.
+    #[serde(default)]
+    pub gave_up: Option<String>,
+}
+
+impl Node {
+    /// May be given resources, as far as operators and the cluster are concerned.
+    pub fn is_available(&self) -> bool {
+        !self.witness
+            && self.standing == Standing::Member
+            && !self.standby
+            && !self.maintenance
+            && self.gave_up.is_none()
+    }
 }
 
 /// Whether the cluster trusts a node with addresses.

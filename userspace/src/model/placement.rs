@@ -19,6 +19,16 @@ pub struct Placement {
     pub epoch: Epoch,
     /// Nodes on which the resource failed, with the reason.
     pub failed: BTreeMap<NodeId, String>,
+    /// How often it failed on each node, also where local recovery mended it, since it was last forgiven.
+    #[serde(default)]
+    pub failures: BTreeMap<NodeId, Failures>,
+    /// How many local recoveries of the present grant are among them.
+    #[serde(default)]
+    pub recoveries: u32,
+    /// The operator's choice of a node ends by itself at this wall time, in milliseconds since 1970; None:
+    /// it stays until it is cleared or cannot be followed.
+    #[serde(default)]
+    pub choice_ends: Option<u64>,
     /// Being deleted: taken out of service first.
     pub deleting: bool,
     /// Taken from the resource's addresses while it was owned: the owner may answer for them until it says
@@ -38,9 +48,28 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// Of a resource that nobody has had yet.
+    pub fn new(desired: Desired, epoch: Epoch) -> Self {
+        Self {
+            desired,
+            grant: None,
+            epoch,
+            failed: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            recoveries: 0,
+            choice_ends: None,
+            deleting: false,
+            retired: Ranges::default(),
+            alterations: 0,
+            amended: 0,
+            trouble: None,
+        }
+    }
+
     /// Nobody answers any more, and whoever is the next owner brings up all addresses.
     pub fn end_grant(&mut self) {
         self.grant = None;
+        self.recoveries = 0;
         self.retired = Ranges::default();
         self.forget_amendments();
     }
@@ -55,6 +84,14 @@ impl Placement {
     pub fn is_wanted(&self) -> bool {
         matches!(self.desired, Desired::InService { .. }) && !self.deleting
     }
+}
+
+/// What is remembered of failures on one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    pub count: u32,
+    /// Why, the last time.
+    pub last: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

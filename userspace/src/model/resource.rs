@@ -9,7 +9,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Addresses, NodeId};
+use super::{Addresses, NodeId, Policy};
 
 /// The number of a resource: given once by the cluster, never reused. The datapath knows its gate by it.
 pub type ResourceId = u64;
@@ -71,6 +71,14 @@ pub struct Resource {
     /// Subnets that must be up on a node for the resource to start, and to stay, there (row NM-3).
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub monitored: BTreeSet<IpNet>,
+    /// What it depends on: those start before it and stop after it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub children: BTreeSet<Tag>,
+    /// What depends on it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub parents: BTreeSet<Tag>,
+    #[serde(default)]
+    pub policy: Policy,
     pub nodes: BTreeMap<NodeId, NodeSettings>,
 }
 
@@ -146,6 +154,9 @@ impl Resource {
             switchback: Switchback::Intelligent,
             on_conflict: OnConflict::default(),
             monitored: BTreeSet::new(),
+            children: BTreeSet::new(),
+            parents: BTreeSet::new(),
+            policy: Policy::default(),
             nodes: nodes.into_iter().collect(),
         }
     }

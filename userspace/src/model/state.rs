@@ -1,12 +1,16 @@
 //! The whole replicated state: small, changed only by [`crate::core::change`].
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Epoch, Map, MonitoredSubnet, Node, NodeId, Placement, Ranges, Resource, ResourceId, SubnetDown, Tag,
+    Connectivity, Constraint, ConstraintId, Defaults, Epoch, Map, MonitoredSubnet, Node, NodeId, Placement,
+    Ranges, Resource, ResourceId, SubnetDown, Tag,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +38,19 @@ pub struct ClusterState {
     /// Monitored subnets that a node says are down there, with the reason. All others are up.
     #[serde(default)]
     pub subnets_down: BTreeMap<NodeId, BTreeMap<IpNet, SubnetDown>>,
+    #[serde(default)]
+    pub defaults: Defaults,
+    #[serde(default)]
+    pub constraints: BTreeMap<ConstraintId, Constraint>,
+    /// Hosts that every node pings (row CL-8).
+    #[serde(default)]
+    pub connectivity: Connectivity,
+    /// Those of them that a node says it does not reach. All others are reached.
+    #[serde(default)]
+    pub unreached: BTreeMap<NodeId, BTreeSet<IpAddr>>,
+    /// How often operators changed anything: a plan made from an older state is refused.
+    #[serde(default)]
+    pub revision: u64,
 }
 
 impl ClusterState {
@@ -58,6 +75,18 @@ impl ClusterState {
         node: NodeId,
     ) -> impl Iterator<Item = (&'a IpNet, &'a SubnetDown)> {
         resource.monitored.iter().filter_map(move |subnet| Some((subnet, self.subnet_down(node, subnet)?)))
+    }
+
+    /// How many of the connectivity hosts the node reaches.
+    pub fn reached_by(&self, node: NodeId) -> usize {
+        let lost = self.unreached.get(&node);
+        self.connectivity.hosts.iter().filter(|h| lost.is_none_or(|l| !l.contains(*h))).count()
+    }
+
+    /// The resource is neither checked nor moved while it is on that node.
+    pub fn in_maintenance(&self, resource: &Resource, node: Option<NodeId>) -> bool {
+        let on = node.and_then(|id| self.nodes.get(&id));
+        self.defaults.maintenance || resource.policy.maintenance || on.is_some_and(|n| n.maintenance)
     }
 
     /// The node's name, or its number when it is unknown.

@@ -1,6 +1,8 @@
 //! `extend`: another node may have the resource.
 
-use super::{Context, Member, Result, create::next_priority, devices, lookup};
+use std::collections::BTreeMap;
+
+use super::{Context, Member, Result, create::next_priority, devices, hierarchy::along, lookup};
 use crate::{
     api::{Answer, ApiError},
     core::change::Change,
@@ -38,6 +40,10 @@ impl Context {
         if targets.len() > 1 && priority.is_some() {
             return Err(ApiError::usage("--priority belongs to one node: extend to them one after another"));
         }
+        // The rest of the hierarchy goes along, each member with the interfaces that it has elsewhere.
+        let hierarchy = state.hierarchy_of(tag);
+        let others: Vec<&Resource> =
+            hierarchy.iter().filter(|t| *t != tag).filter_map(|t| state.resources.get(t)).collect();
         let devices = if devices.is_empty() { devices_of_best(resource) } else { devices };
         let mut worst = resource.nodes.values().map(|s| s.priority).max().unwrap_or(0);
         let unseen = self.check_devices_here(&member, resource.addresses(), &targets, &devices).await?;
@@ -48,16 +54,19 @@ impl Context {
                 Some(priority) => priority,
                 None => next_priority(worst)?,
             };
-            let settings = NodeSettings::new(worst, devices.clone());
+            let copied = |r: &Resource| (r.tag.clone(), NodeSettings::new(worst, devices_of_best(r)));
+            let mut members: BTreeMap<Tag, NodeSettings> = others.iter().map(|r| copied(r)).collect();
+            members.insert(tag.clone(), NodeSettings::new(worst, devices.clone()));
             said.push(format!("{name} (priority {worst})"));
             // The subnets' ping lists go along (row IP-11).
-            changes.push(Change::Extend { tag: tag.clone(), to, settings });
+            changes.push(Change::Extend { to, members });
         }
         member.propose(changes).await?;
         Ok(Answer::done(format!(
-            "{tag} is extended to {}, on {}{unseen}",
+            "{tag} is extended to {}, on {}{}{unseen}",
             said.join(", "),
-            devices.join(", ")
+            devices.join(", "),
+            along(&state, tag, "so are")
         )))
     }
 

@@ -276,6 +276,9 @@ impl Bench {
                 witness,
                 lease_epoch: 1,
                 standing: Standing::Member,
+                standby: false,
+                maintenance: false,
+                gave_up: None,
             };
             state.nodes.insert(id, node);
         }

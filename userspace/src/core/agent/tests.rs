@@ -1,7 +1,5 @@
 mod density;
 
-use std::collections::BTreeMap;
-
 use super::{DeviceHealth::*, *};
 use crate::core::{change, sequence::Cause};
 use crate::model::{Addresses, Desired, Grant, Node, NodeSettings, Placement, Resource, Switchback};
@@ -46,19 +44,15 @@ fn state(grant: Option<(NodeId, Phase)>, epoch: Epoch) -> ClusterState {
         witness: false,
         lease_epoch: 1,
         standing: Standing::Member,
+        standby: false,
+        maintenance: false,
+        gave_up: None,
     };
     let settings = NodeSettings::new(1, ["eth0", "eth1"].map(String::from).to_vec());
     let resource = Resource::new(tag(), addresses(&[9]), [(ME, settings)]);
     let placement = Placement {
-        desired: Desired::InService { on: None },
         grant: grant.map(|(owner, phase)| Grant { owner, lease_epoch: 1, phase }),
-        epoch,
-        failed: BTreeMap::new(),
-        deleting: false,
-        retired: Default::default(),
-        alterations: 0,
-        amended: 0,
-        trouble: None,
+        ..Placement::new(Desired::InService { on: None }, epoch)
     };
     ClusterState {
         nodes: (1..=3).map(|id| (id, node(id))).collect(),
@@ -195,7 +189,12 @@ fn recovered_is_up_again() {
     assert_eq!(plan(&mut a, at(51), &s, SOUND), start(Operation::Recover, 1));
     a.finished(&tag(), Ok(()), at(52), CHECK, SOUND);
     assert!(a.is_up(&tag()));
-    assert_eq!(outcomes(&mut a, &s), []);
+    // It is counted, until the cluster has taken note.
+    let recovered = Outcome::Recovered { count: 1, reason: "gone".into() };
+    assert_eq!(outcomes(&mut a, &s), [recovered]);
+    let mut noted = s.clone();
+    noted.placements.get_mut(&tag()).unwrap().recoveries = 1;
+    assert_eq!(outcomes(&mut a, &noted), []);
 }
 
 #[test]

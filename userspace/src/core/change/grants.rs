@@ -3,7 +3,7 @@
 use super::{
     Applied, NewGrant, Outcome, Refusal, Report, Result, no_node, no_resource, placement, sweep_deleted,
 };
-use crate::model::{ClusterState, Desired, Epoch, Grant, NodeId, Phase, Standing, Tag};
+use crate::model::{ClusterState, Desired, Epoch, Grant, NodeId, Phase, Resource, Standing, Tag, Threshold};
 
 pub(super) fn give(state: &mut ClusterState, grants: &[NewGrant]) -> Result<Applied> {
     match give_each(state, grants) {
@@ -28,6 +28,7 @@ fn give_one(state: &mut ClusterState, new: &NewGrant) -> Result<()> {
         )));
     }
     let lease_epoch = node.lease_epoch;
+    check_together(state, tag, *to)?;
     let placement = placement(state, tag)?;
     let Desired::InService { on } = &mut placement.desired else {
         return Err(Refusal(format!("'{tag}' is to be out of service: 'vipctl in-service {tag}' starts it")));
@@ -45,6 +46,23 @@ fn give_one(state: &mut ClusterState, new: &NewGrant) -> Result<()> {
     }
     placement.epoch += 1;
     placement.grant = Some(Grant { owner: *to, lease_epoch, phase: Phase::Starting });
+    Ok(())
+}
+
+/// A hierarchy is on one node.
+fn check_together(state: &ClusterState, tag: &Tag, to: NodeId) -> Result<()> {
+    if state.resources.get(tag).is_none_or(Resource::stands_alone) {
+        return Ok(());
+    }
+    for other in state.hierarchy_of(tag) {
+        let owner = state.placements.get(&other).and_then(|p| p.grant).map(|g| g.owner);
+        if let Some(owner) = owner.filter(|owner| *owner != to) {
+            return Err(Refusal(format!(
+                "'{other}', of the hierarchy of '{tag}', is on node '{}': look again and decide anew",
+                state.node_name(owner)
+            )));
+        }
+    }
     Ok(())
 }
 
@@ -125,18 +143,60 @@ fn report_one(state: &mut ClusterState, node: NodeId, report: &Report) -> Result
                 "node '{name}' was not asked to release '{tag}': it reports a failure instead when it has stopped it"
             )));
         }
-        (Outcome::Failed { reason }, Phase::Starting | Phase::InService) => {
+        (Outcome::Failed { reason }, phase @ (Phase::Starting | Phase::InService)) => {
             placement.failed.insert(node, reason.clone());
+            let failures = placement.failures.entry(node).or_default();
+            failures.count = failures.count.saturating_add(1);
+            failures.last.clone_from(reason);
             end(state, tag);
+            give_up(state, tag, node, phase, reason);
         }
+        (Outcome::Recovered { count, reason }, Phase::Starting | Phase::InService) => {
+            let new = count.saturating_sub(placement.recoveries);
+            if new > 0 {
+                placement.recoveries = *count;
+                let failures = placement.failures.entry(node).or_default();
+                failures.count = failures.count.saturating_add(new);
+                failures.last.clone_from(reason);
+                let so_often = failures.count;
+                let threshold = threshold(state, tag);
+                if threshold.is_reached(so_often) {
+                    let why = format!("failed {so_often} times, the limit, at last: {reason}");
+                    self::placement(state, tag)?.failed.insert(node, why);
+                }
+            }
+        }
+        (Outcome::Recovered { .. }, Phase::Stopping) => {}
         // It was to stop and it has stopped: that it failed on the way is no reason to avoid the node.
         (Outcome::Failed { .. }, Phase::Stopping) => end(state, tag),
     }
     Ok(())
 }
 
+fn threshold(state: &ClusterState, tag: &Tag) -> Threshold {
+    let policy = state.resources.get(tag).map(|r| &r.policy);
+    policy.map_or(Threshold::Unlimited, |p| p.migration_threshold(&state.defaults))
+}
+
+/// Failfast (row NM-6): some failures are so grave that the node shall give up everything.
+fn give_up(state: &mut ClusterState, tag: &Tag, node: NodeId, phase: Phase, reason: &str) {
+    let Some(policy) = state.resources.get(tag).map(|r| &r.policy) else { return };
+    let kind = if policy.node_failfast {
+        "node failfast"
+    } else if policy.service_failfast && phase == Phase::InService {
+        "service failfast"
+    } else {
+        return;
+    };
+    if let Some(node) = state.nodes.get_mut(&node) {
+        node.gave_up.get_or_insert_with(|| format!("{kind} of '{tag}': {reason}"));
+    }
+}
+
 pub(super) fn forgive(state: &mut ClusterState, tag: &Tag, node: NodeId) -> Result<Applied> {
-    placement(state, tag)?.failed.remove(&node);
+    let placement = placement(state, tag)?;
+    placement.failed.remove(&node);
+    placement.failures.remove(&node);
     Ok(Applied::Done)
 }
 

@@ -155,6 +155,9 @@ fn add(state: &mut ClusterState, node: &NewNode, standing: Standing) -> NodeId {
             witness: node.witness,
             lease_epoch: 1,
             standing,
+            standby: false,
+            maintenance: false,
+            gave_up: None,
         },
     );
     id

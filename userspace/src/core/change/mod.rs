@@ -3,17 +3,23 @@
 //! Invariant: an address changes hands only through no owner at all. A grant ends when its owner says
 //! that it has stopped (Report, Rejoin) or is proven silent (Vacate), and only then can another be made.
 
+mod connectivity;
+mod constraints;
+mod duties;
 mod grants;
+mod hierarchy;
 mod members;
 mod resources;
 mod sets;
+mod settings;
 mod subnets;
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -21,8 +27,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::resources::ADDRESSES_MAX;
 use crate::model::{
-    Accept, Addresses, ClusterState, Epoch, LeaseEpoch, MonitoredSubnet, NodeId, NodeSettings, OnConflict,
-    Placement, Ranges, Resource, SubnetDown, Switchback, Tag,
+    Accept, Addresses, ClusterState, Connectivity, Constraint, ConstraintId, Epoch, LeaseEpoch,
+    MonitoredSubnet, NodeId, NodeSettings, OnConflict, Placement, Ranges, Resource, Score, SubnetDown,
+    Switchback, Tag, Threshold,
 };
 
 /// A change, with all that it presumes: where the presumption no longer holds it is refused and
@@ -68,13 +75,30 @@ pub enum Change {
         tag: Tag,
         addresses: Addresses,
     },
+    /// A whole hierarchy, with the settings of each member there.
     Extend {
-        tag: Tag,
         to: NodeId,
-        settings: NodeSettings,
+        members: BTreeMap<Tag, NodeSettings>,
     },
+    /// A whole hierarchy gives up a node that it is not on.
+    Unextend {
+        tag: Tag,
+        from: NodeId,
+    },
+    /// With `hierarchy` all members; else only the resource, on which nothing may depend.
     Delete {
         tag: Tag,
+        #[serde(default)]
+        hierarchy: bool,
+    },
+    /// From now on both are one hierarchy: the child starts before the parent and stops after it.
+    Depend {
+        parent: Tag,
+        child: Tag,
+    },
+    Undepend {
+        parent: Tag,
+        child: Tag,
     },
     Set {
         tag: Tag,
@@ -99,13 +123,54 @@ pub enum Change {
         node: NodeId,
         down: BTreeMap<IpNet, SubnetDown>,
     },
-    /// An operator's wish; clears the failures that stand in its way.
+    /// An operator's wish, for the resource and all that it depends on; clears the failures that stand in its
+    /// way. With a node, the whole hierarchy goes there; `until` in milliseconds since 1970.
     InService {
         tag: Tag,
         on: Option<NodeId>,
+        #[serde(default)]
+        until: Option<u64>,
     },
+    /// The resource and all that depend on it.
     OutOfService {
         tag: Tag,
+    },
+    /// The operator's choice of a node does not hold any longer.
+    Clear {
+        tag: Tag,
+    },
+    /// The failures of the hierarchy, on one node or on all, are mended.
+    Cleanup {
+        tag: Tag,
+        node: Option<NodeId>,
+    },
+    AddConstraint {
+        id: ConstraintId,
+        constraint: Constraint,
+    },
+    RemoveConstraint {
+        id: ConstraintId,
+    },
+    SetNode {
+        node: NodeId,
+        duty: Duty,
+    },
+    SetDefault {
+        setting: DefaultSetting,
+    },
+    /// Which hosts every node pings, and how.
+    SetConnectivity {
+        settings: Connectivity,
+    },
+    /// All connectivity hosts that the node does not reach now. Proposed when that changes.
+    ReportConnectivity {
+        node: NodeId,
+        unreached: BTreeSet<IpAddr>,
+    },
+    /// All or none, in this order. Presumes that operators have changed nothing since that revision.
+    Batch {
+        revision: Option<u64>,
+        changes: Vec<Change>,
     },
     /// The leader no longer trusts the node with this lease epoch.
     Depose {
@@ -181,6 +246,31 @@ pub enum Outcome {
     Amended { alterations: u64, gone: Ranges, trouble: Option<String> },
     /// Could not be started, or failed and could not be recovered; stopped again.
     Failed { reason: String },
+    /// Failed, and local recovery mended it: so many times under this grant.
+    Recovered { count: u32, reason: String },
+}
+
+/// What an operator wants a node to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Duty {
+    /// Holds resources, and has not given up.
+    Online,
+    /// Holds none.
+    Standby,
+    /// Keeps what it has, unchecked, and gets nothing, or no longer so.
+    Maintenance(bool),
+}
+
+/// What holds for all resources that say nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DefaultSetting {
+    Stickiness(Score),
+    MigrationThreshold(Threshold),
+    FailureTimeout(Duration),
+    /// Of the whole cluster.
+    Maintenance(bool),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,6 +287,15 @@ pub enum Setting {
     Accept(Accept),
     /// Subnets that must be up on a node for the resource to be there; all of them.
     Subnets(Vec<IpNet>),
+    /// None: as the cluster has it. So for the next two.
+    Stickiness(Option<Score>),
+    MigrationThreshold(Option<Threshold>),
+    FailureTimeout(Option<Duration>),
+    ServiceFailfast(bool),
+    NodeFailfast(bool),
+    /// Of the whole hierarchy.
+    Maintenance(bool),
+    IgnoresConnectivity(bool),
 }
 
 /// What a change answered.
@@ -224,8 +323,74 @@ impl Refusal {
 /// Applies a change or says why not; a refused change leaves the state as it was.
 pub fn apply(state: &mut ClusterState, change: &Change) -> Applied {
     match dispatch(state, change) {
-        Ok(applied) => applied,
+        Ok(applied) => {
+            if change.is_operators() {
+                state.revision += 1;
+            }
+            applied
+        }
         Err(refusal) => Applied::Refused(refusal),
+    }
+}
+
+/// All of them or none.
+fn batch(state: &mut ClusterState, revision: Option<u64>, changes: &[Change]) -> Result<Applied> {
+    if let Some(presumed) = revision.filter(|r| *r != state.revision) {
+        return Err(Refusal(format!(
+            "the cluster was changed by somebody else meanwhile (revision {}, presumed {presumed}): look again and \
+             decide anew",
+            state.revision
+        )));
+    }
+    // Copies share what they have in common: this costs as much as one change.
+    let mut all = state.clone();
+    for change in changes {
+        dispatch(&mut all, change)?;
+    }
+    *state = all;
+    Ok(Applied::Done)
+}
+
+impl Change {
+    /// Ordered by a person, not by the cluster about itself.
+    fn is_operators(&self) -> bool {
+        match self {
+            Self::Found { .. }
+            | Self::Create { .. }
+            | Self::CreateAll { .. }
+            | Self::AlterAddresses { .. }
+            | Self::SetAddresses { .. }
+            | Self::Extend { .. }
+            | Self::Unextend { .. }
+            | Self::Delete { .. }
+            | Self::Depend { .. }
+            | Self::Undepend { .. }
+            | Self::Set { .. }
+            | Self::SetPingList { .. }
+            | Self::MonitorSubnet { .. }
+            | Self::UnmonitorSubnet { .. }
+            | Self::InService { .. }
+            | Self::OutOfService { .. }
+            | Self::Clear { .. }
+            | Self::Cleanup { .. }
+            | Self::AddConstraint { .. }
+            | Self::RemoveConstraint { .. }
+            | Self::SetNode { .. }
+            | Self::SetDefault { .. }
+            | Self::SetConnectivity { .. }
+            | Self::Batch { .. } => true,
+            Self::Reserve { .. }
+            | Self::Admit { .. }
+            | Self::Depose { .. }
+            | Self::Vacate { .. }
+            | Self::Rejoin { .. }
+            | Self::Give { .. }
+            | Self::Release { .. }
+            | Self::Report { .. }
+            | Self::Forgive { .. }
+            | Self::ReportSubnets { .. }
+            | Self::ReportConnectivity { .. } => false,
+        }
     }
 }
 
@@ -242,17 +407,29 @@ fn dispatch(state: &mut ClusterState, change: &Change) -> Result<Applied> {
         Change::CreateAll { resources, on } => sets::create_all(state, resources, *on),
         Change::AlterAddresses { tag, add, remove } => sets::alter(state, tag, add, remove),
         Change::SetAddresses { tag, addresses } => resources::set_addresses(state, tag, addresses),
-        Change::Extend { tag, to, settings } => resources::extend(state, tag, *to, settings),
-        Change::Delete { tag } => resources::delete(state, tag),
-        Change::Set { tag, node, setting } => resources::set(state, tag, *node, setting),
+        Change::Extend { to, members } => hierarchy::extend(state, *to, members),
+        Change::Unextend { tag, from } => hierarchy::unextend(state, tag, *from),
+        Change::Delete { tag, hierarchy } => hierarchy::delete(state, tag, *hierarchy),
+        Change::Depend { parent, child } => hierarchy::depend(state, parent, child),
+        Change::Undepend { parent, child } => hierarchy::undepend(state, parent, child),
+        Change::Set { tag, node, setting } => settings::set(state, tag, *node, setting),
         Change::SetPingList { node, subnet, addresses } => {
             resources::set_ping_list(state, *node, *subnet, addresses)
         }
         Change::MonitorSubnet { subnet, settings } => subnets::monitor(state, *subnet, settings),
         Change::UnmonitorSubnet { subnet } => subnets::unmonitor(state, *subnet),
         Change::ReportSubnets { node, down } => subnets::report(state, *node, down),
-        Change::InService { tag, on } => resources::in_service(state, tag, *on),
-        Change::OutOfService { tag } => resources::out_of_service(state, tag),
+        Change::InService { tag, on, until } => hierarchy::in_service(state, tag, *on, *until),
+        Change::OutOfService { tag } => hierarchy::out_of_service(state, tag),
+        Change::Clear { tag } => hierarchy::clear(state, tag),
+        Change::Cleanup { tag, node } => hierarchy::cleanup(state, tag, *node),
+        Change::AddConstraint { id, constraint } => constraints::add(state, id, constraint),
+        Change::RemoveConstraint { id } => constraints::remove(state, id),
+        Change::SetNode { node, duty } => duties::set(state, *node, *duty),
+        Change::SetDefault { setting } => settings::set_default(state, setting),
+        Change::SetConnectivity { settings } => connectivity::set(state, settings),
+        Change::ReportConnectivity { node, unreached } => connectivity::report(state, *node, unreached),
+        Change::Batch { revision, changes } => batch(state, *revision, changes),
         Change::Give { grants } => grants::give(state, grants),
         Change::Release { tag, epoch } => grants::release(state, tag, *epoch),
         Change::Report { node, reports } => grants::report(state, *node, reports),
@@ -279,6 +456,9 @@ fn sweep_deleted(state: &mut ClusterState, tag: &Tag) {
     if placement.deleting && placement.grant.is_none() {
         state.spent_epoch = state.spent_epoch.max(placement.epoch);
         state.placements.remove(tag);
-        state.resources.remove(tag);
+        if let Some(gone) = state.resources.remove(tag) {
+            hierarchy::forget(state, &gone);
+        }
+        constraints::forget(state, tag);
     }
 }

@@ -7,10 +7,9 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Applied, Refusal, Result, Setting, no_node, no_resource, placement, subnets, sweep_deleted};
+use super::{Applied, Refusal, Result, no_node, no_resource, placement, subnets};
 use crate::model::{
-    AcceptBy, Addresses, ClusterState, Desired, Kind, Node, NodeId, NodeSettings, Placement, Ranges,
-    Resource, Standing, Tag,
+    Addresses, ClusterState, Desired, Kind, Node, NodeId, NodeSettings, Placement, Resource, Standing, Tag,
 };
 
 /// The longest name of a network interface (IFNAMSIZ less its end mark).
@@ -64,24 +63,15 @@ pub(super) fn check_new(state: &ClusterState, resource: &Resource, on: NodeId) -
 /// A checked one.
 pub(super) fn add(state: &mut ClusterState, resource: &Resource, on: NodeId) {
     let tag = &resource.tag;
-    state.placements.insert(
-        tag.clone(),
-        Placement {
-            desired: Desired::InService { on: Some(on) },
-            grant: None,
-            epoch: state.spent_epoch,
-            failed: BTreeMap::new(),
-            deleting: false,
-            retired: Ranges::default(),
-            alterations: 0,
-            amended: 0,
-            trouble: None,
-        },
-    );
+    state
+        .placements
+        .insert(tag.clone(), Placement::new(Desired::InService { on: Some(on) }, state.spent_epoch));
     state.last_resource += 1;
     let id = state.last_resource;
     let monitored = resource.monitored.iter().map(IpNet::trunc).collect();
-    state.resources.insert(tag.clone(), Resource { id, monitored, ..resource.clone() });
+    // What it depends on, or what depends on it, is said by changes of their own.
+    let (children, parents) = (BTreeSet::new(), BTreeSet::new());
+    state.resources.insert(tag.clone(), Resource { id, monitored, children, parents, ..resource.clone() });
     for id in resource.nodes.keys() {
         copy_ping_lists(state, resource, *id);
     }
@@ -111,116 +101,6 @@ pub(super) fn set_addresses(state: &mut ClusterState, tag: &Tag, addresses: &Add
     }
     for id in resource.nodes.keys() {
         copy_ping_lists(state, &resource, *id);
-    }
-    state.resources.insert(tag.clone(), resource);
-    Ok(Applied::Done)
-}
-
-pub(super) fn extend(
-    state: &mut ClusterState,
-    tag: &Tag,
-    to: NodeId,
-    settings: &NodeSettings,
-) -> Result<Applied> {
-    let resource = kept(state, tag)?;
-    let node = holder(state, tag, to)?;
-    if resource.nodes.contains_key(&to) {
-        return Err(Refusal(format!(
-            "'{tag}' is extended to node '{}' already: 'vipctl set {tag}' changes its settings there",
-            node.name
-        )));
-    }
-    check_settings(tag, node, settings)?;
-    check_priority_free(state, resource, to, settings.priority)?;
-    let mut resource = resource.clone();
-    resource.nodes.insert(to, settings.clone());
-    copy_ping_lists(state, &resource, to);
-    state.resources.insert(tag.clone(), resource);
-    Ok(Applied::Done)
-}
-
-pub(super) fn delete(state: &mut ClusterState, tag: &Tag) -> Result<Applied> {
-    let placement = placement(state, tag)?;
-    placement.deleting = true;
-    placement.desired = Desired::OutOfService;
-    sweep_deleted(state, tag);
-    Ok(Applied::Done)
-}
-
-pub(super) fn set(
-    state: &mut ClusterState,
-    tag: &Tag,
-    node: Option<NodeId>,
-    setting: &Setting,
-) -> Result<Applied> {
-    let mut resource = kept(state, tag)?.clone();
-    let targets: Vec<NodeId> = match node {
-        Some(id) => {
-            extended(state, &resource, id)?;
-            vec![id]
-        }
-        None => resource.nodes.keys().copied().collect(),
-    };
-    match setting {
-        Setting::Switchback(switchback) => {
-            if node.is_some() {
-                return Err(Refusal(format!(
-                    "switchback holds for '{tag}' as a whole: set it without --node"
-                )));
-            }
-            resource.switchback = *switchback;
-        }
-        Setting::OnConflict(on_conflict) => {
-            if node.is_some() {
-                return Err(Refusal(format!(
-                    "on-conflict holds for '{tag}' as a whole: set it without --node"
-                )));
-            }
-            resource.on_conflict = *on_conflict;
-        }
-        Setting::Accept(accept) => {
-            if node.is_some() {
-                return Err(Refusal(format!("accept holds for '{tag}' as a whole: set it without --node")));
-            }
-            let Kind::Ip(ip) = &mut resource.kind;
-            ip.accept = *accept;
-            ip.accept_by = AcceptBy::Operator;
-        }
-        Setting::Subnets(needed) => {
-            if node.is_some() {
-                return Err(Refusal(format!(
-                    "subnets are needed by '{tag}' on every node: set them without --node"
-                )));
-            }
-            resource.monitored = subnets::needed(state, tag, needed.iter().copied())?;
-        }
-        Setting::Priority(priority) => {
-            let [id] = targets[..] else {
-                return Err(Refusal(format!(
-                    "a priority belongs to one node: name it with 'vipctl set {tag} priority={priority} --node NODE'"
-                )));
-            };
-            check_priority_free(state, &resource, id, *priority)?;
-        }
-        Setting::Source(true) if resource.addresses().subnets().all(|s| s.addr().is_ipv6()) => {
-            return Err(Refusal(format!(
-                "'{tag}' has no IPv4 address, and a source address setting is for IPv4 only (row IP-12): choose the \
-                 source in the application, or with 'ip -6 route'"
-            )));
-        }
-        Setting::Devices(_) | Setting::RestoreAndRecover(_) | Setting::Source(_) => {}
-    }
-    for id in targets {
-        let Some(settings) = resource.nodes.get_mut(&id) else { continue };
-        match setting {
-            Setting::Switchback(_) | Setting::OnConflict(_) | Setting::Accept(_) | Setting::Subnets(_) => {}
-            Setting::Priority(priority) => settings.priority = *priority,
-            Setting::Devices(devices) => settings.devices.clone_from(devices),
-            Setting::RestoreAndRecover(enabled) => settings.restore_and_recover = *enabled,
-            Setting::Source(enabled) => settings.source = *enabled,
-        }
-        let node = state.nodes.get(&id).ok_or_else(|| no_node(id))?;
-        check_settings(tag, node, settings)?;
     }
     state.resources.insert(tag.clone(), resource);
     Ok(Applied::Done)
@@ -260,28 +140,6 @@ pub(super) fn set_ping_list(
     Ok(Applied::Done)
 }
 
-pub(super) fn in_service(state: &mut ClusterState, tag: &Tag, on: Option<NodeId>) -> Result<Applied> {
-    let resource = kept(state, tag)?;
-    if let Some(id) = on {
-        extended(state, resource, id)?;
-    }
-    let placement = placement(state, tag)?;
-    match on {
-        Some(id) => {
-            placement.failed.remove(&id);
-        }
-        None => placement.failed.clear(),
-    }
-    placement.desired = Desired::InService { on };
-    Ok(Applied::Done)
-}
-
-pub(super) fn out_of_service(state: &mut ClusterState, tag: &Tag) -> Result<Applied> {
-    kept(state, tag)?;
-    placement(state, tag)?.desired = Desired::OutOfService;
-    Ok(Applied::Done)
-}
-
 /// The resource, unless it is being deleted.
 pub(super) fn kept<'a>(state: &'a ClusterState, tag: &Tag) -> Result<&'a Resource> {
     let resource = state.resources.get(tag).ok_or_else(|| no_resource(tag))?;
@@ -294,7 +152,7 @@ pub(super) fn kept<'a>(state: &'a ClusterState, tag: &Tag) -> Result<&'a Resourc
 }
 
 /// The node, if it is one that may hold addresses.
-fn holder<'a>(state: &'a ClusterState, tag: &Tag, id: NodeId) -> Result<&'a Node> {
+pub(super) fn holder<'a>(state: &'a ClusterState, tag: &Tag, id: NodeId) -> Result<&'a Node> {
     let node = state.nodes.get(&id).ok_or_else(|| no_node(id))?;
     if node.witness {
         return Err(Refusal(format!(
@@ -311,7 +169,7 @@ fn holder<'a>(state: &'a ClusterState, tag: &Tag, id: NodeId) -> Result<&'a Node
     }
 }
 
-fn extended(state: &ClusterState, resource: &Resource, id: NodeId) -> Result<()> {
+pub(super) fn extended(state: &ClusterState, resource: &Resource, id: NodeId) -> Result<()> {
     let node = state.nodes.get(&id).ok_or_else(|| no_node(id))?;
     if resource.nodes.contains_key(&id) {
         return Ok(());
@@ -391,7 +249,7 @@ fn unusable(address: &IpAddr) -> bool {
     address.is_unspecified() || address.is_multicast() || broadcast
 }
 
-fn check_settings(tag: &Tag, node: &Node, settings: &NodeSettings) -> Result<()> {
+pub(super) fn check_settings(tag: &Tag, node: &Node, settings: &NodeSettings) -> Result<()> {
     let name = &node.name;
     if !(1..=999).contains(&settings.priority) {
         return Err(Refusal(format!(
@@ -429,7 +287,12 @@ fn check_settings(tag: &Tag, node: &Node, settings: &NodeSettings) -> Result<()>
     Ok(())
 }
 
-fn check_priority_free(state: &ClusterState, resource: &Resource, id: NodeId, priority: u16) -> Result<()> {
+pub(super) fn check_priority_free(
+    state: &ClusterState,
+    resource: &Resource,
+    id: NodeId,
+    priority: u16,
+) -> Result<()> {
     let other = resource.nodes.iter().find(|(other, s)| **other != id && s.priority == priority);
     match other {
         Some((other, _)) => Err(same_priority(state, &resource.tag, priority, *other)),
@@ -437,7 +300,7 @@ fn check_priority_free(state: &ClusterState, resource: &Resource, id: NodeId, pr
     }
 }
 
-fn same_priority(state: &ClusterState, tag: &Tag, priority: u16, other: NodeId) -> Refusal {
+pub(super) fn same_priority(state: &ClusterState, tag: &Tag, priority: u16, other: NodeId) -> Refusal {
     Refusal(format!(
         "priority {priority} of '{tag}' is taken by node '{}': give every node a number of its own with --priority",
         state.node_name(other)
@@ -445,7 +308,7 @@ fn same_priority(state: &ClusterState, tag: &Tag, priority: u16, other: NodeId) 
 }
 
 /// For each subnet of the resource.
-fn copy_ping_lists(state: &mut ClusterState, resource: &Resource, to: NodeId) {
+pub(super) fn copy_ping_lists(state: &mut ClusterState, resource: &Resource, to: NodeId) {
     for subnet in resource.addresses().subnets() {
         copy_ping_list(state, resource, subnet, to);
     }

@@ -28,20 +28,7 @@ pub(super) fn monitor(
             "{subnet} is no network that an interface belongs to: give the subnet of an interface, as 10.1.0.0/24"
         )));
     }
-    let (least, most) = INTERVAL;
-    if settings.interval < least || settings.interval > most {
-        return Err(Refusal(format!(
-            "{subnet} cannot be polled every {:?}: use an interval from 0.1 to 3600 seconds",
-            settings.interval
-        )));
-    }
-    for (name, count) in [("fall", settings.fall), ("rise", settings.rise)] {
-        if !(1..=MOST_POLLS).contains(&count) {
-            return Err(Refusal(format!(
-                "{name} {count} of {subnet} is out of range: use 1 to {MOST_POLLS}"
-            )));
-        }
-    }
+    check_pace(&subnet.to_string(), settings.interval, settings.fall, settings.rise)?;
     if settings.targets.len() > MOST_TARGETS {
         return Err(Refusal(format!(
             "{subnet} has {} targets: name {MOST_TARGETS} at most, one answer suffices",
@@ -65,18 +52,42 @@ pub(super) fn monitor(
     Ok(Applied::Done)
 }
 
+/// How often something is polled, and how many polls decide.
+pub(super) fn check_pace(what: &str, interval: Duration, fall: u16, rise: u16) -> Result<()> {
+    let (least, most) = INTERVAL;
+    if interval < least || interval > most {
+        return Err(Refusal(format!(
+            "{what} cannot be polled every {interval:?}: use an interval from 0.1 to 3600 seconds"
+        )));
+    }
+    for (name, count) in [("fall", fall), ("rise", rise)] {
+        if !(1..=MOST_POLLS).contains(&count) {
+            return Err(Refusal(format!("{name} {count} of {what} is out of range: use 1 to {MOST_POLLS}")));
+        }
+    }
+    Ok(())
+}
+
+/// Not an address that everybody, nobody or this host itself answers for.
+pub(super) fn check_single_host(target: IpAddr) -> Result<()> {
+    let broadcast = matches!(target, IpAddr::V4(v4) if v4.is_broadcast());
+    if target.is_unspecified() || target.is_multicast() || target.is_loopback() || broadcast {
+        return Err(Refusal(format!("{target} is no other host's address: name single hosts as targets")));
+    }
+    Ok(())
+}
+
 fn check_target(subnet: IpNet, target: IpAddr) -> Result<()> {
     if target.is_ipv4() != subnet.addr().is_ipv4() {
         return Err(Refusal(format!(
             "{target} cannot be pinged from an address of {subnet}: name targets of the same family"
         )));
     }
-    let broadcast = |v4| v4 == std::net::Ipv4Addr::BROADCAST;
-    let everybody = matches!(target, IpAddr::V4(v4) if broadcast(v4))
-        || (target.is_ipv4() && subnet.prefix_len() < 31 && target == subnet.broadcast());
-    if target.is_unspecified() || target.is_multicast() || target.is_loopback() || everybody {
+    let everybody = target.is_ipv4() && subnet.prefix_len() < 31 && target == subnet.broadcast();
+    if everybody {
         return Err(Refusal(format!("{target} is no other host's address: name single hosts as targets")));
     }
+    check_single_host(target)?;
     Ok(())
 }
 

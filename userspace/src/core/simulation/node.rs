@@ -80,14 +80,16 @@ impl World {
             let state = self.log[d.applied].clone();
             d.granter.caught_up(state.nodes.values().map(|n| (n.id, n.lease_epoch)));
             let mut agent = Agent::new(host.id);
-            if let Some((active, lease_epoch, epoch)) = host.kernel.gate {
-                let serving = (active && lease_epoch == host.kernel.lease.0).then_some(epoch);
-                let here = Here {
-                    resource: state.resources.get_shared(&tag()).expect("the resource"),
-                    addresses: host.kernel.assigned.clone().into(),
-                    device: DEVICES[0].into(),
+            for (tag, vip) in &host.kernel.vips {
+                let (Some((active, lease_epoch, epoch)), Some(resource)) =
+                    (vip.gate, state.resources.get_shared(tag))
+                else {
+                    continue;
                 };
-                agent.found(tag(), here, serving, host.clock(self.now));
+                let serving = (active && lease_epoch == host.kernel.lease.0).then_some(epoch);
+                let addresses = vip.assigned.clone().into();
+                let here = Here { resource, addresses, device: DEVICES[0].into() };
+                agent.found(tag.clone(), here, serving, host.clock(self.now));
             }
             agent.begin(&state);
             d.agent = Some(agent);
@@ -131,36 +133,42 @@ impl World {
             lease_epoch: host.kernel.lease.0,
         };
         let Some(agent) = &mut d.agent else { return };
-        if let Some(run) = &mut d.run {
+        let mut over = Vec::new();
+        for (tag, run) in &mut d.runs {
             if run.opens.is_some_and(|at| at <= self.now) {
                 run.opens = None;
                 if run.lease_epoch == host.kernel.lease.0 {
-                    host.kernel.assigned = Addresses::clone(&run.target.addresses);
-                    host.kernel.gate = Some((true, run.lease_epoch, run.epoch));
+                    host.kernel.opened(run, tag);
                 } else {
                     (run.ends, run.result) = (self.now, Err(failure("deposed", false)));
                 }
             }
             if run.ends <= self.now {
-                let result = run.result.clone();
-                if result.is_ok() {
-                    host.kernel.ended(run.operation, &run.target);
-                }
-                d.run = None;
-                agent.finished(&tag(), result, now, Duration::from_millis(200), situation);
+                over.push(tag.clone());
             }
+        }
+        for tag in over {
+            let Some(run) = d.runs.remove(&tag) else { continue };
+            if run.result.is_ok() {
+                host.kernel.ended(&tag, run.operation, &run.target);
+            }
+            agent.finished(&tag, run.result, now, Duration::from_millis(200), situation);
         }
         agent.set_devices(host.devices.clone());
         for action in agent.plan(now, state, situation) {
             match action {
-                Action::Cancel { .. } => {
-                    let run = d.run.as_mut().expect("something to cancel");
+                Action::Cancel { tag } => {
+                    let run = d.runs.get_mut(&tag).expect("something to cancel");
                     let soon = self.now + self.random.below(50);
                     (run.opens, run.ends, run.result) = (None, soon, Err(failure("cancelled", false)));
                 }
                 Action::Start(start) => {
-                    assert!(d.run.is_none(), "two sequences of one resource at once");
-                    d.run = Some(self.begin(host, *start));
+                    let tag = start.tag.clone();
+                    if start.operation == Operation::Restore {
+                        check_children(host, &d.runs, state, &tag);
+                    }
+                    let run = self.begin(host, *start);
+                    assert!(d.runs.insert(tag, run).is_none(), "two sequences of one resource at once");
                 }
             }
         }
@@ -180,8 +188,8 @@ impl World {
     }
 
     fn begin(&mut self, host: &mut Host, start: Start) -> Run {
-        let Start { operation, epoch, lease_epoch, target, .. } = start;
-        self.tell(|| format!("n{} {operation:?} epoch {epoch} lease {lease_epoch}", host.id));
+        let Start { tag, operation, epoch, lease_epoch, target, .. } = start;
+        self.tell(|| format!("n{} {operation:?} {tag} epoch {epoch} lease {lease_epoch}", host.id));
         let fails = !self.calm && self.random.chance(15);
         // A removal that fails before the gate is shut leaves everything as it was.
         let silent = operation == Operation::Remove && self.random.chance(70);
@@ -190,10 +198,8 @@ impl World {
             Operation::Restore | Operation::Recover | Operation::Switch => true,
             Operation::Remove | Operation::Quickcheck | Operation::Amend => false,
         };
-        let gate = &mut host.kernel.gate;
         if opening || (operation == Operation::Remove && (silent || !fails)) {
-            let (_, lease_epoch, epoch) = gate.unwrap_or_default();
-            *gate = Some((false, lease_epoch, epoch));
+            host.kernel.shut(&tag);
         }
         let opens = self.now + self.random.below(if self.calm { 50 } else { 300 });
         let ends = opens + self.random.below(100);
@@ -249,7 +255,7 @@ impl World {
         };
         let nodes = state.nodes.keys().map(|&id| (id, health(id))).collect();
         let forgive = if self.random.chance(2) {
-            state.nodes.keys().map(|&id| (tag(), id)).collect()
+            tags().into_iter().flat_map(|tag| state.nodes.keys().map(move |&id| (tag.clone(), id))).collect()
         } else {
             BTreeSet::new()
         };
@@ -260,13 +266,12 @@ impl World {
     }
 }
 
-impl Kernel {
-    fn ended(&mut self, operation: Operation, target: &Here) {
-        match operation {
-            Operation::Remove => (self.gate, self.assigned) = (None, Addresses::default()),
-            Operation::Amend => self.assigned = Addresses::clone(&target.addresses),
-            Operation::Restore | Operation::Quickcheck | Operation::Recover | Operation::Switch => {}
-        }
+/// A member of a hierarchy starts only when all that it depends on is in service on the same host.
+fn check_children(host: &Host, runs: &BTreeMap<Tag, Run>, state: &ClusterState, tag: &Tag) {
+    for child in &state.resources[tag].children {
+        let open = host.kernel.vips.get(child).and_then(|v| v.gate).is_some_and(|(active, ..)| active);
+        let switches = runs.get(child).is_some_and(|r| r.operation == Operation::Switch);
+        assert!(open || switches, "'{tag}' starts on n{} before '{child}', on which it depends", host.id);
     }
 }
 

@@ -339,6 +339,9 @@ fn a_batch_of_many_is_linear() {
         witness: false,
         lease_epoch: 1,
         standing: crate::model::Standing::Member,
+        standby: false,
+        maintenance: false,
+        gave_up: None,
     };
     state.nodes.insert(1, node);
     for batch in 0..10u8 {

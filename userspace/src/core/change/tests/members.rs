@@ -108,7 +108,7 @@ fn vacating_frees_even_if_nothing_can_be_given() {
 #[test]
 fn vacating_removes_what_was_being_deleted() {
     let mut state = in_service();
-    done(&mut state, Change::Delete { tag: tag("vip") });
+    done(&mut state, Change::Delete { tag: tag("vip"), hierarchy: false });
     done(&mut state, Change::Depose { node: 1, lease_epoch: 1 });
     done(&mut state, vacate(2, 2, 1));
     assert!(state.resources.is_empty() && state.placements.is_empty());

@@ -7,8 +7,6 @@ mod resources;
 mod sets;
 mod subnets;
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::model::{Desired, Grant, Phase, Standing, SubnetLoss};
 
@@ -125,8 +123,8 @@ fn every_change_survives_json() {
             add: "10.0.0.8/24".parse::<IpNet>().unwrap().into(),
             remove: ["10.0.0.7".parse::<IpAddr>().unwrap()].into_iter().collect(),
         },
-        Change::Extend { tag: tag("vip"), to: 2, settings: settings(20) },
-        Change::Delete { tag: tag("vip") },
+        Change::Extend { to: 2, members: [(tag("vip"), settings(20))].into() },
+        Change::Delete { tag: tag("vip"), hierarchy: false },
         Change::Set { tag: tag("vip"), node: None, setting: Setting::Switchback(Switchback::Automatic) },
         Change::Set { tag: tag("vip"), node: Some(1), setting: Setting::Priority(5) },
         Change::Set { tag: tag("vip"), node: None, setting: Setting::Devices(vec!["eth1".to_owned()]) },
@@ -150,8 +148,8 @@ fn every_change_survives_json() {
             node: None,
             setting: Setting::Subnets(vec!["10.1.0.0/24".parse().unwrap()]),
         },
-        Change::InService { tag: tag("vip"), on: Some(2) },
-        Change::InService { tag: tag("vip"), on: None },
+        Change::InService { tag: tag("vip"), on: Some(2), until: None },
+        Change::InService { tag: tag("vip"), on: None, until: None },
         Change::OutOfService { tag: tag("vip") },
         Change::Depose { node: 1, lease_epoch: 1 },
         Change::Vacate {

@@ -9,17 +9,7 @@ fn create(resource: Resource, on: NodeId) -> Change {
 #[test]
 fn a_new_resource_is_wanted_where_it_was_created() {
     let state = with_vip();
-    let expected = Placement {
-        desired: Desired::InService { on: Some(1) },
-        grant: None,
-        epoch: 0,
-        failed: BTreeMap::new(),
-        deleting: false,
-        retired: Default::default(),
-        alterations: 0,
-        amended: 0,
-        trouble: None,
-    };
+    let expected = Placement::new(Desired::InService { on: Some(1) }, 0);
     assert_eq!(place(&state, "vip"), &expected);
 }
 
@@ -87,7 +77,7 @@ fn settings_are_checked_wherever_they_come_from() {
         refused(&state, create(created, 1), &[says]);
         let mut partly = with_vip();
         partly.resources.get_mut(&tag("vip")).unwrap().nodes.remove(&3);
-        refused(&partly, Change::Extend { tag: tag("vip"), to: 3, settings: bad.clone() }, &[says]);
+        refused(&partly, Change::Extend { to: 3, members: [(tag("vip"), bad.clone())].into() }, &[says]);
         let setting = if says == "out of range" {
             Setting::Priority(bad.priority)
         } else {
@@ -101,20 +91,20 @@ fn settings_are_checked_wherever_they_come_from() {
 fn extending() {
     let mut state = cluster();
     done(&mut state, create(resource("x", "10.0.0.9/24", &[(1, 10)]), 1));
-    let extend = |to, priority| Change::Extend { tag: tag("x"), to, settings: settings(priority) };
+    let extend = |to, priority| Change::Extend { to, members: [(tag("x"), settings(priority))].into() };
     refused(&state, extend(1, 20), &["extended to node 'a' already", "vipctl set x"]);
     refused(&state, extend(2, 10), &["taken by node 'a'"]);
     refused(&state, extend(4, 20), &["witness"]);
     refused(&state, extend(9, 20), &["no node number 9"]);
     done(&mut state, extend(2, 20));
     assert_eq!(state.resources[&tag("x")].nodes[&2], settings(20));
-    let missing = Change::Extend { tag: tag("nothing"), to: 2, settings: settings(1) };
+    let missing = Change::Extend { to: 2, members: [(tag("nothing"), settings(1))].into() };
     refused(&state, missing, &["no resource 'nothing'"]);
 }
 
 #[test]
 fn deleting_at_once_or_when_the_owner_has_stopped() {
-    let delete = || Change::Delete { tag: tag("vip") };
+    let delete = || Change::Delete { tag: tag("vip"), hierarchy: false };
     let mut free = with_vip();
     done(&mut free, delete());
     assert!(free.resources.is_empty() && free.placements.is_empty());
@@ -140,13 +130,13 @@ fn deleting_at_once_or_when_the_owner_has_stopped() {
 #[test]
 fn nothing_else_is_done_with_what_is_being_deleted() {
     let mut state = in_service();
-    done(&mut state, Change::Delete { tag: tag("vip") });
+    done(&mut state, Change::Delete { tag: tag("vip"), hierarchy: false });
     let vip = || tag("vip");
     for change in [
-        Change::InService { tag: vip(), on: None },
+        Change::InService { tag: vip(), on: None, until: None },
         Change::OutOfService { tag: vip() },
         Change::Set { tag: vip(), node: None, setting: Setting::RestoreAndRecover(false) },
-        Change::Extend { tag: vip(), to: 2, settings: settings(1) },
+        Change::Extend { to: 2, members: [(vip(), settings(1))].into() },
     ] {
         refused(&state, change, &["being deleted"]);
     }
@@ -220,7 +210,7 @@ fn ping_lists_are_copied_when_extending_and_survive_deletion() {
     done(&mut state, pings(1, &["10.0.0.1"]));
     done(&mut state, pings(2, &["10.0.0.2"]));
     done(&mut state, give("x", 2, 0));
-    let extend = || Change::Extend { tag: tag("x"), to: 3, settings: settings(30) };
+    let extend = || Change::Extend { to: 3, members: [(tag("x"), settings(30))].into() };
     let list = |state: &ClusterState, node: NodeId| {
         state.ping_lists.get(&(node, "10.0.0.0/24".parse().unwrap())).cloned().unwrap_or_default()
     };
@@ -239,7 +229,7 @@ fn ping_lists_are_copied_when_extending_and_survive_deletion() {
     done(&mut state, report("x", 2, 1, Outcome::Released));
     done(&mut state, extend());
     assert_eq!(list(&state, 3), one("10.0.0.1"));
-    done(&mut state, Change::Delete { tag: tag("x") });
+    done(&mut state, Change::Delete { tag: tag("x"), hierarchy: false });
     assert!(state.resources.is_empty());
     assert_eq!(list(&state, 3), one("10.0.0.1"));
     // A resource created anew takes part in what its nodes have.
@@ -251,14 +241,18 @@ fn ping_lists_are_copied_when_extending_and_survive_deletion() {
 #[test]
 fn in_and_out_of_service() {
     let mut state = in_service();
-    let go = |on| Change::InService { tag: tag("vip"), on };
+    let go = |on| Change::InService { tag: tag("vip"), on, until: None };
     done(&mut state, report("vip", 1, 1, failure()));
     done(&mut state, give("vip", 2, 1));
     done(&mut state, report("vip", 2, 2, failure()));
     assert_eq!(place(&state, "vip").failed.len(), 2);
     refused(&state, go(Some(4)), &["vipctl extend vip --to w"]);
     refused(&state, go(Some(9)), &["no node number 9"]);
-    refused(&state, Change::InService { tag: tag("nothing"), on: None }, &["no resource 'nothing'"]);
+    refused(
+        &state,
+        Change::InService { tag: tag("nothing"), on: None, until: None },
+        &["no resource 'nothing'"],
+    );
     done(&mut state, go(Some(1)));
     assert_eq!(place(&state, "vip").desired, Desired::InService { on: Some(1) });
     assert_eq!(place(&state, "vip").failed.keys().collect::<Vec<_>>(), [&2]);

@@ -40,7 +40,7 @@ fn release(epoch: Epoch) -> Change {
 }
 
 fn wish(state: &mut ClusterState, on: Option<NodeId>) {
-    done(state, Change::InService { tag: tag("vip"), on });
+    done(state, Change::InService { tag: tag("vip"), on, until: None });
 }
 
 fn automatic(state: &mut ClusterState) {
@@ -142,7 +142,7 @@ fn proof_of_silence_gives_everything_on_in_one_step() {
         done(&mut state, Change::Create { resource, on });
         done(&mut state, give(&name, on, 0));
     }
-    done(&mut state, Change::Delete { tag: tag("y") });
+    done(&mut state, Change::Delete { tag: tag("y"), hierarchy: false });
     done(&mut state, Change::Depose { node: 1, lease_epoch: 1 });
     let grant = |name: &str, to| NewGrant { tag: tag(name), to, epoch: 1 };
     let vacate = Change::Vacate { node: 1, lease_epoch: 2, grants: vec![grant("vip", 2), grant("x", 3)] };
@@ -174,7 +174,9 @@ fn what_nobody_can_take_is_freed_all_the_same() {
 
 #[test]
 fn out_of_service_and_deletion_release() {
-    for change in [Change::OutOfService { tag: tag("vip") }, Change::Delete { tag: tag("vip") }] {
+    for change in
+        [Change::OutOfService { tag: tag("vip") }, Change::Delete { tag: tag("vip"), hierarchy: false }]
+    {
         for started in [true, false] {
             let mut state = if started { in_service() } else { with_vip() };
             if !started {
@@ -267,6 +269,6 @@ fn decisions_say_why() {
     let mut state = in_service_on(1);
     wish(&mut state, Some(3));
     let reasons: Vec<_> = plan(&state, &seen(&[])).into_iter().map(|d| d.reason).collect();
-    assert_eq!(reasons, ["'vip' moves from node 'a' to 'c'"]);
+    assert_eq!(reasons, ["'vip' moves from node 'a' to 'c': an operator wants it there"]);
     assert_eq!(apply(&mut state, &release(1)), Applied::Done);
 }

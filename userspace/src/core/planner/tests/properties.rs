@@ -104,7 +104,7 @@ fn happens(state: &mut ClusterState, observed: &mut Observed, event: &Event) {
         }
         Event::Work { tag: t, fails } => work(state, &tag(TAGS[*t]), *fails),
         Event::Wish { tag: t, on } => {
-            apply(state, &Change::InService { tag: tag(TAGS[*t]), on: *on });
+            apply(state, &Change::InService { tag: tag(TAGS[*t]), on: *on, until: None });
         }
         Event::OutOfService { tag: t } => {
             apply(state, &Change::OutOfService { tag: tag(TAGS[*t]) });
@@ -205,6 +205,18 @@ fn justified(state: &ClusterState, observed: &Observed, change: &Change) {
         | Change::UnmonitorSubnet { .. }
         | Change::ReportSubnets { .. }
         | Change::InService { .. }
+        | Change::Unextend { .. }
+        | Change::Depend { .. }
+        | Change::Undepend { .. }
+        | Change::Clear { .. }
+        | Change::Cleanup { .. }
+        | Change::AddConstraint { .. }
+        | Change::RemoveConstraint { .. }
+        | Change::SetNode { .. }
+        | Change::SetDefault { .. }
+        | Change::SetConnectivity { .. }
+        | Change::ReportConnectivity { .. }
+        | Change::Batch { .. }
         | Change::OutOfService { .. }
         | Change::Rejoin { .. }
         | Change::Report { .. }) => panic!("not the planner's to propose: {other:?}"),

@@ -29,7 +29,10 @@ fn a_lost_subnet_moves_the_resource_and_its_return_does_not() {
     report_down(&mut state, 1, &SUBNETS[1..]);
     let [decision] = &plan(&state, &seen(&[]))[..] else { panic!("one decision") };
     assert_eq!(decision.change, release(1));
-    assert_eq!(decision.reason, "subnet 10.2.0.0/24 is down on node 'a': 'vip' moves to 'b'");
+    assert_eq!(
+        decision.reason,
+        "'vip' moves from node 'a' to 'b': subnet 10.2.0.0/24 is down there: no answer"
+    );
     done(&mut state, release(1));
     assert_eq!(planned(&state, &seen(&[])), []);
     done(&mut state, report("vip", 1, 1, Outcome::Released));
@@ -111,7 +114,7 @@ fn the_operators_choice_is_preferred_as_a_refuge() {
     report_down(&mut state, 1, &SUBNETS);
     wish(&mut state, Some(3));
     let decisions = plan(&state, &seen(&[]));
-    assert!(decisions[0].reason.ends_with("moves to 'c'"), "{decisions:?}");
+    assert!(decisions[0].reason.contains("moves from node 'a' to 'c'"), "{decisions:?}");
 }
 
 #[test]
