@@ -11,7 +11,8 @@ use datapath_common::{
     PROBE_LENGTH, Probe, Verdict,
 };
 use vipd::{
-    act::datapath::{Datapath as _, ProbeIdentity, ProbePeer, Probes},
+    act::datapath::{Datapath as _, Probes},
+    core::detection::{ProbeIdentity, ProbePeer},
     observe::clock,
 };
 use vipd_tests::packets::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Mac, Tag, UDP, V4, V6, checksum, ethernet};

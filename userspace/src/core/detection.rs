@@ -1,8 +1,31 @@
 //! What a peer's kernel and its daemon say together (row DP-9). Suspicion follows from it; it moves nothing.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::time::BootTime;
+use crate::model::NodeId;
+
+/// A peer on a path, as the programs are to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbePeer {
+    pub node: NodeId,
+    pub path: u8,
+    pub ours: SocketAddr,
+    pub theirs: SocketAddr,
+    /// The keys of either direction.
+    pub ours_key: [u64; 2],
+    pub theirs_key: [u64; 2],
+    /// Unanswered for this long, the path is silent.
+    pub timeout: Duration,
+}
+
+/// As whom the programs reflect and probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProbeIdentity {
+    pub cluster: u64,
+    pub me: NodeId,
+    pub incarnation: u64,
+}
 
 /// A path to a peer as this node's kernel judges it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,12 +1,14 @@
 //! A node that belongs to a cluster: opens its store and starts everything that needs it.
 
 use std::{
+    os::fd::BorrowedFd,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU8},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use datapath_common::{PathEvent, PathState};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
@@ -23,7 +25,7 @@ use crate::{
     act::{
         announce::Plan,
         bounce::Bouncer,
-        datapath::Datapath,
+        datapath::{Datapath, Probes},
         executor::{Executor, Gates},
         gatekeeper::Gatekeeper,
     },
@@ -33,12 +35,17 @@ use crate::{
     },
     cluster::{
         OpenStore, PromiseAnswer, PromiseBook, PromiseQuery,
-        heartbeat::{Key, LeaseSlot, Prober, ProberConfig, Promises, Pulse, PulseConfig},
+        heartbeat::{Key, LeaseSlot, Prober, ProberConfig, ProbingKernel, Promises, Pulse, PulseConfig},
         identity::{self, Identity},
         transport::Peers,
     },
     config::{NodeConfig, Timing, TunablesFile},
-    core::{lease::Held, links::LinkTable, time::BootTime},
+    core::{
+        detection::{ProbeIdentity, ProbePeer},
+        lease::Held,
+        links::LinkTable,
+        time::BootTime,
+    },
     daemon::runner::GrantGates,
     model::{LeaseEpoch, NodeId},
     observe::network::Network,
@@ -71,6 +78,32 @@ impl LeaseSlot for Gatekeeper {
 
     fn extend(&self, epoch: LeaseEpoch, deadline: BootTime) -> Result<(), String> {
         self.extend(epoch, deadline).map_err(|e| e.to_string())
+    }
+}
+
+impl ProbingKernel for Probes {
+    fn identify(&self, who: ProbeIdentity) -> Result<(), String> {
+        self.identify(who).map_err(|e| e.to_string())
+    }
+
+    fn set_peers(&self, peers: &[ProbePeer]) -> Result<(), String> {
+        self.set_peers(peers).map_err(|e| e.to_string())
+    }
+
+    fn beat(&self, alive_until: BootTime, guarded: bool) -> Result<(), String> {
+        self.beat(alive_until, guarded).map_err(|e| e.to_string())
+    }
+
+    fn states(&self) -> Result<Vec<(NodeId, u8, PathState)>, String> {
+        self.states().map_err(|e| e.to_string())
+    }
+
+    fn drain(&self) -> Vec<PathEvent> {
+        self.drain()
+    }
+
+    fn readable(&self) -> BorrowedFd<'_> {
+        self.readable()
     }
 }
 

@@ -31,7 +31,7 @@ pub use facts::{facts, router};
 pub use interface::*;
 pub use kernel::KernelDatapath;
 pub use memory::MemoryDatapath;
-pub use probes::{ProbeIdentity, ProbePeer, Probes};
+pub use probes::Probes;
 use tracing::{info, warn};
 
 use crate::config::{DatapathConfig, DatapathMode};

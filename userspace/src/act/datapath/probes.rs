@@ -2,11 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
     os::fd::{AsRawFd as _, BorrowedFd},
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use aya::{
@@ -23,31 +21,12 @@ use super::{
     links::text,
 };
 use crate::{
-    core::time::BootTime,
+    core::{
+        detection::{ProbeIdentity, ProbePeer},
+        time::BootTime,
+    },
     model::{LeaseEpoch, NodeId},
 };
-
-/// A peer on a path, as the programs are to know it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProbePeer {
-    pub node: NodeId,
-    pub path: u8,
-    pub ours: SocketAddr,
-    pub theirs: SocketAddr,
-    /// The keys of either direction.
-    pub ours_key: [u64; 2],
-    pub theirs_key: [u64; 2],
-    /// Unanswered for this long, the path is silent.
-    pub timeout: Duration,
-}
-
-/// As whom the programs reflect and probe.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProbeIdentity {
-    pub cluster: u64,
-    pub me: NodeId,
-    pub incarnation: u64,
-}
 
 /// The kernel's part in probing. All methods are quick.
 pub struct Probes {

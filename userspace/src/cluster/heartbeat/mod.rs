@@ -8,7 +8,7 @@ mod pulse;
 mod wire;
 
 pub use ears::{Ears, Peer};
-pub use prober::{Fences, KernelPath, Prober, ProberConfig};
+pub use prober::{Fences, KernelPath, Prober, ProberConfig, ProbingKernel};
 pub use promises::{Promises, Remember};
 pub use pulse::{LeaseSlot, Pulse, PulseConfig};
 pub(crate) use pulse::{lock, membership_settles_after};

@@ -4,7 +4,10 @@
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, UdpSocket},
-    os::{fd::AsFd as _, unix::net::UnixDatagram},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixDatagram,
+    },
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use datapath_common::{PATH_FENCED, PATH_SILENT, PROBE_KIND_FENCE, PROBE_KIND_PROBE, PathState, Probe};
+use datapath_common::{
+    PATH_FENCED, PATH_SILENT, PROBE_KIND_FENCE, PROBE_KIND_PROBE, PathEvent, PathState, Probe,
+};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::watch;
 
@@ -22,13 +27,36 @@ use super::{
     wire::Key,
 };
 use crate::{
-    act::datapath::{ProbeIdentity, ProbePeer, Probes},
     cluster::View,
     config::Timing,
-    core::{detection::Sight, time::BootTime},
+    core::{
+        detection::{ProbeIdentity, ProbePeer, Sight},
+        time::BootTime,
+    },
     model::{LeaseEpoch, NodeId},
     observe::clock,
 };
+
+/// What this node's kernel does for probing. All methods are quick; the errors are for people to read.
+pub trait ProbingKernel: Send + Sync {
+    /// From now on it reflects and probes as this node.
+    fn identify(&self, who: ProbeIdentity) -> Result<(), String>;
+
+    /// Exactly these are probed and answered from now on.
+    fn set_peers(&self, peers: &[ProbePeer]) -> Result<(), String>;
+
+    /// What reflections tell of this daemon and of its interfaces.
+    fn beat(&self, alive_until: BootTime, guarded: bool) -> Result<(), String>;
+
+    /// What is known of each peer and path that is probed.
+    fn states(&self) -> Result<Vec<(NodeId, u8, PathState)>, String>;
+
+    /// What was told since the last call.
+    fn drain(&self) -> Vec<PathEvent>;
+
+    /// Readable when there is something to drain.
+    fn readable(&self) -> BorrowedFd<'_>;
+}
 
 pub struct ProberConfig {
     pub me: NodeId,
@@ -92,7 +120,7 @@ impl Prober {
     /// When the programs cannot be told whom to answer, or there are no more threads.
     pub fn start(
         config: ProberConfig,
-        probes: Arc<Probes>,
+        probes: Arc<dyn ProbingKernel>,
         view: watch::Receiver<View>,
         ears: Arc<Mutex<Ears>>,
     ) -> std::io::Result<Self> {
@@ -142,7 +170,7 @@ impl Drop for Prober {
 
 struct Work {
     config: ProberConfig,
-    probes: Arc<Probes>,
+    probes: Arc<dyn ProbingKernel>,
     view: watch::Receiver<View>,
     ears: Arc<Mutex<Ears>>,
     fences: Arc<Fences>,
