@@ -14,6 +14,7 @@ mod membership;
 mod neighbours;
 mod operator;
 mod partitions;
+mod probes;
 mod restarts;
 mod scene;
 mod service;
@@ -40,6 +41,7 @@ fn main() -> std::process::ExitCode {
         conflicts::TESTS,
         crashes::TESTS,
         partitions::TESTS,
+        probes::TESTS,
         restarts::TESTS,
         membership::TESTS,
         operator::TESTS,

@@ -152,6 +152,14 @@ pub struct PathStatus {
     pub up: bool,
     /// Milliseconds since the last heartbeat on this path; None for never.
     pub last_heard_ms: Option<u64>,
+    /// `up` or `silent`: whether the peer's kernel answers probes here; None where it never did.
+    #[serde(default)]
+    pub kernel: Option<String>,
+    /// Round trip between the kernels in microseconds, the last and the shortest.
+    #[serde(default)]
+    pub rtt_us: Option<u64>,
+    #[serde(default)]
+    pub rtt_min_us: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

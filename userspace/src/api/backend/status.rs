@@ -251,6 +251,9 @@ fn node(
             address: *address,
             up: own || path.up,
             last_heard_ms: path.last_heard.map(|t| ms(now.since(t))),
+            kernel: path.kernel.map(|k| if k.silent { "silent" } else { "up" }.to_owned()),
+            rtt_us: path.kernel.map(|k| k.rtt.as_micros() as u64),
+            rtt_min_us: path.kernel.map(|k| k.rtt_min.as_micros() as u64),
         }
     });
     NodeStatus {

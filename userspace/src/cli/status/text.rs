@@ -154,11 +154,27 @@ fn state_of(n: &NodeStatus) -> String {
 }
 
 fn paths(s: &Status) -> String {
-    let mut table = Table::new(["NODE", "PATH", "STATE", "LAST HEARD"]);
+    let mut table = Table::new(["NODE", "PATH", "STATE", "LAST HEARD", "KERNEL", "ROUND TRIP"]);
     for n in s.nodes.iter().filter(|n| n.name != s.node) {
         for path in &n.paths {
             let state = if path.up { "up" } else { "DOWN" };
-            table.row([n.name.clone(), path.address.to_string(), state.to_owned(), ago(path.last_heard_ms)]);
+            let kernel = match path.kernel.as_deref() {
+                Some("silent") => "SILENT",
+                Some(other) => other,
+                None => "",
+            };
+            let trip = match (path.rtt_us, path.rtt_min_us) {
+                (Some(last), Some(least)) => format!("{last} us (min {least})"),
+                _ => String::new(),
+            };
+            table.row([
+                n.name.clone(),
+                path.address.to_string(),
+                state.to_owned(),
+                ago(path.last_heard_ms),
+                kernel.to_owned(),
+                trip,
+            ]);
         }
     }
     table.render()

@@ -62,6 +62,9 @@ fn example(vips: u8) -> Status {
                 address: "10.0.0.2:7412".parse().unwrap(),
                 up: false,
                 last_heard_ms: Some(2500),
+                kernel: Some("silent".into()),
+                rtt_us: Some(31),
+                rtt_min_us: Some(9),
             }],
             resources_in_service: 3,
             standby: false,
@@ -184,7 +187,7 @@ fn bad_interfaces_and_subnets_stand_out() {
 #[test]
 fn the_cluster_alone_shows_its_paths() {
     let text = cluster_text(&example(1));
-    assert!(text.contains("b     10.0.0.2:7412  DOWN   2.5 s ago"), "{text}");
+    assert!(text.contains("b     10.0.0.2:7412  DOWN   2.5 s ago   SILENT  31 us (min 9)"), "{text}");
 }
 
 #[test]
