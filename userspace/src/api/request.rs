@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{AddressPage, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status, SubnetStatus};
-use crate::core::planner::Explanation;
+pub use crate::core::planner::{Explanation, NodeVerdict};
 use crate::model::{Accept, Placement, Range, Resource, Score, Switchback, Tag};
 
 /// Longest request line, in bytes, with its end: files of addresses travel in it, and who may ask was

@@ -1,9 +1,8 @@
 //! Why a hierarchy is where it is, and why not elsewhere.
 
 use crate::{
-    api::Shown,
+    api::{Explanation, NodeVerdict, Shown},
     cli::table::Table,
-    core::planner::{Explanation, NodeVerdict},
     model::Score,
 };
 
