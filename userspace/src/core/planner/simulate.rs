@@ -63,8 +63,12 @@ struct Simulated {
 impl Simulated {
     fn new(state: &ClusterState, observed: &Observed) -> Self {
         // Time passes: what is only just known is settled by then.
-        let observed =
-            Observed { fresh_losses: BTreeSet::new(), fresh_reach: BTreeSet::new(), ..observed.clone() };
+        let observed = Observed {
+            fresh_losses: BTreeSet::new(),
+            fresh_gains: BTreeSet::new(),
+            fresh_reach: BTreeSet::new(),
+            ..observed.clone()
+        };
         Self { state: state.clone(), observed, reasons: BTreeMap::new(), failing: BTreeSet::new() }
     }
 

@@ -6,10 +6,10 @@ mod subnets;
 use super::*;
 use crate::{
     core::change::{
-        Applied, Outcome, Setting, apply,
+        Applied, NewGrant, Outcome, Setting, apply,
         tests::{cluster, done, failure, give, in_service, no_answer, report, resource, tag, with_vip},
     },
-    model::Switchback,
+    model::{Epoch, Phase, Switchback},
 };
 
 fn fit() -> NodeHealth {
