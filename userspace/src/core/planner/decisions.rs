@@ -29,9 +29,8 @@ impl<'a> Planner<'a> {
     /// is nothing to take from it, and it is not given anything while it is not fit.
     fn depositions(&self) -> Vec<Decision> {
         let owners: BTreeSet<NodeId> = self.units.iter().flat_map(Unit::grants).map(|g| g.owner).collect();
-        // What an operator works on keeps what it has, and finds it again when it comes back.
-        let worked_on = |n: &Node| n.maintenance || self.state.defaults.maintenance;
-        let members = self.state.nodes.values().filter(|n| n.standing == Standing::Member && !worked_on(n));
+        let members = self.state.nodes.values();
+        let members = members.filter(|n| n.standing == Standing::Member && !self.worked_on(n));
         members
             .filter(|n| owners.contains(&n.id) && self.suspected(n.id))
             .map(|n| Decision {
@@ -149,7 +148,28 @@ impl<'a> Planner<'a> {
 
     /// A mandatory order whose first is not in service, or not for long.
     pub(super) fn missing_first(&self, u: UnitId) -> Option<&Order<'a>> {
-        self.book.of(u).after.iter().find(|o| o.is_mandatory() && !self.is_up(o))
+        if !self.dismissed[u] {
+            return None;
+        }
+        self.book.of(u).after.iter().find(|o| {
+            o.is_mandatory() && (!self.is_up(o) || self.dismissed[o.first] && !self.frozen(o.first))
+        })
+    }
+
+    /// Whatever must not run because something before it does not, or not for long. Along whole chains: when
+    /// the first of three leaves, all leave, the last one first.
+    pub(super) fn dismiss(&mut self) {
+        let missing = |o: &&Order<'a>| o.is_mandatory() && !self.is_up(o);
+        let mut gone: Vec<UnitId> =
+            (0..self.units.len()).filter(|u| self.book.of(*u).after.iter().any(|o| missing(&o))).collect();
+        while let Some(u) = gone.pop() {
+            if !std::mem::replace(&mut self.dismissed[u], true) {
+                // What an operator works on stays as it is.
+                let stays = self.frozen(u);
+                let thens = self.book.of(u).before.iter().filter(|o| o.is_mandatory() && !stays);
+                gone.extend(thens.map(|o| o.then));
+            }
+        }
     }
 
     /// What `order` names first is in service and stays there.
@@ -172,9 +192,9 @@ impl<'a> Planner<'a> {
                 return false;
             }
             match o.kind {
-                OrderKind::Mandatory => then.grants().next().is_some(),
+                OrderKind::Mandatory => then.grants().any(|g| !self.void(&g)),
                 OrderKind::Optional => {
-                    let stops = then.grants().any(|g| g.phase == Phase::Stopping);
+                    let stops = then.grants().any(|g| g.phase == Phase::Stopping && !self.void(&g));
                     stops || (then.is_held() && self.leaves(o.then))
                 }
             }
@@ -189,7 +209,7 @@ impl<'a> Planner<'a> {
                 Why::Driven(_) | Why::Connectivity { .. } | Why::Choice | Why::Better => true,
                 Why::Expelled(_) | Why::Unwanted | Why::Without(_) => false,
             },
-            Course::Free | Course::Stays | Course::Frozen => false,
+            Course::Free | Course::Lost | Course::Stays | Course::Frozen => false,
         })
     }
 
@@ -259,10 +279,9 @@ impl<'a> Planner<'a> {
             Course::Stays => {
                 unit.wanted().any(|m| m.placement.grant.is_none())
                     && unit.grants().all(|g| g.owner == place)
-                    && self.fit(place)
-                    && self.state.nodes.get(&place).is_some_and(Node::is_available)
+                    && self.is_usable(place)
             }
-            Course::Leaves(_) | Course::Frozen => false,
+            Course::Leaves(_) | Course::Lost | Course::Frozen => false,
         };
         (possible && !self.is_occupied(u) && !self.waits_to_start(u)).then_some(place)
     }
@@ -271,20 +290,35 @@ impl<'a> Planner<'a> {
         self.missing_first(u).is_some() || self.starting_first(u).is_some()
     }
 
-    /// An optional order whose first starts now.
+    /// An optional order whose first starts now, or is on the way to where it starts.
     pub(super) fn starting_first(&self, u: UnitId) -> Option<&Order<'a>> {
         let optional = self.book.of(u).after.iter().filter(|o| !o.is_mandatory());
         optional.into_iter().find(|o| {
             let first = &self.units[o.first];
             let Some(m) = first.member(o.first_tag).filter(|m| m.placement.is_wanted()) else { return false };
-            match m.placement.grant {
-                Some(g) if !self.void(&g) => g.phase == Phase::Starting && self.trusted(g.owner),
-                Some(_) | None => {
-                    let free = first.grants().all(|g| self.void(&g));
-                    free && self.place(o.first).is_some() && self.missing_first(o.first).is_none()
-                }
+            // What a silent node has may take long: that is not waited for.
+            let changes = first.grants().all(|g| self.void(&g) || self.trusted(g.owner));
+            let goes = changes && self.place(o.first).is_some() && self.missing_first(o.first).is_none();
+            match m.phase() {
+                Some(Phase::InService) => goes && self.leaves(o.first),
+                Some(Phase::Starting | Phase::Stopping) => goes,
+                None => goes && self.is_to_start(o.first, m),
             }
         })
+    }
+
+    /// Nobody has the member; it will be given where its hierarchy is, or shall be.
+    fn is_to_start(&self, u: UnitId, m: &Member<'a>) -> bool {
+        let (Some(seat), Some(place)) = (&self.seats[u], self.place(u)) else { return false };
+        match seat.course {
+            Course::Free | Course::Leaves(_) => true,
+            Course::Stays => self.can_be_added(&self.units[u], m, place) && self.is_usable(place),
+            Course::Lost | Course::Frozen => false,
+        }
+    }
+
+    fn is_usable(&self, node: NodeId) -> bool {
+        self.fit(node) && self.state.nodes.get(&node).is_some_and(Node::is_available)
     }
 }
 

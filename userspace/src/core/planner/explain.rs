@@ -112,6 +112,9 @@ impl<'a> Planner<'a> {
             (Course::Frozen, Some(on), _) => {
                 format!("on {}, in maintenance: nothing is checked or moved", name(on))
             }
+            (Course::Lost, Some(on), _) => {
+                format!("on {}, which is silent: it goes elsewhere once that is proven", name(on))
+            }
             (Course::Frozen, None, _) => "in maintenance: nothing is started".to_owned(),
             (Course::Leaves(_) | Course::Free, Some(on), None) if !unit.is_wanted() => {
                 format!("it is being stopped on {}", name(on))
@@ -136,11 +139,8 @@ impl<'a> Planner<'a> {
             (Course::Free, Some(on), Some(to)) if self.trusted(on) => {
                 format!("goes to {} when it has stopped on {}", name(to), name(on))
             }
-            (Course::Free, Some(on), Some(to)) if !unit.grants().all(|g| self.void(&g)) => {
-                format!("goes to {} when {} is proven silent", name(to), name(on))
-            }
-            (Course::Free | Course::Stays | Course::Leaves(_), _, Some(to)) => self.why_it_waits(u, to),
-            (Course::Stays | Course::Leaves(_), None, None) => "out of service".to_owned(),
+            (Course::Free, _, Some(to)) => self.why_it_waits(u, to),
+            (Course::Lost | Course::Stays | Course::Leaves(_), None, _) => "out of service".to_owned(),
         }
     }
 

@@ -92,6 +92,8 @@ struct Planner<'a> {
     census: Census,
     /// What is decided about each unit; None: nothing yet.
     seats: Vec<Option<Seat<'a>>>,
+    /// Units that must not run now because of what they may only run after.
+    dismissed: Vec<bool>,
 }
 
 impl<'a> Planner<'a> {
@@ -102,8 +104,10 @@ impl<'a> Planner<'a> {
         let census = Census::new(&book, &units);
         let seats = units.iter().map(|_| None).collect();
         let reached = state.nodes.keys().map(|id| (*id, state.reached_by(*id))).collect();
-        let mut planner = Self { state, observed, units, book, reached, census, seats };
+        let dismissed = vec![false; units.len()];
+        let mut planner = Self { state, observed, units, book, reached, census, seats, dismissed };
         planner.seat_all();
+        planner.dismiss();
         planner
     }
 
@@ -124,7 +128,13 @@ impl<'a> Planner<'a> {
     /// Deposed, and what it had is nobody's any more.
     fn silent(&self, node: &Node) -> bool {
         let below = self.observed.nodes.get(&node.id).and_then(|h| h.silent_below);
-        node.standing == Standing::Deposed && below.is_some_and(|epoch| epoch >= node.lease_epoch)
+        let proven = below.is_some_and(|epoch| epoch >= node.lease_epoch);
+        node.standing == Standing::Deposed && proven && !self.worked_on(node)
+    }
+
+    /// What an operator works on keeps what it has, and finds it again when it comes back.
+    fn worked_on(&self, node: &Node) -> bool {
+        node.maintenance || self.state.defaults.maintenance
     }
 
     /// Its deposed owner is proven not to use it any more: a vacation ends it.

@@ -21,9 +21,10 @@ pub(super) struct Seat<'a> {
 
 #[derive(Clone, Debug)]
 pub(super) enum Course<'a> {
-    /// Nobody has it, or it stops already, or who has it is past asking: it starts at its place as soon as
-    /// it can.
+    /// Nobody has it, or it stops already: it starts at its place as soon as it can.
     Free,
+    /// Who has it is past asking, and not yet proven silent. Until then nobody makes room for it elsewhere.
+    Lost,
     Stays,
     /// Released where it is, to be started at its place.
     Leaves(Why<'a>),
@@ -65,12 +66,14 @@ impl<'a> Planner<'a> {
 
     fn seat(&self, u: UnitId) -> Seat<'a> {
         let unit = &self.units[u];
-        let holder = unit.holder();
+        let holder = unit.grants().find(|g| !self.void(g)).map(|g| g.owner);
         if self.frozen(u) {
             return Seat { place: holder, course: Course::Frozen };
         }
-        let trusted = holder.filter(|id| self.trusted(*id));
-        match trusted.filter(|_| unit.is_held()) {
+        if holder.is_some_and(|id| !self.trusted(id)) {
+            return Seat { place: holder, course: Course::Lost };
+        }
+        match holder.filter(|_| unit.is_held()) {
             None if !unit.is_wanted() => Seat { place: None, course: Course::Free },
             None => Seat { place: self.choose(u, None), course: Course::Free },
             Some(_) if !unit.is_wanted() => Seat { place: None, course: Course::Leaves(Why::Unwanted) },
@@ -81,7 +84,8 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Where to and why, if a unit leaves the node on which it starts or is.
+    /// Where to and why, if a unit leaves the node on which it starts or is. Whatever makes it leave, it goes to
+    /// the best of the others: just so it is decided again once it has stopped.
     fn leave(&self, u: UnitId, here: NodeId) -> Option<(Option<NodeId>, Why<'a>)> {
         let unit = &self.units[u];
         let hurdles: Vec<Hurdle<'a>> = self.hurdles(u, here).collect();
@@ -95,37 +99,37 @@ impl<'a> Planner<'a> {
             other => other.force() == Force::Drives,
         };
         if let Some(hurdle) = hurdles.iter().find(drives)
-            && let Some(to) = self.refuge(u, here)
+            && self.has_refuge(u, here)
         {
-            return Some((Some(to), Why::Driven(*hurdle)));
+            return Some((self.choose(u, Some(here)), Why::Driven(*hurdle)));
         }
         // What is starting is not moved by a mere wish: it could never end.
-        if starting {
-            return None;
-        }
-        self.rather(u, here).map(|(to, why)| (Some(to), why))
+        if starting { None } else { self.rather(u, here) }
     }
 
     /// Where it is better off than where it is, though it could stay.
-    fn rather(&self, u: UnitId, here: NodeId) -> Option<(NodeId, Why<'a>)> {
+    fn rather(&self, u: UnitId, here: NodeId) -> Option<(Option<NodeId>, Why<'a>)> {
         let unit = &self.units[u];
+        let goes = |why| Some((self.choose(u, Some(here)), why));
         // Whoever reaches fewer hosts is left again at once.
         let watched = !self.state.unreached.is_empty() && self.has_settled(here);
         let more = |id| self.reach(unit, id) > self.reach(unit, here) && self.has_settled(id);
         if watched && let Some(to) = self.choose_among(u, more) {
-            let (here, there) = (self.reach(unit, here), self.reach(unit, to));
-            return Some((to, Why::Connectivity { here, there }));
+            return goes(Why::Connectivity { here: self.reach(unit, here), there: self.reach(unit, to) });
         }
         if let Some(wanted) = self.choice(unit) {
-            let goes = wanted != here && self.reaches_as_much(u, wanted, here) && self.can_start(u, wanted);
-            return goes.then_some((wanted, Why::Choice));
+            let follows = wanted != here
+                && self.reaches_as_much(u, wanted, here)
+                && self.choose(u, Some(here)) == Some(wanted);
+            return if follows { goes(Why::Choice) } else { None };
         }
         if !unit.is_automatic() {
             return None;
         }
         let now = self.rank(u, here).staying(unit.stickiness(self.state));
         let better = |id| self.reaches_as_much(u, id, here) && self.rank(u, id).is_better_than(&now);
-        self.choose_among(u, |id| id != here && better(id)).map(|to| (to, Why::Better))
+        let any = self.choose_among(u, |id| id != here && better(id));
+        any.and_then(|_| goes(Why::Better))
     }
 
     fn reaches_as_much(&self, u: UnitId, there: NodeId, here: NodeId) -> bool {
@@ -138,10 +142,10 @@ impl<'a> Planner<'a> {
         !self.observed.fresh_reach.contains(&id)
     }
 
-    /// The node that takes what is driven away from `here`. Where a subnet has only just come back it may
+    /// Another node can take what is driven away from `here`. Where a subnet has only just come back it may
     /// come back `here`, too, in a moment.
-    fn refuge(&self, u: UnitId, here: NodeId) -> Option<NodeId> {
-        self.choose_among(u, |id| id != here && self.gained_nothing(u, id))
+    fn has_refuge(&self, u: UnitId, here: NodeId) -> bool {
+        self.choose_among(u, |id| id != here && self.gained_nothing(u, id)).is_some()
     }
 
     fn gained_nothing(&self, u: UnitId, id: NodeId) -> bool {

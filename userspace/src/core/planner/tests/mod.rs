@@ -1,7 +1,9 @@
 //! Rule by rule; [`properties`] runs whole clusters.
 
+mod laws;
 mod properties;
 mod subnets;
+mod world;
 
 use super::*;
 use crate::{
