@@ -28,17 +28,22 @@
 
 mod devices;
 mod local;
+mod order;
 
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
-use self::local::{Have, Local, Terms, Want};
 pub use self::{
     devices::{DeviceHealth, Devices, choose},
     local::Here,
+};
+use self::{
+    local::{Have, Local, Terms, Want},
+    order::{Neighbours, Turn},
 };
 use super::{
     change::{Outcome, Report},
@@ -46,7 +51,7 @@ use super::{
     time::BootTime,
 };
 use crate::model::{
-    ClusterState, Epoch, LeaseEpoch, Map, NodeId, Phase, Placement, Resource, ResourceId, Standing, Tag,
+    ClusterState, Epoch, LeaseEpoch, Map, Node, NodeId, Phase, Placement, Resource, ResourceId, Standing, Tag,
 };
 
 /// Which sequence of a resource runs.
@@ -101,7 +106,9 @@ pub struct Situation {
 struct Seen {
     resources: Map<Tag, Resource>,
     placements: Map<Tag, Placement>,
-    me: Option<(LeaseEpoch, Standing)>,
+    me: Option<Node>,
+    /// Of the whole cluster.
+    maintenance: bool,
     situation: Situation,
 }
 
@@ -180,13 +187,15 @@ impl Agent {
 
     /// Marks what differs from what was seen last.
     fn notice(&mut self, state: &ClusterState, situation: Situation) {
-        let me = state.nodes.get(&self.me).map(|n| (n.lease_epoch, n.standing));
+        let me = state.nodes.get(&self.me).cloned();
+        let maintenance = state.defaults.maintenance;
         let owner = |tag: &Tag| state.placements.get(tag).and_then(|p| p.grant).map(|g| g.owner);
         match &self.seen {
-            Some(seen) if seen.me == me && seen.situation == situation => {
+            Some(seen) if seen.me == me && seen.situation == situation && seen.maintenance == maintenance => {
                 let mut changed = state.placements.changed_since(&seen.placements);
                 changed.extend(state.resources.changed_since(&seen.resources));
-                for tag in changed {
+                let neighbours: Vec<Tag> = changed.iter().flat_map(|tag| neighbours(state, tag)).collect();
+                for tag in changed.into_iter().chain(neighbours) {
                     if self.locals.contains_key(&tag) || owner(&tag) == Some(self.me) {
                         self.mark(&tag);
                     }
@@ -201,7 +210,7 @@ impl Agent {
             }
         }
         let (resources, placements) = (state.resources.clone(), state.placements.clone());
-        self.seen = Some(Seen { resources, placements, me, situation });
+        self.seen = Some(Seen { resources, placements, me, maintenance, situation });
     }
 
     /// What to do now. Call it again after every change of the state, the situation, the interfaces, a
@@ -219,30 +228,100 @@ impl Agent {
             self.dirty.insert(tag);
         }
         let mut actions = Vec::new();
-        for tag in std::mem::take(&mut self.dirty) {
-            let want = self.want(state, situation, &tag);
-            let resource = state.resources.get_shared(&tag);
-            let terms = Terms {
-                me: self.me,
-                now,
-                situation,
-                devices: Cow::Borrowed(&self.devices),
-                resource: resource.as_ref(),
-                alterations: alterations(&state.placements, &tag),
-            };
-            let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down, None));
-            actions.extend(local.next(&tag, want, terms));
-            // Where nothing is put on the network, a change of the addresses is done by this.
-            self.untold.insert(tag.clone());
-            // What is remembered of a grant is worth nothing once somebody else has the next one.
-            let mine = state.placements.get(&tag).and_then(|p| p.grant).is_some_and(|g| g.owner == self.me);
-            let due = local.due(now);
-            if local.is_clear() && !mine {
-                self.locals.remove(&tag);
+        // What one does may be what its neighbours waited for.
+        while let Some(tag) = self.dirty.pop_first() {
+            let before = self.locals.get(&tag).map(Local::outline);
+            actions.extend(self.look_at(now, state, situation, &tag));
+            if self.locals.get(&tag).map(Local::outline) != before {
+                let others = neighbours(state, &tag).into_iter().filter(|t| self.locals.contains_key(t));
+                self.dirty.extend(others.collect::<Vec<_>>());
             }
-            self.set_due(&tag, due);
         }
         actions
+    }
+
+    fn look_at(
+        &mut self,
+        now: BootTime,
+        state: &ClusterState,
+        situation: Situation,
+        tag: &Tag,
+    ) -> Option<Action> {
+        let mut want = self.want(state, situation, tag);
+        let resource = state.resources.get_shared(tag);
+        let turn = self.turn(state, situation, resource.as_deref(), want);
+        let gave_up = state.nodes.get(&self.me).and_then(|n| n.gave_up.clone());
+        let terms = self.terms(now, state, situation, resource.as_ref(), tag);
+        let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down, None));
+        match (turn, want) {
+            (Turn::Orphaned(reason), Want::Run { epoch, .. }) => {
+                local.failed = Some((epoch, reason));
+                want = Want::Nothing;
+            }
+            (Turn::Waits | Turn::Held, _) => want = Want::Hold,
+            (Turn::Orphaned(_) | Turn::Free, _) => {}
+        }
+        if let (Some(reason), Want::Run { epoch, .. }) = (gave_up, want) {
+            local.failed = Some((epoch, format!("the node gave up everything: {reason}")));
+            want = Want::Nothing;
+        }
+        let held = want == Want::Hold && matches!(local.have, Have::Unclear { .. });
+        let action = if held { None } else { local.next(tag, want, terms) };
+        // Where nothing is put on the network, a change of the addresses is done by this.
+        self.untold.insert(tag.clone());
+        // What is remembered of a grant is worth nothing once somebody else has the next one.
+        let mine = state.placements.get(tag).and_then(|p| p.grant).is_some_and(|g| g.owner == self.me);
+        let due = local.due(now);
+        if local.is_clear() && !mine {
+            self.locals.remove(tag);
+        }
+        self.set_due(tag, due);
+        action
+    }
+
+    /// Whether the other members of its hierarchy let it do what is wanted. Nobody waits where silence depends on
+    /// the daemon, or where the node gave up everything.
+    fn turn(
+        &self,
+        state: &ClusterState,
+        situation: Situation,
+        resource: Option<&Resource>,
+        want: Want,
+    ) -> Turn {
+        let Some(resource) = resource.filter(|r| !r.stands_alone()) else { return Turn::Free };
+        let gave_up = state.nodes.get(&self.me).is_some_and(|n| n.gave_up.is_some());
+        let turn = Neighbours { me: self.me, state, locals: &self.locals }.turn(resource, want);
+        if turn == Turn::Held && (gave_up || !situation.guarded) { Turn::Free } else { turn }
+    }
+
+    fn terms<'a>(
+        &self,
+        now: BootTime,
+        state: &ClusterState,
+        situation: Situation,
+        resource: Option<&'a Arc<Resource>>,
+        tag: &Tag,
+    ) -> Terms<'a> {
+        let placement = state.placements.get(tag);
+        let maintenance = resource.is_some_and(|r| state.in_maintenance(r, Some(self.me)));
+        let known = placement.map_or(0, |p| p.recoveries);
+        let may_recover = resource.is_none_or(|r| {
+            let failures = placement.and_then(|p| p.failures.get(&self.me)).map_or(0, |f| f.count);
+            let untold = self.locals.get(tag).map_or(0, |l| l.recoveries.0.saturating_sub(known));
+            let threshold = r.policy.migration_threshold(&state.defaults);
+            !r.policy.service_failfast && !threshold.is_reached(failures.saturating_add(untold + 1))
+        });
+        Terms {
+            me: self.me,
+            now,
+            situation,
+            devices: Cow::Owned(self.devices.clone()),
+            resource,
+            alterations: placement.map_or(0, |p| p.alterations),
+            recoveries: known,
+            may_recover,
+            maintenance,
+        }
     }
 
     fn set_due(&mut self, tag: &Tag, at: Option<BootTime>) {
@@ -285,20 +364,27 @@ impl Agent {
         interval: Duration,
         situation: Situation,
     ) {
+        let Some(seen) = &self.seen else { return };
+        let (resource, placement) = (seen.resources.get_shared(tag), seen.placements.get(tag));
         let Some(local) = self.locals.get_mut(tag) else { return };
-        let resource = self.seen.as_ref().and_then(|seen| seen.resources.get_shared(tag));
         let terms = Terms {
             me: self.me,
             now,
             situation,
             devices: Cow::Borrowed(&self.devices),
             resource: resource.as_ref(),
-            alterations: self.seen.as_ref().map_or(0, |seen| alterations(&seen.placements, tag)),
+            alterations: placement.map_or(0, |p| p.alterations),
+            recoveries: placement.map_or(0, |p| p.recoveries),
+            may_recover: true,
+            maintenance: false,
         };
         local.finished(tag, result, interval, terms);
         let due = local.due(now);
         self.set_due(tag, due);
         self.mark(tag);
+        let of = |r: &Arc<Resource>| r.children.iter().chain(&r.parents).cloned().collect::<Vec<_>>();
+        let near = resource.iter().flat_map(of).filter(|t| self.locals.contains_key(t));
+        self.dirty.extend(near.collect::<Vec<_>>());
     }
 
     /// Look at this one soon: its addresses or its link changed.
@@ -364,6 +450,9 @@ impl Agent {
         };
         let outcome = match (&local.have, grant.phase) {
             (Have::Up { epoch: e, .. }, Phase::Starting) if *e == epoch => Outcome::Started,
+            (Have::Up { epoch: e, .. }, _) if *e == epoch && local.recoveries.0 > placement.recoveries => {
+                Outcome::Recovered { count: local.recoveries.0, reason: local.recoveries.1.clone() }
+            }
             (Have::Up { epoch: e, .. }, _) if *e == epoch => {
                 let alterations = placement.alterations;
                 let trouble = local.amended(state.resources.get(tag)?, alterations)?;
@@ -426,8 +515,10 @@ impl Agent {
     }
 }
 
-fn alterations(placements: &Map<Tag, Placement>, tag: &Tag) -> u64 {
-    placements.get(tag).map_or(0, |p| p.alterations)
+/// Those that depend on the resource, and on which it depends.
+fn neighbours(state: &ClusterState, tag: &Tag) -> Vec<Tag> {
+    let resource = state.resources.get(tag);
+    resource.into_iter().flat_map(|r| r.children.iter().chain(&r.parents)).cloned().collect()
 }
 
 #[cfg(test)]

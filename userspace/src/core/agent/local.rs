@@ -91,6 +91,10 @@ pub(super) struct Local {
     pub stale: Option<Epoch>,
     /// Why it must not stay in service here.
     pub give_up: Option<String>,
+    /// Why it failed last, as long as that is not mended.
+    fault: String,
+    /// So often local recovery mended it under the present grant, and why it had to, the last time.
+    pub recoveries: (u32, String),
     /// Failed changes of the addresses, or removals, without a success since; and when to try again.
     failures: u32,
     amend_at: BootTime,
@@ -110,6 +114,12 @@ pub(super) struct Terms<'a> {
     pub resource: Option<&'a Arc<Resource>>,
     /// How often its addresses were changed.
     pub alterations: u64,
+    /// Recoveries of the present grant that the cluster knows of.
+    pub recoveries: u32,
+    /// A failure now may be mended here; otherwise it ends the grant at once.
+    pub may_recover: bool,
+    /// An operator works on it: nothing is checked or mended.
+    pub maintenance: bool,
 }
 
 impl Terms<'_> {
@@ -141,11 +151,29 @@ impl Local {
             failed: None,
             stale: None,
             give_up: None,
+            fault: String::new(),
+            recoveries: (0, String::new()),
             failures: 0,
             amend_at: BootTime::ZERO,
             trouble: None,
             avoid: BTreeMap::new(),
         }
+    }
+
+    /// The grant is not used again.
+    pub fn has_failed(&self, epoch: Epoch) -> bool {
+        self.failed.as_ref().is_some_and(|(e, _)| *e == epoch)
+    }
+
+    /// What its neighbours in a hierarchy look at.
+    pub fn outline(&self) -> (Have, Option<Operation>, bool) {
+        (self.have.clone(), self.running.as_ref().map(|r| r.operation), self.failed.is_some())
+    }
+
+    /// Something runs that takes it out of service, if only for a moment.
+    pub fn is_moving(&self) -> bool {
+        let moves = |o| matches!(o, Operation::Remove | Operation::Recover);
+        self.running.as_ref().is_some_and(|r| moves(r.operation))
     }
 
     /// Nothing is here, or is about to be.
@@ -257,10 +285,9 @@ impl Local {
                     operation => Some((operation, epoch, lease_epoch)),
                 }
             }
-            (Have::Down, Want::Run { epoch, lease_epoch }) => {
-                let failed = self.failed.as_ref().is_some_and(|(e, _)| *e == epoch);
-                (self.stale != Some(epoch) && !failed).then_some((Operation::Restore, epoch, lease_epoch))
-            }
+            (Have::Down, Want::Run { epoch, lease_epoch }) => (self.stale != Some(epoch)
+                && !self.has_failed(epoch))
+            .then_some((Operation::Restore, epoch, lease_epoch)),
             (Have::Down, Want::Nothing | Want::Hold) => None,
         }
     }
@@ -270,6 +297,19 @@ impl Local {
         let here = self.here.as_ref()?;
         let resource = terms.resource?;
         if here.resource.id != resource.id {
+            return Some(Operation::Remove);
+        }
+        if terms.maintenance {
+            // What was found before the work began says nothing about what is after it.
+            if let Have::Up { check_at, broken, .. } = &mut self.have {
+                (*check_at, *broken) = (terms.now, false);
+            }
+            return None;
+        }
+        if broken && !terms.may_recover {
+            let Have::Up { epoch, .. } = self.have else { return None };
+            self.failed = Some((epoch, self.fault.clone()));
+            self.have = Have::Unclear { retry_at: terms.now, silent: None };
             return Some(Operation::Remove);
         }
         if broken {
@@ -403,6 +443,14 @@ impl Local {
                 self.have = Have::Unclear { retry_at: now.after(pause), silent };
             }
             (Operation::Restore | Operation::Recover | Operation::Switch, Ok(())) => {
+                match ran.operation {
+                    Operation::Restore => self.recoveries = (0, String::new()),
+                    Operation::Recover => {
+                        let before = self.recoveries.0.max(terms.recoveries);
+                        self.recoveries = (before + 1, std::mem::take(&mut self.fault));
+                    }
+                    Operation::Switch | Operation::Remove | Operation::Quickcheck | Operation::Amend => {}
+                }
                 (self.failed, self.failures, self.trouble) = (None, 0, None);
                 self.have = up(now.after(interval.mul_f64(phase(tag))), false);
             }
@@ -413,7 +461,10 @@ impl Local {
             (Operation::Quickcheck, Err(_)) if ran.cancelled => self.have = up(now, false),
             // While the kernel keeps this node silent no check can succeed, and none means anything.
             (Operation::Quickcheck, Err(_)) if !valid => self.have = up(next_check, false),
-            (Operation::Quickcheck, Err(_)) => self.have = up(next_check, true),
+            (Operation::Quickcheck, Err(failure)) => {
+                self.fault = failure.reason;
+                self.have = up(next_check, true);
+            }
             (Operation::Amend, Ok(())) => {
                 self.sure = ran.target.addresses.clone();
                 self.here = Some(ran.target);
@@ -432,7 +483,10 @@ impl Local {
                 }
             }
             // Half moved: only a recovery, or a removal, makes it whole.
-            (Operation::Switch, Err(_)) => self.have = up(next_check, true),
+            (Operation::Switch, Err(failure)) => {
+                self.fault = failure.reason;
+                self.have = up(next_check, true);
+            }
             (Operation::Restore | Operation::Recover, Err(failure)) => {
                 // It is tried on another interface before the grant is given up.
                 if !ran.cancelled && valid && self.refuge(terms).is_none() {

@@ -189,7 +189,12 @@ fn recovered_is_up_again() {
     assert_eq!(plan(&mut a, at(51), &s, SOUND), start(Operation::Recover, 1));
     a.finished(&tag(), Ok(()), at(52), CHECK, SOUND);
     assert!(a.is_up(&tag()));
-    assert_eq!(outcomes(&mut a, &s), []);
+    // It is counted, until the cluster has taken note.
+    let recovered = Outcome::Recovered { count: 1, reason: "gone".into() };
+    assert_eq!(outcomes(&mut a, &s), [recovered]);
+    let mut noted = s.clone();
+    noted.placements.get_mut(&tag()).unwrap().recoveries = 1;
+    assert_eq!(outcomes(&mut a, &noted), []);
 }
 
 #[test]

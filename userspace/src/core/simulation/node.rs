@@ -164,6 +164,9 @@ impl World {
                 }
                 Action::Start(start) => {
                     let tag = start.tag.clone();
+                    if start.operation == Operation::Restore {
+                        check_children(host, &d.runs, state, &tag);
+                    }
                     let run = self.begin(host, *start);
                     assert!(d.runs.insert(tag, run).is_none(), "two sequences of one resource at once");
                 }
@@ -260,6 +263,15 @@ impl World {
         for decision in decisions {
             self.propose(me, host.life, decision.change);
         }
+    }
+}
+
+/// A member of a hierarchy starts only when all that it depends on is in service on the same host.
+fn check_children(host: &Host, runs: &BTreeMap<Tag, Run>, state: &ClusterState, tag: &Tag) {
+    for child in &state.resources[tag].children {
+        let open = host.kernel.vips.get(child).and_then(|v| v.gate).is_some_and(|(active, ..)| active);
+        let switches = runs.get(child).is_some_and(|r| r.operation == Operation::Switch);
+        assert!(open || switches, "'{tag}' starts on n{} before '{child}', on which it depends", host.id);
     }
 }
 
