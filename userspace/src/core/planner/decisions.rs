@@ -84,15 +84,7 @@ impl<'a> Planner<'a> {
 
     /// Operators' choices of nodes that have run out.
     fn clearances(&self) -> Vec<Decision> {
-        if self.observed.ended_choices.is_empty() {
-            return Vec::new();
-        }
-        let over = |m: &&Member<'a>| {
-            m.placement.choice_ends.is_some()
-                && !m.placement.deleting
-                && self.observed.ended_choices.contains(m.tag())
-        };
-        let ended = self.units.iter().filter_map(|unit| unit.members.iter().find(over));
+        let ended = self.units.iter().filter_map(|unit| self.ended_choice(unit));
         ended
             .map(|m| Decision {
                 change: Change::Clear { tag: m.tag().clone() },

@@ -2,7 +2,8 @@
 //!
 //! Pure and level-triggered: it compares what is with what should be and remembers nothing. Every
 //! proposal carries what it presumes, so one computed from an old state is refused and harmless.
-//! Once its proposals are applied, the same observations yield no new ones.
+//! Once its proposals are applied, the same observations yield no new ones; where constraints are, after a
+//! few rounds: what one hierarchy was told may move the place of another that follows it.
 //!
 //! 1. [`units`]: hierarchies are placed as one; [`rules`]: constraints, found by unit.
 //! 2. [`placement`]: every unit gets its place, from what keeps it from nodes ([`eligibility`]) and how much
@@ -34,7 +35,7 @@ use self::{
     census::Census,
     placement::Seat,
     rules::RuleBook,
-    units::{Unit, UnitId},
+    units::{Member, Unit, UnitId},
 };
 use super::change::Change;
 use crate::model::{ClusterState, Desired, Grant, LeaseEpoch, Node, NodeId, Standing, Tag};
@@ -153,11 +154,22 @@ impl<'a> Planner<'a> {
     }
 
     /// The node that an operator chose: the same for all members that were sent.
-    fn choice(&self, unit: &Unit<'_>) -> Option<NodeId> {
-        let ended = &self.observed.ended_choices;
+    fn choice(&self, unit: &Unit<'a>) -> Option<NodeId> {
+        if self.ended_choice(unit).is_some() {
+            return None;
+        }
         unit.wanted().find_map(|m| match m.placement.desired {
-            Desired::InService { on } => on.filter(|_| ended.is_empty() || !ended.contains(m.tag())),
+            Desired::InService { on } => on,
             Desired::OutOfService => None,
         })
+    }
+
+    /// A member whose choice has run out: with it goes that of the whole hierarchy.
+    fn ended_choice<'u>(&self, unit: &'u Unit<'a>) -> Option<&'u Member<'a>> {
+        let ended = &self.observed.ended_choices;
+        let over = |m: &&Member<'_>| {
+            m.placement.choice_ends.is_some() && !m.placement.deleting && ended.contains(m.tag())
+        };
+        if ended.is_empty() { None } else { unit.members.iter().find(over) }
     }
 }

@@ -1,8 +1,11 @@
 //! How much a unit likes a node.
 
-use std::cmp::{Ordering, Reverse};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BTreeSet,
+};
 
-use super::{Planner, units::UnitId};
+use super::{Planner, rules::CloneId, units::UnitId};
 use crate::model::{ConstraintId, NodeId, Score};
 
 /// Less is better: it is what nodes are sorted by.
@@ -43,9 +46,28 @@ impl<'a> Planner<'a> {
         let clones = &self.book.of(u).clones;
         Rank {
             score: Reverse(self.wishes(u, id).map(|(_, score)| score).sum()),
-            crowd: clones.iter().map(|c| self.census.others(*c, id, unit)).sum(),
+            crowd: clones.iter().map(|c| self.others(u, *c, id)).sum(),
             priority: unit.nodes().get(&id).map_or(u16::MAX, |s| s.priority),
             node: id,
         }
+    }
+
+    /// The other instances of a clone that are on the node. Those that go where the unit goes do not count: it
+    /// would run away from them, and they after it, for ever.
+    fn others(&self, u: UnitId, clone: CloneId, id: NodeId) -> usize {
+        let others = self.census.others(clone, id, &self.units[u]);
+        if others == 0 || self.book.of(u).followers.is_empty() {
+            return others;
+        }
+        let (mut seen, mut waiting) = (BTreeSet::from([u]), vec![u]);
+        let mut following = 0;
+        while let Some(next) = waiting.pop() {
+            for follower in self.book.of(next).followers.iter().map(|c| c.other).filter(|f| seen.insert(*f)) {
+                waiting.push(follower);
+                let counts = self.seats[follower].is_none() && self.book.of(follower).clones.contains(&clone);
+                following += usize::from(counts && self.units[follower].holder() == Some(id));
+            }
+        }
+        others.saturating_sub(following)
     }
 }
