@@ -2,7 +2,9 @@
 
 mod laws;
 mod properties;
+mod rules;
 mod subnets;
+mod suppositions;
 mod world;
 
 use super::*;
