@@ -19,8 +19,8 @@ use vipd::{
         planner::{Decision, NodeHealth, Observed, plan},
     },
     model::{
-        ClusterState, Constraint, LeaseEpoch, NodeId, NodeSettings, OrderKind, Phase, Resource, Score, Standing,
-        Tag,
+        ClusterState, Constraint, LeaseEpoch, NodeId, NodeSettings, OrderKind, Phase, Resource, Score,
+        Standing, Tag,
     },
 };
 use vipd_tests::{
@@ -175,7 +175,8 @@ fn constrain(state: &mut ClusterState, hierarchies: usize) -> Result<()> {
         let node: NodeId = n as u64 % 3 + 1;
         let score = Score::new(100);
         all.insert(format!("l{n}"), Constraint::Location { tag: one.clone(), node, score });
-        let together = Constraint::Colocation { tag: other.clone(), with: one.clone(), score: Score::INFINITY };
+        let together =
+            Constraint::Colocation { tag: other.clone(), with: one.clone(), score: Score::INFINITY };
         all.insert(format!("t{n}"), together);
         let apart =
             Constraint::Colocation { tag: third.clone(), with: one.clone(), score: Score::MINUS_INFINITY };

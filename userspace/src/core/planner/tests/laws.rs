@@ -160,9 +160,8 @@ fn round(state: &mut ClusterState, observed: &Observed) -> bool {
             assert!(holders(state, &members).len() < 2, "{members:?} is on two nodes after {change:?}");
         }
     }
-    for meeting in meetings(state).difference(&met) {
-        panic!("{meeting:?} meet after {decisions:?}");
-    }
+    let meet = meetings(state);
+    assert!(meet.is_subset(&met), "{meet:?} meet after {decisions:?}");
     for (place, count) in crowds(state) {
         assert!(
             crowded.get(&place).is_some_and(|c| *c >= count),

@@ -283,7 +283,8 @@ fn a_node_that_gave_up_gets_nothing_until_it_is_online() {
 
 #[test]
 fn maintenance_leaves_alone() {
-    let freeze: [(&str, fn(&mut ClusterState, bool)); 3] = [
+    type Freeze = fn(&mut ClusterState, bool);
+    let freeze: [(&str, Freeze); 3] = [
         ("node", |state, on| duty(state, 1, Duty::Maintenance(on))),
         ("hierarchy", |state, on| ["p", "q"].iter().for_each(|n| set(state, n, Setting::Maintenance(on)))),
         ("cluster", |state, on| {
