@@ -245,7 +245,8 @@ fn arguments_become_the_request_that_is_meant() {
     });
     assert_eq!(json, expected);
     daemon.vipctl("in-service web --on b");
-    let wanted = Request::InService { tag: "web".parse().unwrap(), on: Some("b".into()), wait: true };
+    let wanted =
+        Request::InService { tag: "web".parse().unwrap(), on: Some("b".into()), hold: None, wait: true };
     assert_eq!(daemon.asked(), wanted);
     daemon.vipctl("set web priority=3 devices=eth0,eth1 --node b");
     let settings = vec![("priority".into(), "3".into()), ("devices".into(), "eth0,eth1".into())];

@@ -18,7 +18,7 @@ pub fn run(release: bool) -> Result<()> {
 
 /// Builds the BPF object, then all binaries of these packages; answers the directory they are in.
 pub fn packages(names: &[&str], release: bool) -> Result<PathBuf> {
-    setup::ensure(&[Part::Bpf])?;
+    setup::ensure(&[Part::Build, Part::Bpf])?;
     let object = bpf::build_object()?;
     say(&format!("built {}", object.display()));
     let mut build = cargo();

@@ -20,7 +20,7 @@ const LONGEST_FILE: usize = 600;
 type Check = fn() -> Result<()>;
 
 pub fn run() -> Result<()> {
-    setup::ensure(&[Part::Lint])?;
+    setup::ensure(&[Part::Build, Part::Lint])?;
     // All are run, so that one round shows everything.
     let checks: [(&str, Check); 6] = [
         ("rustfmt", format),

@@ -25,6 +25,8 @@ pub enum Part {
     Peers,
     /// cargo-deny.
     Lint,
+    /// What the build itself calls.
+    Build,
 }
 
 const BPF_PACKAGES: &[&str] = &["rustc-web", "libstd-rust-web-dev-bpf"];
@@ -45,10 +47,16 @@ const PEERS: &[(&str, &str)] = &[
     ("ocf-tester", "resource-agents"),
     ("NetworkManager", "network-manager"),
     ("dbus-daemon", "dbus"),
+    ("etcd", "etcd-server"),
+    ("etcdctl", "etcd-client"),
+    ("openssl", "openssl"),
 ];
 
+/// etcd-client generates code from its protocol's description.
+const PROTOC: &[&str] = &["protobuf-compiler", "libprotobuf-dev"];
+
 pub fn run() -> Result<()> {
-    ensure(&[Part::Bpf, Part::Peers, Part::Lint])?;
+    ensure(&[Part::Build, Part::Bpf, Part::Peers, Part::Lint])?;
     say("everything is in place");
     Ok(())
 }
@@ -61,6 +69,7 @@ pub fn ensure(parts: &[Part]) -> Result<()> {
             Part::Bpf => compiler(&mut missing)?,
             Part::Peers => peers(&mut missing)?,
             Part::Lint => deny(&mut missing)?,
+            Part::Build => protoc(&mut missing)?,
         }
     }
     if missing.is_empty() {
@@ -124,24 +133,31 @@ fn peers(missing: &mut Vec<String>) -> Result<()> {
     if lacking.is_empty() {
         return Ok(());
     }
-    if lacking.contains(&"network-manager") && is_root() {
-        mask_network_manager()?;
+    for (package, service) in [("network-manager", "NetworkManager"), ("etcd-server", "etcd")] {
+        if lacking.contains(&package) && is_root() {
+            mask(service)?;
+        }
     }
     apt(&lacking, missing)
 }
 
-/// The tests start their own, in namespaces. This host's network has somebody else to look after it, and
-/// Debian starts what it installs.
-fn mask_network_manager() -> Result<()> {
+/// The tests start their own, in namespaces. This host has somebody else to look after it, and Debian starts
+/// what it installs.
+fn mask(service: &str) -> Result<()> {
     let units = Path::new("/etc/systemd/system");
-    let unit = units.join("NetworkManager.service");
+    let unit = units.join(format!("{service}.service"));
     if units.is_dir() && unit.symlink_metadata().is_err() {
         symlink("/dev/null", &unit).with_context(|| format!("cannot mask {}", unit.display()))?;
-        say(
-            "NetworkManager is for the tests only and masked (`systemctl unmask NetworkManager` undoes that)",
-        );
+        say(&format!(
+            "{service} is for the tests only and masked (`systemctl unmask {service}` undoes that)"
+        ));
     }
     Ok(())
+}
+
+fn protoc(missing: &mut Vec<String>) -> Result<()> {
+    let there = std::env::var_os("PROTOC").is_some() || find_program("protoc", &[]).is_some();
+    if there { Ok(()) } else { apt(PROTOC, missing) }
 }
 
 fn iputils_arping() -> bool {

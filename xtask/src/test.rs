@@ -57,6 +57,7 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     let mut tally = Tally::default();
     let mut test = cargo();
     test.args(["test", "--workspace", "--no-fail-fast"]);
+    setup::ensure(&[Part::Build])?;
     if root {
         setup::ensure(&[Part::Bpf, Part::Peers])?;
         build::packages(&["vipd", "vipd-tests"], false)?;

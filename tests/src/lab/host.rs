@@ -19,7 +19,7 @@ use nix::{
 };
 use vipd::api::Status;
 
-use super::{Options, PATIENCE, Segment, wait_until};
+use super::{Etcd, Options, PATIENCE, Segment, wait_until};
 use crate::{frames::Mac, timeline::Moment};
 
 const RPC_PORT: u16 = 7690;
@@ -84,6 +84,7 @@ impl Host {
         dir: &Path,
         segment: &Segment,
         options: &Options,
+        etcd: Option<&Etcd>,
     ) -> Result<Self> {
         let name = format!("host{}", index + 1);
         let dir = dir.join(&name);
@@ -105,8 +106,9 @@ impl Host {
         let paths: Vec<String> = (0..options.paths)
             .map(|path| format!("\"{}:{HEARTBEAT_PORT}\"", segment.address(index, path)))
             .collect();
+        let store = etcd.map(Etcd::config).unwrap_or_default();
         let config = format!(
-            "name = \"{}\"\nrpc = \"{}\"\npaths = [{}]\nprofile = \"{}\"\ntunables = \"{}\"\n\n[datapath]\npin-dir = \"{}\"\n",
+            "name = \"{}\"\nrpc = \"{}\"\npaths = [{}]\nprofile = \"{}\"\ntunables = \"{}\"\n\n[datapath]\npin-dir = \"{}\"\n{store}",
             host.name,
             host.rpc,
             paths.join(", "),

@@ -7,11 +7,14 @@
 //!       h1             h2             h3              c       ports
 //!        +--------------+------ br0 ---+--------------+       the bridge's namespace
 //! ```
+//! With etcd as the store, its members are on `br0` as well (10.77.0.201 and so on), in namespaces of their own.
 //! With two paths every host has an `eth1` (10.78.0.I) on a second bridge `br1` for heartbeats. A standby
 //! interface is an `eth2` (10.77.0.2I) beside `eth0`.
 
 mod cluster;
+mod etcd;
 mod host;
+mod secrets;
 mod segment;
 mod sweep;
 mod wait;
@@ -22,11 +25,13 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 pub use cluster::NewIp;
+pub use etcd::Etcd;
 pub use host::{Answer, Host, binary};
 pub use segment::{CLIENT_V4, CLIENT_V6, Segment};
 pub use sweep::sweep;
 pub use wait::wait_until;
 
+use self::secrets::Secrets;
 use crate::{
     capture::Capture,
     frames::Mac,
@@ -35,6 +40,16 @@ use crate::{
 
 /// How long anything may take on a busy machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Where the state is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    Raft,
+    /// In an etcd cluster of three beside the hosts.
+    Etcd,
+    /// The same with TLS, certificates for clients too, and a password.
+    SecureEtcd,
+}
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -47,19 +62,29 @@ pub struct Options {
     pub profile: &'static str,
     /// The host (from 0) that only votes.
     pub witness: Option<usize>,
+    pub store: Store,
     /// Lines of the tunables file, in shell-assignment form.
     pub tunables: String,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { hosts: 3, paths: 1, rpc_path: 0, profile: "default", witness: None, tunables: String::new() }
+        Self {
+            hosts: 3,
+            paths: 1,
+            rpc_path: 0,
+            profile: "default",
+            witness: None,
+            store: Store::Raft,
+            tunables: String::new(),
+        }
     }
 }
 
 /// Fields are dropped in this order: daemons first, then the network below them.
 pub struct Lab {
     pub hosts: Vec<Host>,
+    etcd: Option<Etcd>,
     pub segment: Segment,
     dir: TempDir,
 }
@@ -78,10 +103,23 @@ impl Lab {
         // Logs and state stay for a look afterwards.
         dir.disable_cleanup(std::env::var_os("VIPD_LAB_KEEP").is_some());
         let segment = Segment::new(options.hosts, options.paths)?;
+        let secrets =
+            (options.store == Store::SecureEtcd).then(|| Secrets::make(&dir.path().join("secrets")));
+        let etcd = match options.store {
+            Store::Raft => None,
+            Store::Etcd | Store::SecureEtcd => {
+                Some(Etcd::start(&segment, &dir.path().join("etcd"), secrets.transpose()?)?)
+            }
+        };
         let hosts = (0..options.hosts)
-            .map(|index| Host::prepare(index, &name, dir.path(), &segment, options))
+            .map(|index| Host::prepare(index, &name, dir.path(), &segment, options, etcd.as_ref()))
             .collect::<Result<_>>()?;
-        Ok(Self { hosts, segment, dir })
+        Ok(Self { hosts, etcd, segment, dir })
+    }
+
+    /// Only where the options ask for it.
+    pub fn etcd(&self) -> Result<&Etcd> {
+        self.etcd.as_ref().context("this lab has no etcd")
     }
 
     /// Configuration, state and logs of all hosts.
@@ -145,7 +183,8 @@ impl Lab {
         if crate::interrupt::check().is_err() {
             return error;
         }
-        let hosts: Vec<String> = self.hosts.iter().map(Host::diagnosis).collect();
-        anyhow::anyhow!("{error:#}\n{}", hosts.join("\n"))
+        let hosts = self.hosts.iter().map(Host::diagnosis);
+        let all: Vec<String> = hosts.chain(self.etcd.iter().map(Etcd::diagnosis)).collect();
+        anyhow::anyhow!("{error:#}\n{}", all.join("\n"))
     }
 }

@@ -40,6 +40,8 @@ enum Blocked {
     On { from: usize, to: usize, path: usize },
     /// All to a host, from anybody, on one path.
     To { host: usize, path: usize },
+    /// Both ways between a host and one that is none of the hosts.
+    Other { host: usize, other: u8 },
 }
 
 impl Segment {
@@ -94,6 +96,22 @@ impl Segment {
     /// The client as a sender of questions.
     pub fn asker(&self) -> Asker {
         Asker { mac: CLIENT_MAC, v4: CLIENT_V4, v6: CLIENT_V6 }
+    }
+
+    /// Another namespace on the clients' network, with the stationary address 10.77.0.NUMBER.
+    pub(super) fn plug_other(&self, name: &str, number: u8) -> Result<NetNs> {
+        let ns = NetNs::new(name)?;
+        let addresses = [IpAddr::from(Ipv4Addr::new(10, 77, 0, number))];
+        plug(&self.bridge, &ns, 0, &format!("o{number}"), Mac([2, 0, 0, 0x77, 1, number]), &addresses)?;
+        Ok(ns)
+    }
+
+    /// From now on nothing gets from the host to those that were plugged with these numbers, or back; undone
+    /// with the rest.
+    pub fn part_from(&self, host: usize, others: &[u8]) -> Result<()> {
+        self.change_blocked(|blocked| {
+            blocked.extend(others.iter().map(|&other| Blocked::Other { host, other }));
+        })
     }
 
     /// A second interface, `eth2`, of the host on the client's network, in addition to `eth0`.
@@ -198,6 +216,11 @@ impl Segment {
                 Blocked::On { from, to, path } => {
                     let (from, to) = (port(from, path), port(to, path));
                     rules.push_str(&format!("iifname \"{from}\" oifname \"{to}\" drop\n"));
+                }
+                Blocked::Other { host, other } => {
+                    let host = port(host, 0);
+                    rules.push_str(&format!("iifname \"{host}\" oifname \"o{other}\" drop\n"));
+                    rules.push_str(&format!("iifname \"o{other}\" oifname \"{host}\" drop\n"));
                 }
                 Blocked::To { host, path } => {
                     rules.push_str(&format!("oifname \"{}\" drop\n", port(host, path)));

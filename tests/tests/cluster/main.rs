@@ -7,6 +7,7 @@ mod connectivity;
 mod crashes;
 mod create;
 mod density;
+mod etcd;
 mod five;
 mod links;
 mod membership;
@@ -48,6 +49,7 @@ fn main() -> std::process::ExitCode {
         five::TESTS,
         neighbours::TESTS,
         create::TESTS,
+        etcd::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {

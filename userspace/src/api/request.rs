@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{AddressPage, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status, SubnetStatus};
-use crate::model::{Accept, Placement, Range, Resource, Switchback, Tag};
+use crate::model::{Accept, Placement, Range, Resource, Score, Switchback, Tag};
 
 /// Longest request line, in bytes, with its end: files of addresses travel in it, and who may ask was
 /// looked at before.
@@ -28,8 +28,24 @@ pub enum Request {
         priority: Option<u16>,
         devices: Vec<String>,
     },
+    /// The whole hierarchy gives up the node.
+    Unextend {
+        tag: Tag,
+        from: String,
+    },
+    Depend {
+        parent: Tag,
+        child: Tag,
+    },
+    Undepend {
+        parent: Tag,
+        child: Tag,
+    },
     Delete {
         tag: Tag,
+        /// All that depends on each other.
+        #[serde(default)]
+        hierarchy: bool,
         /// Answer when it is gone, with progress until then; else as soon as it is decided.
         #[serde(default)]
         wait: bool,
@@ -52,6 +68,9 @@ pub enum Request {
     InService {
         tag: Tag,
         on: Option<String>,
+        /// For so long the node is the operator's choice; None: until it is cleared.
+        #[serde(default)]
+        hold: Option<Duration>,
         /// Answer when it is in service.
         #[serde(default)]
         wait: bool,
@@ -61,6 +80,40 @@ pub enum Request {
         /// Answer when nobody holds it any more.
         #[serde(default)]
         wait: bool,
+    },
+    /// The operator's choice of a node ends.
+    Clear {
+        tag: Tag,
+    },
+    /// Its failures are mended.
+    Cleanup {
+        tag: Tag,
+        node: Option<String>,
+    },
+    ConstraintAdd {
+        /// None: made from what it says.
+        id: Option<String>,
+        constraint: NewConstraint,
+    },
+    ConstraintRemove {
+        id: String,
+    },
+    ConstraintList,
+    NodeOrder {
+        node: String,
+        order: NodeOrder,
+        /// Answer when a node on standby holds nothing any more.
+        #[serde(default)]
+        wait: bool,
+    },
+    /// `key=value` pairs as given, for all resources that say nothing else.
+    ClusterSet {
+        settings: Vec<(String, String)>,
+    },
+    ConnectivityShow,
+    ConnectivityAdd(ConnectivityChange),
+    ConnectivityRemove {
+        hosts: Vec<IpAddr>,
     },
     Show {
         tag: Tag,
@@ -144,9 +197,22 @@ impl Request {
             | Self::PingListShow { .. }
             | Self::Interfaces { .. }
             | Self::SubnetList
+            | Self::ConstraintList
+            | Self::ConnectivityShow
             | Self::ClusterToken => true,
             Self::CreateIp(_)
             | Self::Extend { .. }
+            | Self::Unextend { .. }
+            | Self::Depend { .. }
+            | Self::Undepend { .. }
+            | Self::Clear { .. }
+            | Self::Cleanup { .. }
+            | Self::ConstraintAdd { .. }
+            | Self::ConstraintRemove { .. }
+            | Self::NodeOrder { .. }
+            | Self::ClusterSet { .. }
+            | Self::ConnectivityAdd(_)
+            | Self::ConnectivityRemove { .. }
             | Self::Delete { .. }
             | Self::RemoveAddresses { .. }
             | Self::InService { .. }
@@ -161,6 +227,64 @@ impl Request {
             | Self::Events { .. } => false,
         }
     }
+}
+
+/// A constraint with nodes by their names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NewConstraint {
+    Location { tag: Tag, node: String, score: Score },
+    Colocation { tag: Tag, with: Tag, score: Score },
+    Order { first: Tag, then: Tag, optional: bool },
+    Group { members: Vec<Tag> },
+    Clone { members: Vec<Tag>, per_node: u16 },
+}
+
+/// A constraint as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConstraintOf {
+    pub id: String,
+    /// `location`, `colocation`, `order`, `group` or `clone`.
+    pub kind: String,
+    /// In words.
+    pub says: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeOrder {
+    /// Holds nothing.
+    Standby,
+    /// Holds resources again, also after it gave up everything by itself.
+    Online,
+    /// Keeps what it has, unchecked, and gets nothing; or no longer so.
+    Maintenance(bool),
+}
+
+/// What is not given stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectivityChange {
+    pub hosts: Vec<IpAddr>,
+    pub interval: Option<Duration>,
+    pub fall: Option<u16>,
+    pub rise: Option<u16>,
+}
+
+/// The hosts that every node pings, and what each node reaches.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectivityOf {
+    pub hosts: Vec<IpAddr>,
+    pub interval_ms: u64,
+    pub fall: u16,
+    pub rise: u16,
+    pub nodes: Vec<ReachOf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReachOf {
+    pub node: String,
+    pub reached: usize,
+    pub lost: Vec<IpAddr>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,6 +356,8 @@ pub enum Answer {
     Interfaces(Vec<InterfaceChoice>),
     Addresses(AddressPage),
     Subnets(Vec<SubnetOf>),
+    Constraints(Vec<ConstraintOf>),
+    Connectivity(ConnectivityOf),
     Token(String),
     Error(ApiError),
 }

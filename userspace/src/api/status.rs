@@ -47,6 +47,33 @@ pub struct ClusterStatus {
     /// This node can reach a majority of the voters.
     pub quorum: bool,
     pub voters: usize,
+    #[serde(default)]
+    pub store: StoreStatus,
+}
+
+/// Where the cluster's state is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStatus {
+    /// `raft` (the nodes themselves) or `etcd`.
+    pub kind: String,
+    /// The keys of etcd that begin with this.
+    pub place: Option<String>,
+    /// As this node sees them.
+    pub members: Vec<StoreMemberStatus>,
+    /// Milliseconds for which this node has been out of touch with the store; None while it is not.
+    pub unreachable_ms: Option<u64>,
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreMemberStatus {
+    pub endpoint: String,
+    /// `leader`, `follower`, `no leader` or `unreachable`.
+    pub state: String,
+    pub healthy: bool,
+    pub version: String,
+    pub bytes: u64,
+    pub trouble: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +120,27 @@ pub struct NodeStatus {
     pub lease_valid: bool,
     pub paths: Vec<PathStatus>,
     pub resources_in_service: usize,
+    #[serde(default)]
+    pub standby: bool,
+    #[serde(default)]
+    pub maintenance: bool,
+    /// Why it gave up everything by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gave_up: Option<String>,
+}
+
+impl NodeStatus {
+    /// In one word or two.
+    pub fn duty(&self) -> String {
+        let duties = [
+            (self.witness, "witness"),
+            (self.gave_up.is_some(), "GAVE UP"),
+            (self.standby, "standby"),
+            (self.maintenance, "maintenance"),
+        ];
+        let those: Vec<&str> = duties.iter().filter(|(is, _)| *is).map(|(_, word)| *word).collect();
+        if those.is_empty() { "online".to_owned() } else { those.join(", ") }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

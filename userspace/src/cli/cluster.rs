@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Args, Subcommand};
 
-use super::{Session, output, session::unexpected, status};
+use super::{Session, output, parse, session::unexpected, status};
 use crate::api::{Answer, ApiError, Request};
 
 /// The port of 'rpc' in the example configuration.
@@ -43,6 +43,14 @@ enum Action {
     Token,
     /// Show the cluster: members, paths, quorum
     Status,
+    /// Change what holds for all resources that say nothing else
+    ///
+    /// stickiness=SCORE, migration-threshold=N|unlimited, restarts=N|unlimited, failure-timeout=SECONDS; and
+    /// maintenance=on|off, in which nothing is checked, started, stopped or moved anywhere
+    Set {
+        #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse::setting)]
+        settings: Vec<(String, String)>,
+    },
 }
 
 impl Cluster {
@@ -54,6 +62,7 @@ impl Cluster {
                 let token = if token == "-" { read_token()? } else { token };
                 session.order(&Request::ClusterJoin { address, token })
             }
+            Action::Set { settings } => session.order(&Request::ClusterSet { settings }),
             Action::Token => match session.ask(&Request::ClusterToken)? {
                 Answer::Token(token) if session.json => output::json(&serde_json::json!({ "token": token })),
                 Answer::Token(token) => {

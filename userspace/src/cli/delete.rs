@@ -10,7 +10,8 @@ use crate::{
 
 /// Take a resource out of service and forget it, or take addresses out of a set
 ///
-/// The ping lists of its subnet stay. With --address the set stays in service with the others.
+/// What it depends on stays in service. Refused while another resource depends on it, unless with --hierarchy. The
+/// ping lists of its subnet stay. With --address the set stays in service with the others.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -18,6 +19,9 @@ Examples:
   vipctl delete shop --address 192.0.2.10,192.0.2.20-192.0.2.29")]
 pub struct Delete {
     tag: Tag,
+    /// All that depends on it, and on which it depends, as well
+    #[arg(long, conflicts_with = "addresses")]
+    hierarchy: bool,
     /// Only these of its addresses: ADDRESS, FIRST-LAST or @FILE
     #[arg(long = "address", value_name = "ADDR|RANGE,...", value_delimiter = ',')]
     addresses: Vec<String>,
@@ -36,6 +40,6 @@ impl Delete {
                 wait: !self.no_wait,
             });
         }
-        session.order(&Request::Delete { tag: self.tag, wait: !self.no_wait })
+        session.order(&Request::Delete { tag: self.tag, hierarchy: self.hierarchy, wait: !self.no_wait })
     }
 }

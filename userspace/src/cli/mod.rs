@@ -1,9 +1,13 @@
 //! vipctl: one file per verb, no logic. What is decided is decided by the daemon.
 
 mod args;
+mod clear;
 mod cluster;
+mod connectivity;
+mod constraint;
 mod create;
 mod delete;
+mod depend;
 mod events;
 mod exit;
 mod extend;
@@ -11,6 +15,7 @@ mod given;
 mod in_service;
 mod interfaces;
 mod list;
+mod node;
 mod out_of_service;
 mod output;
 mod parse;
@@ -22,6 +27,7 @@ mod show;
 mod status;
 mod subnet;
 mod table;
+mod unextend;
 
 use std::process::ExitCode;
 

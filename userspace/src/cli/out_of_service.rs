@@ -8,7 +8,7 @@ use crate::{
     model::Tag,
 };
 
-/// Take a resource out of service everywhere
+/// Take a resource out of service everywhere, and all that depends on it
 #[derive(Debug, Args)]
 pub struct OutOfService {
     tag: Tag,

@@ -13,7 +13,11 @@ use crate::{
 /// Of the resource as a whole, whatever --node says: switchback=intelligent|automatic,
 /// on-conflict=report|defend|yield (when another host claims an address), accept=assign|route|anyip (how the kernel
 /// takes packets), subnets=SUBNET/LEN[,SUBNET/LEN]... (monitored subnets that must be up on a node for the resource
-/// to be there).
+/// to be there), stickiness=SCORE (how much it prefers the node it is on), migration-threshold=N|unlimited (so many
+/// failures on a node drive it away) or restarts=N|unlimited (so many local recoveries are allowed before), failure-timeout=SECONDS
+/// (failures are forgotten after that), service-failfast=on|off and node-failfast=on|off (a failure in service, or any
+/// failure, makes the node give up everything), maintenance=on|off (neither checked nor moved), connectivity=use|ignore.
+/// 'default' for what 'vipctl cluster set' says.
 ///
 /// Of a node (without --node of every node): priority=1..999, devices=IF[,IF]... (the first carries the addresses,
 /// the others stand by), restore-and-recover=enable|disable (disable: in service without putting the address on the

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr};
 
 use super::{DiskError, StoreError, transport::PeerError};
-use crate::core::change::Refusal;
+use crate::{config::StoreKind, core::change::Refusal};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
@@ -15,6 +15,11 @@ pub enum ClusterError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("this node is already '{node}' of cluster '{cluster}': move its state directory away first")]
     AlreadyMember { node: String, cluster: String },
+    #[error(
+        "node.toml says that the cluster keeps its state in {configured}, and cluster '{cluster}' keeps it in {kept}: \
+         set 'kind' of [store] to \"{kept}\" as on its other nodes"
+    )]
+    OtherStore { cluster: String, configured: StoreKind, kept: StoreKind },
     #[error("joining through {address} failed: {reason}")]
     Join { address: String, reason: String },
     #[error(transparent)]

@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
 use super::durable::{self, DiskError};
-use crate::{core::change::NewNode, model::NodeId};
+use crate::{config::StoreKind, core::change::NewNode, model::NodeId};
 
 /// The number by which nodes tell clusters apart. Not secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -104,6 +104,9 @@ pub struct Identity {
     pub node: NodeId,
     pub name: String,
     pub stage: Stage,
+    /// Where the cluster keeps its state: a node that looked elsewhere would find nothing.
+    #[serde(default, skip_serializing_if = "StoreKind::is_raft")]
+    pub store: StoreKind,
 }
 
 fn file(state_dir: &Path) -> PathBuf {
@@ -186,6 +189,7 @@ mod tests {
             node: 3,
             name: "c".into(),
             stage,
+            store: StoreKind::Etcd,
         }
     }
 

@@ -10,15 +10,18 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+#[cfg(feature = "etcd")]
+use super::etcd::EtcdStore;
 use super::{
     error::ClusterError,
     identity::{ClusterId, ClusterKey, Identity, Stage, random},
     raft::{ANY_NODE, OpenOptions, RaftStore},
-    store::{Store, StoreError},
+    store::{OpenStore, StoreError},
     token::Token,
     transport::{Contact, Credentials, PeerAnswer, PeerRequest, Peers},
 };
 use crate::{
+    config::StoreKind,
     core::change::{Applied, Change, NewNode},
     model::{NodeId, Standing},
 };
@@ -33,13 +36,13 @@ const JOIN: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Starts what this node is a member of. None: of nothing yet.
-pub async fn resume(options: &OpenOptions) -> Result<Option<Arc<RaftStore>>, ClusterError> {
+pub async fn resume(options: &OpenOptions) -> Result<Option<Arc<dyn OpenStore>>, ClusterError> {
     let Some(identity) = Identity::load(&options.state_dir)? else { return Ok(None) };
     let stage = identity.stage.clone();
-    let store = RaftStore::open(identity, options).await?;
+    let store = open(identity, options).await?;
     match stage {
         Stage::Member => {}
-        Stage::Founding { node } => found(&store, node).await?,
+        Stage::Founding { node } => found(&*store, node).await?,
         Stage::Joining { via } => {
             tracing::info!("this node has yet to be admitted to the cluster: asking at {via}");
             keep_asking(&store, via);
@@ -48,12 +51,26 @@ pub async fn resume(options: &OpenOptions) -> Result<Option<Arc<RaftStore>>, Clu
     Ok(Some(store))
 }
 
+async fn open(identity: Identity, options: &OpenOptions) -> Result<Arc<dyn OpenStore>, ClusterError> {
+    let (kept, configured) = (identity.store, options.store.kind);
+    if kept != configured {
+        return Err(ClusterError::OtherStore { cluster: identity.cluster, configured, kept });
+    }
+    match configured {
+        StoreKind::Raft => Ok(RaftStore::open(identity, options).await?),
+        #[cfg(feature = "etcd")]
+        StoreKind::Etcd => Ok(EtcdStore::open(identity, options).await?),
+        #[cfg(not(feature = "etcd"))]
+        StoreKind::Etcd => Err(StoreError::Etcd("this vipd was built without etcd".into()).into()),
+    }
+}
+
 /// Asks to be admitted until it is granted, as long as the store is in use.
-fn keep_asking(store: &Arc<RaftStore>, via: SocketAddr) {
+fn keep_asking(store: &Arc<dyn OpenStore>, via: SocketAddr) {
     let weak = Arc::downgrade(store);
     tokio::spawn(async move {
         while let Some(store) = weak.upgrade() {
-            match admission(&store, via, Instant::now() + JOIN).await {
+            match admission(&*store, via, Instant::now() + JOIN).await {
                 Ok(()) => return tracing::info!("this node is a member of the cluster now"),
                 Err(e) => tracing::warn!("this node is not admitted yet, trying on: {e}"),
             }
@@ -68,12 +85,16 @@ pub async fn init(
     options: &OpenOptions,
     cluster: &str,
     node: NewNode,
-) -> Result<Arc<RaftStore>, ClusterError> {
+) -> Result<Arc<dyn OpenStore>, ClusterError> {
     let identity = match Identity::load(&options.state_dir)? {
         Some(i) if i.cluster == cluster && matches!(&i.stage, Stage::Founding { node: n } if *n == node) => i,
         Some(other) => return Err(already(other)),
         None => {
             check_listen(options)?;
+            #[cfg(feature = "etcd")]
+            if options.store.kind == StoreKind::Etcd {
+                EtcdStore::check_free(&options.store, cluster).await?;
+            }
             Identity {
                 cluster: cluster.to_owned(),
                 id: ClusterId(random()?),
@@ -81,12 +102,13 @@ pub async fn init(
                 node: FOUNDER,
                 name: node.name.clone(),
                 stage: Stage::Founding { node: node.clone() },
+                store: options.store.kind,
             }
         }
     };
     identity.save(&options.state_dir)?;
-    let store = RaftStore::open(identity, options).await?;
-    match found(&store, node).await {
+    let store = open(identity, options).await?;
+    match found(&*store, node).await {
         Ok(()) => Ok(store),
         Err(e) => {
             store.shutdown().await;
@@ -105,7 +127,7 @@ fn check_listen(options: &OpenOptions) -> Result<(), ClusterError> {
     }
 }
 
-async fn found(store: &RaftStore, node: NewNode) -> Result<(), ClusterError> {
+async fn found(store: &dyn OpenStore, node: NewNode) -> Result<(), ClusterError> {
     store.initialize().await?;
     store.barrier().await?;
     // Known already: a crash came between this and the note of it.
@@ -130,7 +152,7 @@ pub async fn enroll(
     via: SocketAddr,
     token: &Token,
     node: NewNode,
-) -> Result<Arc<RaftStore>, ClusterError> {
+) -> Result<Arc<dyn OpenStore>, ClusterError> {
     let deadline = Instant::now() + JOIN;
     let identity = match Identity::load(&options.state_dir)? {
         Some(before) => {
@@ -150,17 +172,18 @@ pub async fn enroll(
                 node: reserve(options, via, token, &node, deadline).await?,
                 name: node.name,
                 stage: Stage::Joining { via },
+                store: options.store.kind,
             }
         }
     };
     identity.save(&options.state_dir)?;
-    RaftStore::open(identity, options).await
+    open(identity, options).await
 }
 
 /// Waits until an enrolled node is a member. After an error it goes on asking by itself: it may be a voter
 /// already, which the others would miss.
-pub async fn admitted(store: &Arc<RaftStore>, via: SocketAddr) -> Result<(), ClusterError> {
-    let admission = admission(store, via, Instant::now() + JOIN).await;
+pub async fn admitted(store: &Arc<dyn OpenStore>, via: SocketAddr) -> Result<(), ClusterError> {
+    let admission = admission(&**store, via, Instant::now() + JOIN).await;
     if admission.is_err() {
         keep_asking(store, via);
     }
@@ -178,6 +201,17 @@ async fn reserve(
     let credentials = Credentials { id: token.id, key: token.key.clone(), me: ANY_NODE };
     let peers =
         Peers::from_outside(Arc::new(credentials), options.rpc.ip(), &options.timing, Handle::current());
+    match ask(&peers, via, &PeerRequest::StoreKind, deadline, Door::New).await? {
+        PeerAnswer::StoreKind(kept) if kept == options.store.kind => {}
+        PeerAnswer::StoreKind(kept) => {
+            let (cluster, configured) = (token.cluster.clone(), options.store.kind);
+            return Err(ClusterError::OtherStore { cluster, configured, kept });
+        }
+        other => {
+            let reason = format!("it answered something else: {other:?}");
+            return Err(ClusterError::Join { address: via.to_string(), reason });
+        }
+    }
     match ask(&peers, via, &PeerRequest::Reserve(node.clone()), deadline, Door::New).await? {
         PeerAnswer::Applied(Applied::Node(number)) => Ok(number),
         PeerAnswer::Applied(Applied::Refused(refusal)) => Err(refusal.into()),
@@ -189,7 +223,7 @@ async fn reserve(
 }
 
 /// Asks to be admitted, and waits until this node knows that it is.
-async fn admission(store: &RaftStore, via: SocketAddr, deadline: Instant) -> Result<(), ClusterError> {
+async fn admission(store: &dyn OpenStore, via: SocketAddr, deadline: Instant) -> Result<(), ClusterError> {
     let me = store.identity().node;
     match ask(store.peers(), via, &PeerRequest::Admit(me), deadline, Door::Known).await? {
         PeerAnswer::Done => {}

@@ -2,6 +2,8 @@
 
 mod durable;
 mod error;
+#[cfg(feature = "etcd")]
+mod etcd;
 pub mod heartbeat;
 pub mod identity;
 mod member;

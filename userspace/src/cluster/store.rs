@@ -1,11 +1,19 @@
-//! The trait that hides how the cluster agrees. Embedded Raft implements it ([`super::raft`]).
+//! The traits that hide how the cluster agrees: embedded Raft ([`super::raft`]), or etcd.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
 
+use super::{error::ClusterError, heartbeat::Ears, identity::Identity, token::Token, transport::Peers};
 use crate::{
+    config::StoreKind,
     core::change::{Applied, Change},
     model::{ClusterState, NodeId},
 };
@@ -41,6 +49,45 @@ pub enum StoreError {
     NoCluster,
     #[error("the state on disk cannot be used: {0}")]
     Storage(String),
+    /// etcd does not answer. As for `NoQuorum`, the change may have been made.
+    #[error("no quorum: {0}")]
+    Away(String),
+    /// Nothing that passes by itself; the text has the remedy.
+    #[error("etcd: {0}")]
+    Etcd(String),
+}
+
+/// Where the state is kept, and how that is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    pub kind: StoreKind,
+    /// Below which keys of etcd.
+    pub place: Option<String>,
+    pub members: Vec<StoreMember>,
+    /// Set while this node is out of touch with its store.
+    pub trouble: Option<Trouble>,
+}
+
+/// A member of the etcd cluster, as this node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreMember {
+    pub endpoint: String,
+    /// `leader`, `follower`, `no leader` or `unreachable`.
+    pub state: String,
+    /// It takes part in decisions.
+    pub healthy: bool,
+    /// Empty where it is not known.
+    pub version: String,
+    /// Size of its database.
+    pub bytes: u64,
+    /// What it complains of, or why it is unreachable.
+    pub trouble: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    pub since: Instant,
+    pub reason: String,
 }
 
 #[async_trait]
@@ -59,4 +106,37 @@ pub trait Store: Send + Sync {
 
     /// Makes a reserved node a voter. Only the leader can.
     async fn admit(&self, node: NodeId) -> Result<(), StoreError>;
+
+    /// Where the state is kept, and how that is.
+    fn health(&self) -> StoreHealth {
+        StoreHealth::default()
+    }
+}
+
+/// The store of a node that is a member, or on its way to be one. It listens for peers until it is shut down.
+#[async_trait]
+pub trait OpenStore: Store + Any {
+    /// This node, as it is on disk.
+    fn identity(&self) -> Identity;
+
+    /// Notes on disk that the cluster has admitted this node.
+    fn become_member(&self) -> Result<(), ClusterError>;
+
+    /// Begins a cluster of this node alone, if that was not done before.
+    async fn initialize(&self) -> Result<(), StoreError>;
+
+    /// Requests to the other nodes.
+    fn peers(&self) -> &Peers;
+
+    /// What another node needs to join.
+    fn token(&self) -> Token;
+
+    /// Where this node listens for peers.
+    fn rpc(&self) -> SocketAddr;
+
+    /// The heartbeats run from now on.
+    fn hear(&self, _ears: Arc<Mutex<Ears>>) {}
+
+    /// Ends all work, closes the listener and all connections.
+    async fn shutdown(&self);
 }

@@ -177,6 +177,19 @@ mod tests {
 
     const GOOD: &str = "name = \"node-a\"\nrpc = \"192.0.2.1:7411\"\npaths = [\"192.0.2.1:7412\"]\n";
 
+    fn etcd(endpoints: &str) -> String {
+        format!("{GOOD}[store]\nkind = \"etcd\"\nendpoints = [{endpoints}]\n")
+    }
+
+    #[test]
+    fn etcd_as_the_store() {
+        let text = etcd("\"https://etcd1.example:2379\", \"https://[2001:db8::1]:2379\"")
+            + "prefix = \"/a/b\"\nuser-file = \"/u\"\nca = \"/ca\"\ncert = \"/c\"\nkey = \"/k\"\n";
+        let store = parse(Path::new("node.toml"), &text).unwrap().store;
+        assert_eq!((store.kind, store.prefix()), (crate::config::StoreKind::Etcd, "/a/b"));
+        assert_eq!(parse(Path::new("node.toml"), GOOD).unwrap().store, crate::config::StoreConfig::default());
+    }
+
     fn faults(text: &str) -> Vec<String> {
         let faults = parse(Path::new("node.toml"), text).expect_err("wrong");
         faults.iter().map(ToString::to_string).collect()
@@ -248,6 +261,23 @@ mod tests {
             (&format!("{GOOD}[datapath]\nmode = \"turbo\"\n"), "node.toml:5: datapath.mode: unknown variant"),
             (&format!("{GOOD}[interface.\"no/such\"]\n"), "node.toml:4: interface.no/such: 'no/such'"),
             (&format!("{GOOD}x = [\n"), "node.toml:4"),
+            (&format!("{GOOD}[store]\nkind = \"redis\"\n"), "node.toml:5: store.kind: unknown variant"),
+            (&format!("{GOOD}[store]\nkind = \"etcd\"\n"), "node.toml:4: store.endpoints: is empty; write"),
+            (&format!("{GOOD}[store]\nprefix = \"/v\"\n"), "node.toml:5: store.prefix: is for etcd, and"),
+            (&format!("{GOOD}[store]\nfoo = 1\n"), "node.toml:5: store.foo: unknown field"),
+            (&etcd("\"10.0.0.1:2379\""), "node.toml:6: store.endpoints: '10.0.0.1:2379' is no http"),
+            (
+                &etcd("\"http://a:1\", \"http://a:1\""),
+                "node.toml:6: store.endpoints: http://a:1 is there twice",
+            ),
+            (&etcd("\"http://a:1\", \"https://b:1\""), "node.toml:6: store.endpoints: some have TLS"),
+            (&(etcd("\"http://a:1\"") + "ca = \"/f\"\n"), "node.toml:7: store.ca: is for TLS"),
+            (&etcd("\"https://a:1\""), "node.toml:4: store.ca: is missing, and"),
+            (&(etcd("\"https://a:1\"") + "cert = \"/f\"\n"), "node.toml:7: store.cert: has no key"),
+            (
+                &(etcd("\"https://a:1\"") + "prefix = \"v/\"\n"),
+                "node.toml:7: store.prefix: 'v/' is no prefix",
+            ),
         ];
         for (text, expected) in cases {
             let found = faults(text);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Profile;
 
@@ -26,11 +26,65 @@ pub struct NodeConfig {
     /// Members of this group may use vipctl, besides root and the daemon's own user. None: nobody else.
     #[serde(default)]
     pub control_group: Option<String>,
+    /// Where the cluster keeps its state.
+    #[serde(default)]
+    pub store: StoreConfig,
     #[serde(default)]
     pub datapath: DatapathConfig,
     /// Settings per interface name.
     #[serde(default)]
     pub interface: BTreeMap<String, InterfaceConfig>,
+}
+
+/// The same kind on all nodes. All but `kind` is for etcd.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct StoreConfig {
+    pub kind: StoreKind,
+    /// `http://HOST:PORT` or `https://HOST:PORT`, one for each member of etcd.
+    pub endpoints: Vec<String>,
+    /// The cluster's keys are below PREFIX/CLUSTER/.
+    pub prefix: Option<String>,
+    /// A file with the line `NAME:PASSWORD`, where etcd asks for one.
+    pub user_file: Option<PathBuf>,
+    /// PEM: who signed the certificates of etcd's members.
+    pub ca: Option<PathBuf>,
+    /// PEM: this node's own certificate, where etcd asks for one.
+    pub cert: Option<PathBuf>,
+    /// PEM: its private key.
+    pub key: Option<PathBuf>,
+}
+
+impl StoreConfig {
+    /// Without a slash at the end.
+    pub fn prefix(&self) -> &str {
+        self.prefix.as_deref().unwrap_or("/vipd")
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreKind {
+    /// Embedded: the nodes themselves keep the state.
+    #[default]
+    Raft,
+    /// An etcd cluster of the operator's keeps it.
+    Etcd,
+}
+
+impl StoreKind {
+    pub fn is_raft(&self) -> bool {
+        *self == Self::Raft
+    }
+}
+
+impl std::fmt::Display for StoreKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Raft => "raft",
+            Self::Etcd => "etcd",
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

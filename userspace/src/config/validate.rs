@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use super::NodeConfig;
+use super::{NodeConfig, StoreConfig, StoreKind};
 use crate::model::Tag;
 
 /// A value that cannot be used.
@@ -46,6 +46,7 @@ pub fn validate(config: &NodeConfig) -> Vec<Wrong> {
     if config.control_group.as_deref().is_some_and(str::is_empty) {
         wrong(&["control-group"], "is empty".into(), "name a group, or remove the line");
     }
+    store(&config.store, &mut wrong);
     const MOST_VIPS: u32 = 1 << 20;
     if !(1..=MOST_VIPS).contains(&config.datapath.max_vips) {
         let reason = format!("{} is out of range", config.datapath.max_vips);
@@ -63,6 +64,80 @@ pub fn validate(config: &NodeConfig) -> Vec<Wrong> {
         }
     }
     found
+}
+
+/// `[store]`: what contradicts itself would otherwise be found out when the state is already elsewhere.
+fn store(store: &StoreConfig, wrong: &mut impl FnMut(&[&str], String, &str)) {
+    if store.kind == StoreKind::Raft {
+        let files = [
+            ("prefix", store.prefix.is_some()),
+            ("user-file", store.user_file.is_some()),
+            ("ca", store.ca.is_some()),
+            ("cert", store.cert.is_some()),
+            ("key", store.key.is_some()),
+            ("endpoints", !store.endpoints.is_empty()),
+        ];
+        for (key, _) in files.iter().filter(|(_, there)| *there) {
+            let reason = "is for etcd, and the store is raft".to_owned();
+            wrong(&["store", key], reason, "add kind = \"etcd\", or remove the line");
+        }
+        return;
+    }
+    if cfg!(not(feature = "etcd")) {
+        let reason = "this vipd was built without etcd".to_owned();
+        wrong(&["store", "kind"], reason, "build it with '--features etcd', or use kind = \"raft\"");
+    }
+    const EXAMPLE: &str = "write one for each member of etcd, as \"http://192.0.2.10:2379\"";
+    if store.endpoints.is_empty() {
+        wrong(&["store", "endpoints"], "is empty".into(), EXAMPLE);
+    }
+    let mut seen = BTreeSet::new();
+    for endpoint in &store.endpoints {
+        if !is_endpoint(endpoint) {
+            wrong(&["store", "endpoints"], format!("'{endpoint}' is no http(s)://HOST:PORT"), EXAMPLE);
+        }
+        if !seen.insert(endpoint) {
+            wrong(&["store", "endpoints"], format!("{endpoint} is there twice"), "remove one");
+        }
+    }
+    let secure = store.endpoints.iter().filter(|e| e.starts_with("https://")).count();
+    if secure != 0 && secure != store.endpoints.len() {
+        wrong(&["store", "endpoints"], "some have TLS and some have not".into(), "use https:// for all");
+    }
+    for (key, file) in [("ca", &store.ca), ("cert", &store.cert), ("key", &store.key)] {
+        if file.is_some() && secure == 0 {
+            let reason = "is for TLS, and the endpoints are http://".to_owned();
+            wrong(&["store", key], reason, "use https:// endpoints, or remove the line");
+        }
+    }
+    match (&store.cert, &store.key) {
+        (Some(_), None) => wrong(&["store", "cert"], "has no key".into(), "add: key = \"FILE\""),
+        (None, Some(_)) => wrong(&["store", "key"], "has no certificate".into(), "add: cert = \"FILE\""),
+        _ => {}
+    }
+    let prefix = store.prefix();
+    if !prefix.starts_with('/') || prefix.ends_with('/') || prefix.contains(char::is_whitespace) {
+        let reason = format!("'{prefix}' is no prefix");
+        wrong(&["store", "prefix"], reason, "begin with '/' and end without, as \"/vipd\"");
+    }
+    if secure != 0 && store.ca.is_none() {
+        wrong(&["store", "ca"], "is missing, and the endpoints are https://".into(), "add: ca = \"FILE\"");
+    }
+}
+
+fn is_endpoint(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let Some((host, port)) = rest.and_then(|r| r.rsplit_once(':')) else { return false };
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    let host_fits = match bare {
+        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && !host.contains([':', '/', '@', '?', '#'])
+                && !host.contains(char::is_whitespace)
+        }
+    };
+    host_fits && port.parse::<u16>().is_ok_and(|p| p != 0)
 }
 
 /// Can a peer send to this address?

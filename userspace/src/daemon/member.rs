@@ -32,10 +32,9 @@ use crate::{
         in_use::InUse,
     },
     cluster::{
-        PromiseAnswer, PromiseBook, PromiseQuery, Store,
+        OpenStore, PromiseAnswer, PromiseBook, PromiseQuery,
         heartbeat::{Key, LeaseSlot, Promises, Pulse, PulseConfig},
         identity::{self, Identity},
-        raft::RaftStore,
         transport::Peers,
     },
     config::{NodeConfig, Timing, TunablesFile},
@@ -117,7 +116,7 @@ pub fn promises(host: &Host) -> anyhow::Result<Promises> {
 pub fn start(
     host: &Host,
     identity: &Identity,
-    store: Arc<RaftStore>,
+    store: Arc<dyn OpenStore>,
     promises: Promises,
 ) -> anyhow::Result<()> {
     let me = identity.node;
@@ -136,6 +135,7 @@ pub fn start(
         store.leadership(),
         host.keeper.clone(),
     )?;
+    store.hear(pulse.ears.clone());
     let (caught, caught_up) = watch::channel(false);
     let watcher = Watcher {
         me,
@@ -235,7 +235,7 @@ pub fn start(
 /// Until everything is applied that was committed before this daemon started, it neither promises nor
 /// opens. Afterwards it only keeps the heartbeat alive.
 async fn catch_up(
-    store: Arc<RaftStore>,
+    store: Arc<dyn OpenStore>,
     promises: Promises,
     caught: watch::Sender<bool>,
     pace: Duration,

@@ -32,17 +32,13 @@ use crate::{
         network_manager::NetworkManager,
     },
     api::{
-        ApiError,
+        ApiError, ErrorKind,
         backend::{Backend, ClusterControl, Context, Member, NetworkHost},
         facts::Facts,
         in_use::InUse,
         server::Server,
     },
-    cluster::{
-        ClusterError, Token,
-        heartbeat::Promises,
-        raft::{OpenOptions, RaftStore},
-    },
+    cluster::{ClusterError, OpenStore, StoreError, Token, heartbeat::Promises, raft::OpenOptions},
     config::{self, DatapathMode, TunablesFile},
     core::{change::NewNode, links::LinkTable},
     observe::network::Network,
@@ -196,7 +192,7 @@ fn open_datapath(config: &config::NodeConfig) -> Arc<dyn Datapath> {
 struct Control {
     host: Host,
     promises: Promises,
-    store: Mutex<Option<Arc<RaftStore>>>,
+    store: Mutex<Option<Arc<dyn OpenStore>>>,
     token: std::sync::OnceLock<Token>,
     member: watch::Sender<Option<Member>>,
 }
@@ -216,6 +212,7 @@ impl Control {
         OpenOptions {
             state_dir: self.host.state_dir.clone(),
             timing: self.host.timing,
+            store: self.host.config.store.clone(),
             rpc: self.host.config.rpc,
             promises: Arc::new(self.promises.clone()),
         }
@@ -251,7 +248,7 @@ impl Control {
         leftovers::remove(which, &self.host.network, &self.host.datapath, &self.host.events).await
     }
 
-    fn begin(&self, slot: &mut Option<Arc<RaftStore>>, store: Arc<RaftStore>) -> anyhow::Result<()> {
+    fn begin(&self, slot: &mut Option<Arc<dyn OpenStore>>, store: Arc<dyn OpenStore>) -> anyhow::Result<()> {
         let identity = store.identity();
         member::start(&self.host, &identity, store.clone(), self.promises.clone())?;
         // Only the first membership of a daemon's life gets here.
@@ -303,6 +300,10 @@ impl ClusterControl for Control {
 fn to_api(error: ClusterError) -> ApiError {
     match error {
         ClusterError::Refused(refusal) => ApiError::refused(refusal.to_string()),
+        other @ ClusterError::OtherStore { .. } => ApiError::refused(other.to_string()),
+        other @ ClusterError::Store(StoreError::NoQuorum(_) | StoreError::Away(_)) => {
+            ApiError::new(ErrorKind::NoQuorum, other.to_string())
+        }
         other => ApiError::failed(other.to_string()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, Member, Result, create::next_priority, devices, lookup};
+use super::{Context, Member, Result, create::next_priority, devices, hierarchy::along, lookup};
 use crate::{
     api::{Answer, ApiError},
     core::change::Change,
@@ -63,9 +63,10 @@ impl Context {
         }
         member.propose(changes).await?;
         Ok(Answer::done(format!(
-            "{tag} is extended to {}, on {}{unseen}",
+            "{tag} is extended to {}, on {}{}{unseen}",
             said.join(", "),
-            devices.join(", ")
+            devices.join(", "),
+            along(&state, tag, "so are")
         )))
     }
 

@@ -1,8 +1,13 @@
 //! `in-service`, `out-of-service`, `delete`: an order, then waiting until it is carried out.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::{Context, Out, Result, lookup, placement, subnet, wait::Verdict};
+use super::{
+    Context, Out, Result,
+    hierarchy::{along, check_not_maintained, names},
+    lookup, placement, subnet,
+    wait::Verdict,
+};
 use crate::{
     api::{Answer, ApiError},
     core::change::Change,
@@ -27,6 +32,7 @@ impl Context {
         &self,
         tag: &Tag,
         on: Option<&str>,
+        hold: Option<Duration>,
         wait: bool,
         out: &Out,
     ) -> Result<Answer> {
@@ -49,6 +55,7 @@ impl Context {
                 )));
             }
         }
+        check_not_maintained(&state, tag)?;
         let on = on.map(|n| n.id);
         let lacking = match on {
             Some(id) => subnet::lacking(&state, resource, id).map(|why| (state.node_name(id), why)),
@@ -60,23 +67,77 @@ impl Context {
                  subnets='"
             )));
         }
-        member.propose(vec![Change::InService { tag: tag.clone(), on, until: None }]).await?;
+        let until = hold.map(|hold| {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            u64::try_from((since + hold).as_millis()).unwrap_or(u64::MAX)
+        });
+        member.propose(vec![Change::InService { tag: tag.clone(), on, until }]).await?;
         if !wait {
             return Ok(Answer::done(format!("{tag} is being brought in service")));
         }
-        self.wait(&member, tag, self.limit_of_start(), out, |state| self.started(state, tag, on)).await
+        let limit = self.limit_of_start();
+        self.wait(&member, tag, limit, out, |state| self.started_with_children(state, tag, on)).await
+    }
+
+    /// The resource comes last: when it is in service, all that it depends on is.
+    fn started_with_children(&self, state: &ClusterState, tag: &Tag, on: Option<NodeId>) -> Verdict {
+        let children = state.with_descendants(tag);
+        for child in children.iter().filter(|c| *c != tag) {
+            match self.started(state, child, on) {
+                Verdict::Done(_) => {}
+                other => return other,
+            }
+        }
+        self.started(state, tag, on)
+    }
+
+    pub(super) async fn clear(&self, tag: &Tag) -> Result<Answer> {
+        let member = self.member()?;
+        let state = member.fresh().await?;
+        lookup::resource(&state, tag)?;
+        let chosen = state.placements.get(tag).map(|p| p.desired);
+        member.propose(vec![Change::Clear { tag: tag.clone() }]).await?;
+        Ok(Answer::done(match chosen {
+            Some(Desired::InService { on: Some(node) }) => format!(
+                "{tag} was sent to {}; from now on the cluster decides where it is",
+                state.node_name(node)
+            ),
+            Some(Desired::InService { on: None } | Desired::OutOfService) | None => {
+                format!("nobody had sent {tag} to a node: nothing has changed")
+            }
+        }))
+    }
+
+    pub(super) async fn cleanup(&self, tag: &Tag, node: Option<&str>) -> Result<Answer> {
+        let member = self.member()?;
+        let state = member.fresh().await?;
+        lookup::resource(&state, tag)?;
+        let node = node.map(|name| lookup::holder(&state, name)).transpose()?;
+        member.propose(vec![Change::Cleanup { tag: tag.clone(), node: node.map(|n| n.id) }]).await?;
+        let place = node.map_or("every node".to_owned(), |n| n.name.clone());
+        Ok(Answer::done(format!(
+            "the failures of {tag} on {place} are forgotten{}",
+            along(&state, tag, "so are those of")
+        )))
     }
 
     pub(super) async fn out_of_service(&self, tag: &Tag, wait: bool, out: &Out) -> Result<Answer> {
         let member = self.member()?;
-        lookup::resource(&*member.fresh().await?, tag)?;
+        let state = member.fresh().await?;
+        lookup::resource(&state, tag)?;
+        check_not_maintained(&state, tag)?;
+        let stopped = state.with_ancestors(tag);
+        let above = match stopped.len() {
+            1 => String::new(),
+            _ => format!(", and so are {}, which depend on it", names(stopped.iter().filter(|t| *t != tag))),
+        };
         member.propose(vec![Change::OutOfService { tag: tag.clone() }]).await?;
         if !wait {
-            return Ok(Answer::done(format!("{tag} is being taken out of service")));
+            return Ok(Answer::done(format!("{tag} is being taken out of service{above}")));
         }
         let judge = |state: &ClusterState| match state.placements.get(tag) {
             None => Verdict::Failed(deleted(tag)),
-            Some(p) if p.grant.is_none() => Verdict::Done(format!("{tag} is out of service")),
+            Some(p) if p.grant.is_none() => Verdict::Done(format!("{tag} is out of service{above}")),
             Some(p) if matches!(p.desired, Desired::InService { .. }) => Verdict::Failed(ApiError::failed(
                 format!("{tag} was ordered in service meanwhile, by somebody else"),
             )),
@@ -85,16 +146,18 @@ impl Context {
         self.wait(&member, tag, self.limit_of_stop(), out, judge).await
     }
 
-    pub(super) async fn delete(&self, tag: &Tag, wait: bool, out: &Out) -> Result<Answer> {
+    pub(super) async fn delete(&self, tag: &Tag, hierarchy: bool, wait: bool, out: &Out) -> Result<Answer> {
         let member = self.member()?;
-        lookup::resource(&*member.fresh().await?, tag)?;
-        member.propose(vec![Change::Delete { tag: tag.clone(), hierarchy: false }]).await?;
+        let state = member.fresh().await?;
+        lookup::resource(&state, tag)?;
+        let along = if hierarchy { along(&state, tag, "with") } else { String::new() };
+        member.propose(vec![Change::Delete { tag: tag.clone(), hierarchy }]).await?;
         if !wait {
-            return Ok(Answer::done(format!("{tag} is being deleted")));
+            return Ok(Answer::done(format!("{tag} is being deleted{along}")));
         }
         let judge = |state: &ClusterState| match state.placements.get(tag) {
             // One of that tag that is not being deleted is a new one.
-            None => Verdict::Done(format!("{tag} is deleted")),
+            None => Verdict::Done(format!("{tag} is deleted{along}")),
             Some(p) if !p.deleting => Verdict::Done(format!("{tag} is deleted, and was created anew")),
             Some(p) => Verdict::Pending(where_it_is(state, tag, p)),
         };

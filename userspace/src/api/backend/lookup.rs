@@ -86,16 +86,19 @@ impl Member {
         self.store.view().borrow().state.clone()
     }
 
-    /// Proposes changes one after another, all of them tried on a copy of the state first, so that a
-    /// refusal comes before anything is changed. Returns once this node has applied them.
+    /// Proposes changes, all of them or none; tried on a copy of the state first, so that a refusal costs the
+    /// cluster nothing. Returns once this node has applied them.
     pub async fn propose(&self, changes: Vec<Change>) -> Result<()> {
         let mut state = (*self.state()).clone();
         for change in &changes {
             answered(apply(&mut state, change))?;
         }
-        for change in changes {
-            answered(self.store.propose(change).await.map_err(store)?)?;
-        }
+        // One entry: all of them or none, whatever others do meanwhile.
+        let change = match <[Change; 1]>::try_from(changes) {
+            Ok([one]) => one,
+            Err(changes) => Change::Batch { revision: None, changes },
+        };
+        answered(self.store.propose(change).await.map_err(store)?)?;
         self.store.barrier().await.map_err(store)
     }
 }
@@ -109,15 +112,19 @@ fn answered(applied: Applied) -> Result<()> {
 
 fn store(e: StoreError) -> ApiError {
     let kind = match e {
-        StoreError::NoQuorum(_) => ErrorKind::NoQuorum,
-        StoreError::NoCluster | StoreError::Storage(_) => ErrorKind::Failed,
+        StoreError::NoQuorum(_) | StoreError::Away(_) => ErrorKind::NoQuorum,
+        StoreError::NoCluster | StoreError::Storage(_) | StoreError::Etcd(_) => ErrorKind::Failed,
     };
     let remedy = match e {
         StoreError::NoQuorum(_) => {
             "; nothing can be changed until a majority of the voters is connected: 'vipctl cluster status' shows \
              whom this node hears"
         }
-        StoreError::NoCluster | StoreError::Storage(_) => "",
+        StoreError::Away(_) => {
+            "; nothing can be changed until etcd answers, what is in service stays so: 'vipctl cluster status' shows \
+             its members"
+        }
+        StoreError::NoCluster | StoreError::Storage(_) | StoreError::Etcd(_) => "",
     };
     ApiError::new(kind, format!("{e}{remedy}"))
 }

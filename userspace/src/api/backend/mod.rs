@@ -2,17 +2,22 @@
 
 mod address;
 mod cluster;
+mod connectivity;
+mod constraint;
 mod create;
 mod devices;
 mod duplicate;
 mod events;
 mod extend;
+mod hierarchy;
 mod host;
 mod lifecycle;
 mod list;
 mod lookup;
+mod node;
 mod ping_list;
 mod placement;
+mod policy;
 mod select;
 mod set;
 mod show;
@@ -105,12 +110,27 @@ impl Context {
             Request::StatusOf(selection) => self.status(&selection).await,
             Request::CreateIp(wanted) => self.create_ip(wanted, out).await,
             Request::Extend { tag, to, priority, devices } => self.extend(&tag, &to, priority, devices).await,
-            Request::Delete { tag, wait } => self.delete(&tag, wait, out).await,
+            Request::Unextend { tag, from } => self.unextend(&tag, &from).await,
+            Request::Depend { parent, child } => self.depend(&parent, &child).await,
+            Request::Undepend { parent, child } => self.undepend(&parent, &child).await,
+            Request::Delete { tag, hierarchy, wait } => self.delete(&tag, hierarchy, wait, out).await,
             Request::RemoveAddresses { tag, addresses, wait } => {
                 self.remove_addresses(&tag, &addresses, wait, out).await
             }
             Request::Addresses { tag, limit, offset } => self.addresses(tag.as_ref(), limit, offset),
-            Request::InService { tag, on, wait } => self.in_service(&tag, on.as_deref(), wait, out).await,
+            Request::InService { tag, on, hold, wait } => {
+                self.in_service(&tag, on.as_deref(), hold, wait, out).await
+            }
+            Request::Clear { tag } => self.clear(&tag).await,
+            Request::Cleanup { tag, node } => self.cleanup(&tag, node.as_deref()).await,
+            Request::ConstraintAdd { id, constraint } => self.constraint_add(id, constraint).await,
+            Request::ConstraintRemove { id } => self.constraint_remove(&id).await,
+            Request::ConstraintList => self.constraint_list(),
+            Request::NodeOrder { node, order, wait } => self.node_order(&node, order, wait, out).await,
+            Request::ClusterSet { settings } => self.cluster_set(&settings).await,
+            Request::ConnectivityShow => self.connectivity_show(),
+            Request::ConnectivityAdd(wanted) => self.connectivity_add(wanted).await,
+            Request::ConnectivityRemove { hosts } => self.connectivity_remove(&hosts).await,
             Request::OutOfService { tag, wait } => self.out_of_service(&tag, wait, out).await,
             Request::Show { tag } => self.show(&tag).await,
             Request::Set { tag, node, settings } => self.set(&tag, node.as_deref(), &settings).await,

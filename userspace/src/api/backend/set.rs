@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{Context, Result, create::accept, lookup};
+use super::{Context, Result, create::accept, lookup, policy};
 use crate::{
     api::{Answer, ApiError, thousands},
     core::change::{Change, Setting},
@@ -109,10 +109,22 @@ impl Context {
 
 /// A setting that has one value on all nodes.
 fn of_the_whole(setting: &Setting) -> bool {
-    matches!(
-        setting,
-        Setting::Switchback(_) | Setting::OnConflict(_) | Setting::Accept(_) | Setting::Subnets(_)
-    )
+    match setting {
+        Setting::Switchback(_)
+        | Setting::OnConflict(_)
+        | Setting::Accept(_)
+        | Setting::Subnets(_)
+        | Setting::Stickiness(_)
+        | Setting::MigrationThreshold(_)
+        | Setting::FailureTimeout(_)
+        | Setting::ServiceFailfast(_)
+        | Setting::NodeFailfast(_)
+        | Setting::Maintenance(_)
+        | Setting::IgnoresConnectivity(_) => true,
+        Setting::Priority(_) | Setting::Devices(_) | Setting::RestoreAndRecover(_) | Setting::Source(_) => {
+            false
+        }
+    }
 }
 
 fn names(settings: &[Setting]) -> String {
@@ -121,7 +133,16 @@ fn names(settings: &[Setting]) -> String {
         Setting::OnConflict(_) => "on-conflict",
         Setting::Accept(_) => "accept",
         Setting::Subnets(_) => "subnets",
-        _ => "others",
+        Setting::Stickiness(_) => "stickiness",
+        Setting::MigrationThreshold(_) => "migration-threshold",
+        Setting::FailureTimeout(_) => "failure-timeout",
+        Setting::ServiceFailfast(_) => "service-failfast",
+        Setting::NodeFailfast(_) => "node-failfast",
+        Setting::Maintenance(_) => "maintenance",
+        Setting::IgnoresConnectivity(_) => "connectivity",
+        Setting::Priority(_) | Setting::Devices(_) | Setting::RestoreAndRecover(_) | Setting::Source(_) => {
+            "others"
+        }
     };
     settings.iter().map(name).collect::<Vec<_>>().join(", ")
 }
@@ -132,7 +153,10 @@ fn belong(settings: &[Setting]) -> String {
 }
 
 const KNOWN: &str = "known are switchback=intelligent|automatic, on-conflict=report|defend|yield, \
-                     accept=assign|route|anyip and subnets=SUBNET/LEN[,SUBNET/LEN]... of the resource as a whole; \
+                     accept=assign|route|anyip, subnets=SUBNET/LEN[,SUBNET/LEN]..., stickiness=SCORE, \
+                     migration-threshold=N|unlimited, restarts=N|unlimited, failure-timeout=SECONDS, \
+                     service-failfast=on|off, node-failfast=on|off, maintenance=on|off and \
+                     connectivity=use|ignore of the resource as a whole; \
                      priority=1..999, devices=IF[,IF]..., source=enable|disable and \
                      restore-and-recover=enable|disable of a node";
 
@@ -188,7 +212,10 @@ fn parse(key: &str, value: &str) -> Result<Setting> {
                 ),
             }
         }
-        _ => Err(ApiError::usage(format!("there is no setting '{key}': {KNOWN}"))),
+        _ => match policy::parse(key, value) {
+            Some(setting) => setting,
+            None => Err(ApiError::usage(format!("there is no setting '{key}': {KNOWN}"))),
+        },
     }
 }
 

@@ -14,10 +14,11 @@ use crate::{
     },
     api::{
         Answer, ClusterStatus, ConflictStatus, DatapathStatus, InterfaceStatus, LeaseStatus, NodeStatus,
-        PathStatus, ResourceNodeStatus, ResourceStatus, Selection, Status,
+        PathStatus, ResourceNodeStatus, ResourceStatus, Selection, Status, StoreMemberStatus, StoreStatus,
         facts::{ConflictFacts, Facts, PeerFacts},
         in_use::InUse,
     },
+    cluster::{StoreHealth, StoreMember},
     config::Profile,
     core::{
         conflict,
@@ -132,6 +133,7 @@ impl Context {
             applied: view.applied,
             quorum: facts.quorum,
             voters: leadership.voters.len(),
+            store: store(member.store.health()),
         });
         let mut serving: BTreeMap<NodeId, usize> = BTreeMap::new();
         for grant in state.placements.values().filter_map(|p| p.grant) {
@@ -149,6 +151,24 @@ impl Context {
         let all = all.filter_map(|r| Some(resource(state, r, state.placements.get(&r.tag)?, here)));
         status.resources = all.collect();
         status.subnets = subnet::statuses(state, facts, member.id);
+    }
+}
+
+fn store(health: StoreHealth) -> StoreStatus {
+    let member = |m: StoreMember| StoreMemberStatus {
+        endpoint: m.endpoint,
+        state: m.state,
+        healthy: m.healthy,
+        version: m.version,
+        bytes: m.bytes,
+        trouble: m.trouble,
+    };
+    StoreStatus {
+        kind: health.kind.to_string(),
+        place: health.place,
+        members: health.members.into_iter().map(member).collect(),
+        unreachable_ms: health.trouble.as_ref().map(|t| ms(t.since.elapsed())),
+        reason: health.trouble.map(|t| t.reason),
     }
 }
 
@@ -238,6 +258,9 @@ fn node(
         lease_valid: if own { my_lease } else { peer.lease_valid },
         paths: paths.collect(),
         resources_in_service: serving,
+        standby: n.standby,
+        maintenance: n.maintenance,
+        gave_up: n.gave_up.clone(),
     }
 }
 

@@ -31,6 +31,18 @@ impl Context {
         out: &Out,
         judge: impl Fn(&ClusterState) -> Verdict,
     ) -> Result<Answer> {
+        self.wait_for(member, Some(tag), limit, out, judge).await
+    }
+
+    /// As [`wait`](Self::wait), for an order about more than one resource.
+    pub(super) async fn wait_for(
+        &self,
+        member: &Member,
+        tag: Option<&Tag>,
+        limit: Duration,
+        out: &Out,
+        judge: impl Fn(&ClusterState) -> Verdict,
+    ) -> Result<Answer> {
         let deadline = Instant::now() + limit;
         let mut steps = self.events.subscribe();
         let mut steps_open = true;
@@ -51,7 +63,7 @@ impl Context {
                 tokio::select! {
                     changed = views.changed() => break changed.is_ok(),
                     step = steps.recv(), if steps_open => match step {
-                        Ok(event) if event.tag.as_ref() == Some(tag) => {
+                        Ok(event) if tag.is_some() && event.tag.as_ref() == tag => {
                             progress(out, format!("{}: {}", event.kind, event.message)).await;
                         }
                         Ok(_) | Err(RecvError::Lagged(_)) => {}
@@ -59,9 +71,10 @@ impl Context {
                     },
                     () = out.closed() => return Ok(Answer::done("nobody waits any more")),
                     () = tokio::time::sleep_until(deadline) => {
+                        let look = tag.map_or("'vipctl status'".to_owned(), |tag| format!("'vipctl show {tag}'"));
                         return Err(ApiError::failed(format!(
-                            "{told} after {} s: the order stands and is still being worked on, 'vipctl show {tag}' \
-                             and 'vipctl events' tell how far it is",
+                            "{told} after {} s: the order stands and is still being worked on, {look} and 'vipctl \
+                             events' tell how far it is",
                             limit.as_secs()
                         )));
                     }

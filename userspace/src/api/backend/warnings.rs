@@ -38,7 +38,25 @@ pub fn of(status: &Status, is_member: bool, witness: bool) -> Vec<String> {
             ),
             _ => {}
         }
-        if cluster.quorum && cluster.leader.is_none() {
+        let store = &cluster.store;
+        if let Some(away) = store.unreachable_ms {
+            found.push(format!(
+                "{} unreachable since {} s: what is in service stays so, and nothing can be changed or fail over ({})",
+                store.kind,
+                away / 1000,
+                store.reason.as_deref().unwrap_or("no reason is known")
+            ));
+        }
+        for member in store.members.iter().filter(|m| !m.healthy && store.unreachable_ms.is_none()) {
+            found.push(format!(
+                "{} {} is '{}' ({}): the state is safe while a majority of its members is well",
+                store.kind, member.endpoint, member.state, member.trouble
+            ));
+        }
+        for member in store.members.iter().filter(|m| m.healthy && !m.trouble.is_empty()) {
+            found.push(format!("{} {} complains: {}", store.kind, member.endpoint, member.trouble));
+        }
+        if cluster.quorum && cluster.leader.is_none() && store.unreachable_ms.is_none() {
             found.push("no leader is known: an election is under way, or it cannot end".to_owned());
         }
     }

@@ -1,7 +1,9 @@
 //! The status as text.
 
 use crate::{
-    api::{LinkHealth, NodeStatus, ResourceStatus, Status, accept_name, counted_span, thousands},
+    api::{
+        LinkHealth, NodeStatus, ResourceStatus, Status, StoreStatus, accept_name, counted_span, thousands,
+    },
     cli::{
         subnet,
         table::{Table, plural},
@@ -30,6 +32,7 @@ pub fn cluster_text(s: &Status) -> String {
     if s.cluster.is_some() {
         parts.push(nodes(s));
         parts.push(paths(s));
+        parts.extend(s.cluster.as_ref().filter(|c| c.store.kind == "etcd").map(|c| store_members(&c.store)));
     }
     parts.join("\n")
 }
@@ -55,6 +58,9 @@ fn head(s: &Status) -> String {
                     c.name, c.term, c.applied
                 ),
             );
+            if c.store.kind == "etcd" {
+                line("store", store(&c.store));
+            }
             let l = &s.lease;
             let (left, of) = (seconds(l.remaining_ms), seconds(l.duration_ms));
             let lease = if l.valid { format!("valid, {left} of {of} left") } else { "NOT VALID".to_owned() };
@@ -66,6 +72,27 @@ fn head(s: &Status) -> String {
     let verdicts: Vec<String> = s.datapath.verdicts.iter().map(|(v, n)| format!("{v} {n}")).collect();
     if !verdicts.is_empty() {
         line("frames", verdicts.join(", "));
+    }
+    table.render()
+}
+
+/// `etcd, 3 of 3 members well, keys /vipd/lab/`
+fn store(store: &StoreStatus) -> String {
+    let keys = store.place.as_deref().unwrap_or_default();
+    match store.unreachable_ms {
+        Some(ms) => format!("{}, UNREACHABLE since {}, keys {keys}", store.kind, seconds(ms)),
+        None => {
+            let well = store.members.iter().filter(|m| m.healthy).count();
+            format!("{}, {well} of {} members well, keys {keys}", store.kind, store.members.len())
+        }
+    }
+}
+
+fn store_members(store: &StoreStatus) -> String {
+    let mut table = Table::new(["STORE", "STATE", "VERSION", "DATABASE", "TROUBLE"]).right([3]);
+    for m in &store.members {
+        let bytes = if m.bytes == 0 { String::new() } else { format!("{} kB", m.bytes.div_ceil(1000)) };
+        table.row([m.endpoint.clone(), m.state.clone(), m.version.clone(), bytes, m.trouble.clone()]);
     }
     table.render()
 }

@@ -14,6 +14,7 @@ use crate::{
         promise::PromiseBook,
         transport::{Handler, PeerAnswer, PeerRequest},
     },
+    config::StoreKind,
     model::NodeId,
 };
 
@@ -39,6 +40,7 @@ impl Answerer {
                 Ok(rpc) => PeerAnswer::InstallSnapshot(self.raft.install_snapshot(rpc).await),
                 Err(e) => PeerAnswer::Failed { reason: format!("a broken part of a snapshot: {e}") },
             },
+            PeerRequest::StoreKind => PeerAnswer::StoreKind(StoreKind::Raft),
             PeerRequest::Promise(query) => PeerAnswer::Promise(self.promises.query(&query)),
             leaders => self.leader.lead(leaders, deadline).await,
         }

@@ -32,11 +32,11 @@ use crate::{
         error::ClusterError,
         identity::{Identity, Stage},
         promise::PromiseBook,
-        store::{Leadership, Store, StoreError, View},
+        store::{Leadership, OpenStore, Store, StoreError, View},
         token::Token,
         transport::{self, Credentials, PeerAnswer, PeerRequest, Peers},
     },
-    config::Timing,
+    config::{StoreConfig, Timing},
     core::change::{Applied, Change, Refusal},
     model::NodeId,
 };
@@ -52,6 +52,8 @@ const SNAPSHOT_EVERY: u64 = 1000;
 pub struct OpenOptions {
     pub state_dir: PathBuf,
     pub timing: Timing,
+    /// Where the cluster keeps its state.
+    pub store: StoreConfig,
     /// Where to listen for peers.
     pub rpc: SocketAddr,
     /// Answers the other nodes' questions about leases.
@@ -284,6 +286,37 @@ impl Store for RaftStore {
             }
             other => Err(leader::odd(&other)),
         }
+    }
+}
+
+#[async_trait]
+impl OpenStore for RaftStore {
+    fn identity(&self) -> Identity {
+        self.identity()
+    }
+
+    fn become_member(&self) -> Result<(), ClusterError> {
+        self.become_member()
+    }
+
+    async fn initialize(&self) -> Result<(), StoreError> {
+        self.initialize().await
+    }
+
+    fn peers(&self) -> &Peers {
+        self.peers()
+    }
+
+    fn token(&self) -> Token {
+        self.token()
+    }
+
+    fn rpc(&self) -> SocketAddr {
+        self.rpc()
+    }
+
+    async fn shutdown(&self) {
+        self.shutdown().await;
     }
 }
 

@@ -13,10 +13,10 @@ use tokio::time::sleep;
 use super::{OpenOptions, RaftStore};
 use crate::{
     cluster::{
-        ClusterError, PromiseAnswer, PromiseBook, PromiseQuery, Store, StoreError, Token, View, admitted,
+        ClusterError, OpenStore, PromiseAnswer, PromiseBook, PromiseQuery, StoreError, Token, View, admitted,
         enroll, init, resume,
     },
-    config::Timing,
+    config::{StoreConfig, Timing},
     core::change::{Applied, Change, NewNode},
     model::NodeId,
 };
@@ -43,7 +43,7 @@ impl PromiseBook for Book {
 pub(crate) struct TestNode {
     pub(crate) options: OpenOptions,
     pub(crate) new: NewNode,
-    pub(crate) store: Option<Arc<RaftStore>>,
+    pub(crate) store: Option<Arc<dyn OpenStore>>,
     _dir: TempDir,
 }
 
@@ -59,6 +59,7 @@ impl TestNode {
             options: OpenOptions {
                 state_dir: dir.path().join("state"),
                 timing: timing(),
+                store: StoreConfig::default(),
                 rpc,
                 promises: Arc::new(Book),
             },
@@ -68,8 +69,13 @@ impl TestNode {
         }
     }
 
-    pub(crate) fn store(&self) -> &Arc<RaftStore> {
+    pub(crate) fn store(&self) -> &Arc<dyn OpenStore> {
         self.store.as_ref().expect("the node runs")
+    }
+
+    pub(crate) fn raft(&self) -> &RaftStore {
+        let store: &dyn std::any::Any = &**self.store();
+        store.downcast_ref().expect("it is Raft's")
     }
 
     pub(crate) fn raft_dir(&self) -> PathBuf {
@@ -91,7 +97,7 @@ impl TestNode {
         &self,
         via: SocketAddr,
         token: &Token,
-    ) -> Result<Arc<RaftStore>, ClusterError> {
+    ) -> Result<Arc<dyn OpenStore>, ClusterError> {
         let store = enroll(&self.options, via, token, self.new.clone()).await?;
         match admitted(&store, via).await {
             Ok(()) => Ok(store),

@@ -16,6 +16,7 @@ use crate::{
         promise::{PromiseAnswer, PromiseQuery},
         raft::{SnapshotMeta, Types, Vote},
     },
+    config::StoreKind,
     core::change::{Applied, Change, NewNode},
     model::NodeId,
 };
@@ -36,6 +37,10 @@ pub enum PeerRequest {
     /// Makes a reserved node a voter. Answered with `Done`.
     Admit(NodeId),
     Promise(PromiseQuery),
+    /// Where the cluster keeps its state; asked before joining. Answered with `StoreKind`.
+    StoreKind,
+    /// How far the node has applied the log in etcd. Answered with `Index`.
+    Applied,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,6 +53,7 @@ pub enum PeerAnswer {
     Index(u64),
     Done,
     Promise(PromiseAnswer),
+    StoreKind(StoreKind),
     /// Ask the leader, if this node knows it.
     NotLeader {
         leader: Option<Contact>,
@@ -112,6 +118,8 @@ impl PeerRequest {
             Self::Reserve(_) => "reserve",
             Self::Admit(_) => "admit",
             Self::Promise(_) => "promise",
+            Self::StoreKind => "store kind",
+            Self::Applied => "applied",
         }
     }
 
@@ -119,7 +127,12 @@ impl PeerRequest {
     /// waits behind them.
     pub(crate) fn is_bulk(&self) -> bool {
         match self {
-            Self::AppendEntries(_) | Self::Vote(_) | Self::ReadIndex | Self::Promise(_) => false,
+            Self::AppendEntries(_)
+            | Self::Vote(_)
+            | Self::ReadIndex
+            | Self::Promise(_)
+            | Self::StoreKind
+            | Self::Applied => false,
             Self::InstallSnapshot(_) | Self::Propose(_) | Self::Reserve(_) | Self::Admit(_) => true,
         }
     }

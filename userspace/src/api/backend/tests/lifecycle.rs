@@ -40,7 +40,7 @@ fn waiting_create() -> Request {
 }
 
 fn in_service(on: Option<&str>) -> Request {
-    Request::InService { tag: tag(WEB), on: on.map(Into::into), wait: true }
+    Request::InService { tag: tag(WEB), on: on.map(Into::into), hold: None, wait: true }
 }
 
 #[tokio::test]
@@ -190,15 +190,16 @@ async fn delete_ends_when_it_is_gone_and_ping_lists_stay() {
         node: None,
     };
     bench.ask(add).await;
-    let (_, answer) = meanwhile(&bench, Request::Delete { tag: tag(WEB), wait: true }, async |b| {
-        b.release(WEB);
-        b.report(WEB, Outcome::Released);
-    })
-    .await;
+    let (_, answer) =
+        meanwhile(&bench, Request::Delete { tag: tag(WEB), hierarchy: false, wait: true }, async |b| {
+            b.release(WEB);
+            b.report(WEB, Outcome::Released);
+        })
+        .await;
     assert_eq!(answer, Answer::done("ip-10.0.0.9 is deleted"));
     assert!(!bench.store.state().resources.contains_key(&tag(WEB)));
     assert_eq!(bench.store.state().ping_lists.len(), 1);
-    let e = bench.refused(Request::Delete { tag: tag(WEB), wait: true }).await;
+    let e = bench.refused(Request::Delete { tag: tag(WEB), hierarchy: false, wait: true }).await;
     assert_eq!(e.kind, ErrorKind::Refused);
 }
 

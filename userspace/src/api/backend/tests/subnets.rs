@@ -80,6 +80,7 @@ async fn a_lost_subnet_is_shown_wherever_it_matters() {
     let order = |on: Option<&str>| Request::InService {
         tag: tag("ip-10.0.0.9"),
         on: on.map(str::to_owned),
+        hold: None,
         wait: false,
     };
     let e = bench.refused(order(Some("a"))).await;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::{
     ClusterStatus, DatapathStatus, InterfaceStatus, LeaseStatus, PathStatus, ResourceNodeStatus, Run,
-    SubnetStatus,
+    StoreMemberStatus, SubnetStatus,
 };
 
 fn resource(n: u8) -> ResourceStatus {
@@ -35,6 +35,7 @@ fn example(vips: u8) -> Status {
             applied: 37,
             quorum: true,
             voters: 3,
+            store: StoreStatus::default(),
         }),
         lease: LeaseStatus { valid: true, remaining_ms: 1750, duration_ms: 2000, epoch: 1 },
         datapath: DatapathStatus {
@@ -56,6 +57,9 @@ fn example(vips: u8) -> Status {
                 last_heard_ms: Some(2500),
             }],
             resources_in_service: 3,
+            standby: false,
+            maintenance: false,
+            gave_up: None,
         }],
         resources: (1..=vips).map(resource).collect(),
         states: [("ISP".to_owned(), vips.into())].into(),
@@ -181,4 +185,31 @@ fn a_node_without_a_cluster_says_so() {
     s.cluster = None;
     s.nodes.clear();
     assert!(status(&s).contains("cluster  none"));
+}
+
+#[test]
+fn etcd_is_shown_with_its_members() {
+    let mut s = example(1);
+    let member = |endpoint: &str, healthy| StoreMemberStatus {
+        endpoint: endpoint.into(),
+        state: if healthy { "leader" } else { "unreachable" }.into(),
+        healthy,
+        version: "3.4.23".into(),
+        bytes: 20480,
+        trouble: if healthy { "" } else { "no answer within 800ms" }.into(),
+    };
+    let store = StoreStatus {
+        kind: "etcd".into(),
+        place: Some("/vipd/demo/".into()),
+        members: vec![member("http://10.0.0.1:2379", true), member("http://10.0.0.2:2379", false)],
+        unreachable_ms: None,
+        reason: None,
+    };
+    s.cluster.as_mut().unwrap().store = store;
+    let text = cluster_text(&s);
+    assert!(text.contains("etcd, 1 of 2 members well, keys /vipd/demo/"), "{text}");
+    assert!(text.contains("http://10.0.0.2:2379  unreachable"), "{text}");
+    assert!(!status(&s).contains("http://"), "only where the cluster is asked for");
+    s.cluster.as_mut().unwrap().store.unreachable_ms = Some(2500);
+    assert!(status(&s).contains("etcd, UNREACHABLE since 2.5 s"), "{}", status(&s));
 }

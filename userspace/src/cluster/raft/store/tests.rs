@@ -129,12 +129,12 @@ fn a_late_joiner_gets_a_snapshot() {
         let writes = futures::future::join_all((0..SNAPSHOT_EVERY + 600).map(|i| a.set(1, i as u8)));
         assert!(writes.await.into_iter().all(|w| w.unwrap() == Applied::Done));
         a.set(1, 99).await.unwrap();
-        let metrics = a.store().leader.raft().metrics();
+        let metrics = a.raft().leader.raft().metrics();
         eventually("old entries are gone", || metrics.borrow().purged.is_some()).await;
         b.join(&a).await.unwrap();
         b.store().barrier().await.unwrap();
         assert_eq!(b.got(1), Some(99));
-        let raft = b.store().leader.raft().metrics();
+        let raft = b.raft().leader.raft().metrics();
         assert!(raft.borrow().snapshot.is_some(), "not by its log alone");
         b.store().shutdown().await;
         b.kill();

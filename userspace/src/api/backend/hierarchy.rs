@@ -1,0 +1,83 @@
+//! `depend`, `undepend`, `unextend`: what belongs together, and where.
+
+use super::{Context, Result, lookup};
+use crate::{
+    api::{Answer, ApiError},
+    core::change::Change,
+    model::{ClusterState, Tag},
+};
+
+impl Context {
+    pub(super) async fn depend(&self, parent: &Tag, child: &Tag) -> Result<Answer> {
+        let member = self.member()?;
+        let state = member.fresh().await?;
+        lookup::resource(&state, parent)?;
+        lookup::resource(&state, child)?;
+        member.propose(vec![Change::Depend { parent: parent.clone(), child: child.clone() }]).await?;
+        let members = member.state().hierarchy_of(parent);
+        Ok(Answer::done(format!(
+            "{parent} depends on {child}: it starts after it and stops before it; their hierarchy is {}",
+            names(member.state().bottom_up(&members).iter())
+        )))
+    }
+
+    pub(super) async fn undepend(&self, parent: &Tag, child: &Tag) -> Result<Answer> {
+        let member = self.member()?;
+        let state = member.fresh().await?;
+        lookup::resource(&state, parent)?;
+        lookup::resource(&state, child)?;
+        member.propose(vec![Change::Undepend { parent: parent.clone(), child: child.clone() }]).await?;
+        Ok(Answer::done(format!("{parent} does not depend on {child} any more; both stay where they are")))
+    }
+
+    pub(super) async fn unextend(&self, tag: &Tag, from: &str) -> Result<Answer> {
+        let member = self.member()?;
+        let state = member.fresh().await?;
+        lookup::resource(&state, tag)?;
+        let node = lookup::node(&state, from)?;
+        member.propose(vec![Change::Unextend { tag: tag.clone(), from: node.id }]).await?;
+        Ok(Answer::done(format!(
+            "{tag} is no longer extended to {}{}",
+            node.name,
+            along(&state, tag, "so are not")
+        )))
+    }
+}
+
+/// `; so are A, B` of the rest of the hierarchy; nothing where there is none.
+pub(super) fn along(state: &ClusterState, tag: &Tag, how: &str) -> String {
+    let members = state.hierarchy_of(tag);
+    match members.len() {
+        0 | 1 => String::new(),
+        _ => format!("; {how} {} of its hierarchy", names(members.iter().filter(|t| *t != tag))),
+    }
+}
+
+pub(super) fn names<'a>(tags: impl Iterator<Item = &'a Tag>) -> String {
+    tags.map(Tag::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Orders that only the planner can carry out.
+pub(super) fn check_not_maintained(state: &ClusterState, tag: &Tag) -> Result<()> {
+    if state.defaults.maintenance {
+        return Err(ApiError::refused(
+            "the cluster is in maintenance, in which nothing is started, stopped or moved: 'vipctl cluster set \
+             maintenance=off' ends it",
+        ));
+    }
+    let Some(resource) = state.resources.get(tag) else { return Ok(()) };
+    if resource.policy.maintenance {
+        return Err(ApiError::refused(format!(
+            "{tag} is in maintenance, in which it is neither started, stopped nor moved: 'vipctl set {tag} \
+             maintenance=off' ends it"
+        )));
+    }
+    let owner = state.placements.get(tag).and_then(|p| p.grant).and_then(|g| state.nodes.get(&g.owner));
+    match owner.filter(|n| n.maintenance) {
+        Some(node) => Err(ApiError::refused(format!(
+            "{tag} is on node '{0}', which is in maintenance: 'vipctl node maintenance {0} off' ends it",
+            node.name
+        ))),
+        None => Ok(()),
+    }
+}
