@@ -1,9 +1,9 @@
 //! The configuration as a file: applied, verified, exported, refused, and raced for.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
-use anyhow::{Result, ensure};
-use vipd_tests::lab::{Lab, PATIENCE};
+use anyhow::{Context, Result, ensure};
+use vipd_tests::lab::{Host, Lab, PATIENCE};
 
 use crate::{
     Test,
@@ -15,6 +15,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("declare::a_file_makes_the_cluster_and_changes_it", makes_and_changes),
     ("declare::wrong_files_change_nothing", wrong_files),
     ("declare::of_two_at_once_nothing_is_mixed", two_at_once),
+    ("declare::what_is_simulated_is_what_happens", simulated),
 ];
 
 fn resource(tag: &str, addresses: &str, more: &str, hosts: [u8; 3]) -> String {
@@ -211,5 +212,50 @@ fn two_at_once() -> Result<()> {
             );
         }
         ["x", "y", "z"].iter().try_for_each(|tag| lab.check_in_service(tag, 0, 2))
+    })
+}
+
+/// Where everything is, as the host sees it.
+fn places(host: &Host) -> Result<BTreeMap<String, Option<String>>> {
+    Ok(host.status()?.resources.into_iter().map(|r| (r.tag.to_string(), r.owner)).collect())
+}
+
+fn simulated() -> Result<()> {
+    let lab = formed()?;
+    explained(&lab, || {
+        let (one, two) = (lab.host(0), lab.host(1));
+        // Others than by priority: the constraints decide.
+        let likes = "[[constraint]]\nid = \"likes\"\nkind = \"location\"\nresource = \"other\"\nnode = \"host3\"\n\
+                     score = 5\n[[constraint]]\nid = \"stays\"\nkind = \"location\"\nresource = \"other\"\n\
+                     node = \"host1\"\nscore = 9\n";
+        let text = three() + likes + &resource("other", "10.77.0.67/24", "", [1, 2, 3]);
+        one.vipctl(&["apply", &file(&lab, "c.toml", &text)?])?.done()?;
+        let before = places(two)?;
+        let at = |place: &BTreeMap<String, Option<String>>, tag: &str| place.get(tag).cloned().flatten();
+        for tag in ["db", "web", "other"] {
+            ensure!(at(&before, tag).as_deref() == Some("host1"), "{tag} is elsewhere: {before:?}");
+        }
+
+        let foreseen = json(two, &["simulate", "--fail", "host1"])?;
+        let mut expected = before.clone();
+        for moved in foreseen.as_array().context("no list")? {
+            let tag = moved["tag"].as_str().context("no tag")?;
+            ensure!(moved["from"].as_str().map(str::to_owned) == at(&before, tag), "{moved}");
+            ensure!(moved["reason"].as_str().is_some_and(|r| !r.is_empty()), "{moved}");
+            expected.insert(tag.to_owned(), moved["to"].as_str().map(str::to_owned));
+        }
+        let moves: Vec<&String> =
+            expected.keys().filter(|tag| expected.get(*tag) != before.get(*tag)).collect();
+        ensure!(["db", "web", "other"].iter().all(|tag| moves.iter().any(|m| m == tag)), "{foreseen}");
+        ensure!(places(two)? == before, "a simulation moved something");
+
+        one.sigkill()?;
+        lab.wait(PATIENCE, "everything is where it was foreseen, in service", || {
+            let now = places(two)?;
+            ensure!(now == expected, "{now:?}, foreseen was {expected:?}");
+            let status = two.status()?;
+            ensure!(status.resources.iter().all(|r| r.state == "ISP"), "{:?}", status.states);
+            Ok(())
+        })
     })
 }

@@ -6,8 +6,8 @@ use clap::{Parser, Subcommand};
 
 use super::{
     Session, apply, clear, cluster, connectivity, constraint, create, delete, depend, events, export, extend,
-    in_service, interfaces, list, node, out_of_service, ping, ping_list, set, show, status, subnet, unextend,
-    verify,
+    in_service, interfaces, list, node, out_of_service, ping, ping_list, set, show, simulate, status, subnet,
+    unextend, verify,
 };
 use crate::api::ApiError;
 
@@ -57,6 +57,7 @@ pub enum Verb {
     Clear(clear::Clear),
     Cleanup(clear::Cleanup),
     Show(show::Show),
+    Simulate(simulate::Simulate),
     Set(set::Set),
     List(list::List),
     PingList(ping_list::PingList),
@@ -91,6 +92,7 @@ impl Verb {
             Self::InService(v) => v.run(session),
             Self::OutOfService(v) => v.run(session),
             Self::Show(v) => v.run(session),
+            Self::Simulate(v) => v.run(session),
             Self::Set(v) => v.run(session),
             Self::List(v) => v.run(session),
             Self::PingList(v) => v.run(session),

@@ -26,6 +26,7 @@ mod ping_list;
 mod session;
 mod set;
 mod show;
+mod simulate;
 mod status;
 mod subnet;
 mod table;

@@ -6,6 +6,7 @@ pub mod change;
 pub mod command;
 pub mod conflict;
 pub mod declare;
+pub mod detection;
 pub mod lease;
 pub mod links;
 pub mod planner;
