@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use super::{
     agent::{AgentDriver, CHECKS_AT_ONCE},
     conflicts::ConflictWatch,
+    connectivity::ConnectivityMonitor,
     events::{About, EventLog},
     interfaces::Interfaces,
     leader::{Leader, Voters},
@@ -171,6 +172,14 @@ pub fn start(
         caught_up: caught_up.clone(),
         unreachable,
     };
+    let connectivity = ConnectivityMonitor {
+        me,
+        store: store.clone(),
+        links: host.links.subscribe(),
+        timing: host.timing,
+        events: host.events.clone(),
+        caught_up: caught_up.clone(),
+    };
     let leader = Leader {
         me,
         voters: Arc::new(PeerVoters { me, own: promises.clone(), peers: store.peers().clone() }),
@@ -224,6 +233,7 @@ pub fn start(
     }
     if !host.config.witness {
         tokio::spawn(subnets.run());
+        tokio::spawn(connectivity.run());
     }
     tokio::spawn(watcher.run());
     tokio::spawn(leader.run());

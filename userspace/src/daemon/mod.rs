@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod conflicts;
+pub mod connectivity;
 pub mod events;
 pub mod interfaces;
 pub mod leader;
@@ -13,4 +14,5 @@ mod poll;
 pub mod run;
 pub mod runner;
 pub mod subnets;
+mod tell;
 pub mod watcher;

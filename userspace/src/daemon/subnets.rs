@@ -20,13 +20,14 @@ use super::{
     events::{About, EventLog},
     links::Unreachable,
     poll::{Probe, Through},
+    tell::tell,
 };
 use crate::{
     api::facts::Facts,
     cluster::Store,
     config::Timing,
     core::{
-        change::{Applied, Change},
+        change::Change,
         links::{LinkHealth, LinkTable},
         subnets::{Answerer, Cause, POLL_WAIT, Poll, Polls, Question, Verdict, judge, question},
         time::BootTime,
@@ -274,21 +275,7 @@ impl SubnetMonitor {
             return false;
         }
         let change = Change::ReportSubnets { node: self.me, down };
-        let (store, told, pace) = (self.store.clone(), told.clone(), self.timing.heartbeat);
-        tokio::spawn(async move {
-            match store.propose(change).await {
-                Ok(Applied::Done | Applied::Node(_)) => {}
-                Ok(Applied::Refused(why)) => {
-                    tracing::warn!(%why, "what is known of subnets was refused");
-                    tokio::time::sleep(pace).await;
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "what is known of subnets is not committed; it is told again");
-                    tokio::time::sleep(pace).await;
-                }
-            }
-            let _ = told.send(());
-        });
+        tell(&self.store, change, "subnets", self.timing.heartbeat, told);
         true
     }
 }
@@ -310,7 +297,7 @@ fn take(watched: &mut BTreeMap<IpNet, Watched>, f: Finished) {
 }
 
 /// Why no poll can succeed through an interface. That none is answered is for the polls themselves to find.
-fn lost(table: &LinkTable, device: &str) -> Option<String> {
+pub(super) fn lost(table: &LinkTable, device: &str) -> Option<String> {
     match table.health(device)? {
         LinkHealth::Up | LinkHealth::Unreachable => None,
         LinkHealth::AdminDown | LinkHealth::NoCarrier | LinkHealth::Missing | LinkHealth::Deaf => {
