@@ -9,6 +9,7 @@ mod create;
 mod density;
 mod etcd;
 mod five;
+mod hierarchies;
 mod links;
 mod membership;
 mod neighbours;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
         standby::TESTS,
         density::TESTS,
         five::TESTS,
+        hierarchies::TESTS,
         neighbours::TESTS,
         create::TESTS,
         etcd::TESTS,
