@@ -321,7 +321,7 @@ mod tests {
             (ip("10.0.0.1"), host(&[])),
             (ip("10.0.0.2"), host(&[])),
             (ip("10.0.0.3"), host(&[Poll::Answered])),
-            (ip("10.0.0.4"), host(&[silent.clone()])),
+            (ip("10.0.0.4"), host(std::slice::from_ref(&silent))),
             (ip("10.0.0.5"), host(&[silent.clone(), silent])),
         ]);
         // One that is no longer watched is not mentioned again.
