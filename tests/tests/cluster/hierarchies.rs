@@ -20,6 +20,7 @@ use crate::{
 pub const TESTS: &[(&str, Test)] = &[
     ("hierarchies::a_planned_move_stops_top_down_and_starts_bottom_up", planned_move),
     ("hierarchies::all_of_a_killed_owner_start_bottom_up_elsewhere", owner_killed),
+    ("hierarchies::a_child_that_fails_takes_its_parents_along", child_fails),
     ("hierarchies::depending_in_service_moves_nothing", depending),
     ("hierarchies::a_host_that_one_node_does_not_reach_moves_its_hierarchies", reach),
 ];
@@ -131,6 +132,29 @@ fn owner_killed() -> Result<()> {
         })?;
         d.wait_on(next, next)?;
         d.check_order(next, since[next], "resource.in-service", true)?;
+        d.check_terms(&[0, next])
+    })
+}
+
+/// Local recovery would mend a deleted address: none is allowed.
+fn child_fails() -> Result<()> {
+    Diamond::new()?.explained(|d| {
+        d.lab.host(0).vipctl(&["set", "base", "restarts=0"])?.done()?;
+        let since = [d.newest(0)?, d.newest(1)?, d.newest(2)?];
+        d.lab.host(0).delete_address("10.77.0.60/24")?;
+        let next = d.lab.wait(PATIENCE, "another host has it", || {
+            let owner = d.lab.owner(1, "base")?;
+            ensure!(owner != 0, "it is still with the first");
+            Ok(owner)
+        })?;
+        d.wait_on(next, next)?;
+        d.check_order(0, since[0], "resource.removed", false)?;
+        d.check_order(next, since[next], "resource.in-service", true)?;
+        let recovered =
+            d.lab.host(0).events()?.into_iter().find(|e| {
+                e.number > since[0] && (e.kind == "recover.failed" || e.kind == "resource.in-service")
+            });
+        ensure!(recovered.is_none(), "nothing was to be mended there: {recovered:?}");
         d.check_terms(&[0, next])
     })
 }
