@@ -4,11 +4,16 @@
 //! arrays, and nothing here has policy: a program looks a value up and does what it says.
 #![cfg_attr(target_arch = "bpf", no_std)]
 
+mod probe;
+mod siphash;
+
 use bytemuck::{Pod, Zeroable};
+pub use probe::*;
+pub use siphash::siphash24;
 
 /// Version of the layout of all pinned maps together. Any change of a type below raises it; pins of
 /// another version are replaced, never reinterpreted.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Key of the map `VIPS`: an address as 16 bytes, IPv4 in the mapped form ::ffff:a.b.c.d
 /// (RFC 4291 section 2.5.5.2), so that one look-up and one map serve both families.
@@ -95,8 +100,8 @@ pub struct Directory {
 }
 
 /// Value of `GATES`: the addresses of one resource open and shut, and change their interface, together.
-/// A gate is open while `active` is 1, its `lease_epoch` equals that of the lease, and the lease's
-/// deadline lies in the future.
+/// A gate is open while `active` is 1, its `lease_epoch` equals that of the lease and is not below the fence
+/// (the one word of `FENCE`), and the lease's deadline lies in the future.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Pod, Zeroable)]
 pub struct Gate {
@@ -281,9 +286,17 @@ pub enum Verdict {
     PassedForeignClaim,
     /// Truncated or nonsensical; left to the kernel, never answered.
     PassedMalformed,
+    /// A peer's probe, reflected.
+    AnsweredProbe,
+    /// A peer's request to raise the fence: raised where it was lower, and reflected.
+    AnsweredFence,
+    /// The reflection of a probe of ours: taken down, and used up.
+    DroppedReflection,
+    /// Looks like a probe and is none that may be believed, or a replay: left to the kernel.
+    PassedProbe,
 }
 
-pub const VERDICT_COUNT: u32 = 16;
+pub const VERDICT_COUNT: u32 = 20;
 
 impl Verdict {
     pub const ALL: [Self; VERDICT_COUNT as usize] = [
@@ -303,6 +316,10 @@ impl Verdict {
         Self::DroppedEgress,
         Self::PassedForeignClaim,
         Self::PassedMalformed,
+        Self::AnsweredProbe,
+        Self::AnsweredFence,
+        Self::DroppedReflection,
+        Self::PassedProbe,
     ];
 }
 
@@ -317,7 +334,7 @@ const _: () = {
     assert!(size_of::<InterfaceActivity>() == 56);
     assert!(size_of::<VipActivity>() == 24);
     assert!(size_of::<AnnounceChunk>() == 8 + 17 * ANNOUNCE_CHUNK);
-    assert!(Verdict::PassedMalformed as u32 + 1 == VERDICT_COUNT);
+    assert!(Verdict::PassedProbe as u32 + 1 == VERDICT_COUNT);
 };
 
 #[cfg(feature = "user")]
@@ -351,4 +368,14 @@ mod user {
     unsafe impl aya::Pod for InterfaceActivity {}
     // SAFETY: as above.
     unsafe impl aya::Pod for VipActivity {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Node {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for PeerKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for PeerPath {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Seen {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for TimedPath {}
 }

@@ -9,6 +9,14 @@ pub fn fold(mut sum: u32) -> u16 {
     sum as u16
 }
 
+/// Folds a sum of 32-bit halves of 64-bit words into one of 16 bits.
+#[inline(always)]
+pub fn fold_long(mut sum: u64) -> u16 {
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    sum = (sum & 0xffff_ffff) + (sum >> 32);
+    fold(sum as u32)
+}
+
 /// The checksum after one word was replaced (RFC 1624, equation 3). A wrong checksum stays wrong by
 /// the same amount: nobody is told that a damaged packet was sound.
 #[inline(always)]

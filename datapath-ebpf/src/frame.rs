@@ -56,15 +56,22 @@ impl Frame {
         // SAFETY: the kernel hands a valid `xdp_md` to the program.
         let ifindex = unsafe { (*ctx.ctx).ingress_ifindex };
         let activity = activity::heard(ifindex, now, length);
-        Ok(Self {
-            ctx: ctx.ctx,
-            start: ctx.data(),
-            end: ctx.data_end(),
-            ifindex,
-            now,
-            length: length as usize,
-            activity,
-        })
+        Ok(Self { activity, ifindex, now, ..Self::of(ctx, length) })
+    }
+
+    /// A frame of that length that was not taken down: see [`Self::heard`].
+    #[inline(always)]
+    pub fn of(ctx: &XdpContext, length: u64) -> Self {
+        let (start, end) = (ctx.data(), ctx.data_end());
+        Self { ctx: ctx.ctx, start, end, ifindex: 0, now: 0, length: length as usize, activity: None }
+    }
+
+    /// Takes down that it arrived.
+    #[inline(always)]
+    pub fn heard(&mut self) {
+        // SAFETY: a helper without side effects, and the kernel's valid context.
+        (self.now, self.ifindex) = unsafe { (bpf_ktime_get_boot_ns(), (*self.ctx).ingress_ifindex) };
+        activity::heard(self.ifindex, self.now, self.length as u64);
     }
 
     /// The bytes at `offset`, or `PassedMalformed` when the frame is shorter.
@@ -98,6 +105,12 @@ impl Frame {
         }
         self.length = length;
         true
+    }
+
+    /// For helpers that take the frame as a whole.
+    #[inline(always)]
+    pub fn context(&self) -> *mut xdp_md {
+        self.ctx
     }
 
     /// What is configured for the interface it came by.

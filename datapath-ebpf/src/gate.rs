@@ -6,6 +6,7 @@ use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use datapath_common::{Address, Directory, Gate, Lease, Page, Vip};
 
 use crate::{
+    fence,
     frame::Frame,
     headers::Vlans,
     maps::{DIRECTORY, GATES, INTERFACES, LEASE, PAGES, VIPS},
@@ -96,7 +97,8 @@ fn here(held: &Held, ifindex: u32, vlans: Vlans) -> bool {
     }
 }
 
-/// Open iff active, opened under the present lease, and that lease has not run out.
+/// Open iff active, opened under the present lease, whose epoch is not below the fence and which has not run
+/// out.
 #[inline(always)]
 pub fn open(held: &Held, now: u64) -> bool {
     let (Some(gate), Some(lease)) = (GATES.get_ptr(held.gate), LEASE.get_ptr(0)) else {
@@ -111,6 +113,7 @@ pub fn open(held: &Held, now: u64) -> bool {
         let epoch = read_volatile(&raw const (*lease).epoch);
         let deadline = read_volatile(&raw const (*lease).deadline_ns);
         now < deadline
+            && epoch >= fence::stands()
             && read_volatile(&raw const (*gate).active) == 1
             && read_volatile(&raw const (*gate).lease_epoch) == epoch
             && read_volatile(&raw const (*lease).epoch) == epoch

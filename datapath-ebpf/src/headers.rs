@@ -10,9 +10,9 @@ use crate::{
     ipv4, ipv6,
 };
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
 
@@ -127,9 +127,9 @@ pub struct Ethernet {
 /// What follows an 802.1Q or 802.1ad ethertype.
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Tag {
+pub struct Tag {
     control: u16,
-    ethertype: u16,
+    pub ethertype: u16,
 }
 
 impl Tag {
@@ -180,7 +180,7 @@ pub fn dispatch(frame: Frame) -> Outcome {
 }
 
 #[inline(always)]
-fn is_tag(ethertype: u16) -> bool {
+pub fn is_tag(ethertype: u16) -> bool {
     ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_QINQ
 }
 

@@ -23,11 +23,11 @@ const PLAIN: u8 = 0x45;
 pub struct Ipv4 {
     version_length: u8,
     service: u8,
-    total_length: u16,
+    pub total_length: u16,
     id: u16,
     fragment: u16,
     ttl: u8,
-    protocol: u8,
+    pub protocol: u8,
     checksum: u16,
     pub source: V4,
     pub destination: V4,
@@ -38,13 +38,19 @@ unsafe impl Wire for Ipv4 {}
 
 pub const HEADER: usize = size_of::<Ipv4>();
 
+/// No options, no fragment.
+#[inline(always)]
+pub fn is_plain(ip: &Ipv4) -> bool {
+    ip.version_length == PLAIN && u16::from_be(ip.fragment) & FRAGMENT == 0
+}
+
 #[inline(always)]
 pub fn handle<const L3: usize>(mut frame: Frame, vlans: Vlans) -> Outcome {
     let ip = frame.at::<Ipv4>(L3)?;
     if ip.version_length >> 4 != 4 {
         return Ok(Verdict::PassedMalformed);
     }
-    let plain = ip.version_length == PLAIN && u16::from_be(ip.fragment) & FRAGMENT == 0;
+    let plain = is_plain(ip);
     let kind = if plain && ip.protocol == ICMP { echo::kind::<L3, HEADER>(&frame) } else { echo::NO_ECHO };
     let request = kind == echo::REQUEST_V4;
     if let Some(activity) = frame.activity() {

@@ -12,7 +12,8 @@ use datapath_common::Verdict;
 #[unsafe(no_mangle)]
 static LOG_PACKETS: Global<u8> = Global::new(0);
 
-#[inline(always)]
+/// Not inlined: its part of the stack would be added to that of every handler.
+#[inline(never)]
 pub fn frame(ctx: &XdpContext, verdict: Verdict) {
     if LOG_PACKETS.load() != 0 {
         let length = ctx.data_end() - ctx.data();

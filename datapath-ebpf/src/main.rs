@@ -7,6 +7,8 @@
 //! returns an [`Outcome`]; [`action`] is the one place where a verdict becomes an XDP action.
 #![no_std]
 #![no_main]
+// For the one instruction that `fence` spells out.
+#![feature(asm_experimental_arch)]
 
 mod activity;
 mod announce;
@@ -16,6 +18,7 @@ mod checksum;
 mod conflict;
 mod echo;
 mod egress;
+mod fence;
 mod frame;
 mod gate;
 mod headers;
@@ -24,7 +27,9 @@ mod ipv6;
 mod log;
 mod maps;
 mod nd;
+mod probe;
 mod sane;
+mod silence;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
@@ -40,12 +45,21 @@ type Outcome = Result<Verdict, Verdict>;
 
 #[xdp(frags)]
 pub fn vipd_xdp(ctx: XdpContext) -> u32 {
-    let verdict = match Frame::arrived(&ctx).and_then(headers::dispatch) {
-        Ok(verdict) | Err(verdict) => verdict,
+    let verdict = match probe::arrived(&ctx) {
+        Verdict::Passed => handle(&ctx),
+        verdict => verdict,
     };
     activity::count(verdict);
     log::frame(&ctx, verdict);
     action(verdict)
+}
+
+/// Not inlined, nor is what handles probes: each has nearly all of the stack that the kernel grants.
+#[inline(never)]
+fn handle(ctx: &XdpContext) -> Verdict {
+    match Frame::arrived(ctx).and_then(headers::dispatch) {
+        Ok(verdict) | Err(verdict) => verdict,
+    }
 }
 
 /// Every verdict's meaning for the kernel.
@@ -57,16 +71,21 @@ fn action(verdict: Verdict) -> u32 {
         | Verdict::AnsweredEcho4
         | Verdict::AnsweredEcho6
         | Verdict::AnsweredBroadcastPing4
-        | Verdict::AnsweredAllNodesPing6 => xdp_action::XDP_TX,
+        | Verdict::AnsweredAllNodesPing6
+        | Verdict::AnsweredProbe
+        | Verdict::AnsweredFence => xdp_action::XDP_TX,
         Verdict::DroppedClosedArp
         | Verdict::DroppedClosedNd
         | Verdict::DroppedClosedEcho
         | Verdict::DroppedClosedOther
         | Verdict::LimitedBroadcastPing
-        | Verdict::DroppedEgress => xdp_action::XDP_DROP,
-        Verdict::Passed | Verdict::PassedVip | Verdict::PassedForeignClaim | Verdict::PassedMalformed => {
-            xdp_action::XDP_PASS
-        }
+        | Verdict::DroppedEgress
+        | Verdict::DroppedReflection => xdp_action::XDP_DROP,
+        Verdict::Passed
+        | Verdict::PassedVip
+        | Verdict::PassedForeignClaim
+        | Verdict::PassedMalformed
+        | Verdict::PassedProbe => xdp_action::XDP_PASS,
     }
 }
 
@@ -78,6 +97,7 @@ pub fn vipd_egress(ctx: TcContext) -> i32 {
         log::egress(&ctx);
         TC_ACT_SHOT
     } else {
+        silence::departs(&ctx);
         TC_ACT_UNSPEC
     }
 }

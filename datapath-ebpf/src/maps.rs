@@ -8,8 +8,8 @@ use aya_ebpf::{
 };
 use datapath_common::{
     Address, AnnounceChunk, BroadcastKey, BroadcastRate, BroadcastSource, Directory, Gate, Interface,
-    InterfaceActivity, Lease, MAX_BROADCASTS, MAX_INTERFACES, PAGE_SIZE, Page, VERDICT_COUNT, Vip,
-    VipActivity,
+    InterfaceActivity, Lease, MAX_BROADCASTS, MAX_INTERFACES, MAX_PATHS, Node, PAGE_SIZE, Page, PeerKey,
+    PeerPath, Seen, VERDICT_COUNT, Vip, VipActivity,
 };
 
 const MAX_VIPS: u32 = 65_536;
@@ -31,6 +31,21 @@ pub static GATES: Array<Gate> = Array::pinned(MAX_VIPS, 0);
 
 #[map]
 pub static LEASE: Array<Lease> = Array::pinned(1, 0);
+
+/// Written by the programs; see `fence`.
+#[map]
+pub static FENCE: Array<u64> = Array::pinned(1, 0);
+
+// Pinned, so that peers are answered while no daemon runs.
+#[map]
+pub static NODE: Array<Node> = Array::pinned(1, 0);
+
+#[map]
+pub static PEERS: HashMap<PeerKey, PeerPath> = HashMap::pinned(MAX_PATHS, 0);
+
+/// Not pinned: a new daemon's programs begin anew, and what they may be told twice does no harm.
+#[map]
+pub static PEERS_SEEN: HashMap<PeerKey, Seen> = HashMap::with_max_entries(MAX_PATHS, 0);
 
 #[map]
 pub static INTERFACES: HashMap<u32, Interface> = HashMap::pinned(MAX_INTERFACES, 0);

@@ -108,6 +108,7 @@ fn status(selection: &Selection) -> Status {
         epoch: 1,
         device: None,
         nodes: vec![],
+        choice: None,
         packets: None,
         run,
     };
@@ -131,6 +132,7 @@ fn status(selection: &Selection) -> Status {
         nodes: vec![],
         resources,
         states: [("ISP".to_owned(), 1000)].into(),
+        hierarchies: vec![],
         interfaces: vec![],
         subnets: vec![],
         conflicts: vec![],
@@ -419,4 +421,76 @@ fn following_streams_and_a_reader_that_goes_is_no_error() {
         .output()
         .unwrap();
     assert!(!text(&out.stderr).contains("panicked"), "{out:?}");
+}
+
+/// Every verb about hierarchies, nodes and constraints, as the daemon is asked.
+#[test]
+fn verbs_of_hierarchies_and_policies_become_requests() {
+    let daemon = Daemon::start();
+    let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    for (arguments, request) in [
+        ("depend web ip", r#"{"request":"depend","parent":"web","child":"ip"}"#),
+        ("undepend web ip", r#"{"request":"undepend","parent":"web","child":"ip"}"#),
+        ("unextend web --from b", r#"{"request":"unextend","tag":"web","from":"b"}"#),
+        (
+            "delete web --hierarchy --no-wait",
+            r#"{"request":"delete","tag":"web","hierarchy":true,"wait":false}"#,
+        ),
+        ("clear web", r#"{"request":"clear","tag":"web"}"#),
+        ("cleanup web --node b", r#"{"request":"cleanup","tag":"web","node":"b"}"#),
+        ("node standby b", r#"{"request":"node-order","node":"b","order":"standby","wait":true}"#),
+        ("node standby b --no-wait", r#"{"request":"node-order","node":"b","order":"standby","wait":false}"#),
+        ("node online b", r#"{"request":"node-order","node":"b","order":"online","wait":false}"#),
+        (
+            "node maintenance b on",
+            r#"{"request":"node-order","node":"b","order":{"maintenance":true},"wait":false}"#,
+        ),
+        (
+            "constraint add location web b -INFINITY",
+            r#"{"request":"constraint-add","id":null,
+                "constraint":{"location":{"tag":"web","node":"b","score":"-INFINITY"}}}"#,
+        ),
+        (
+            "constraint add colocation web ip -20 --id apart",
+            r#"{"request":"constraint-add","id":"apart",
+                "constraint":{"colocation":{"tag":"web","with":"ip","score":"-20"}}}"#,
+        ),
+        (
+            "constraint add order ip web --optional",
+            r#"{"request":"constraint-add","id":null,
+                "constraint":{"order":{"first":"ip","then":"web","optional":true}}}"#,
+        ),
+        (
+            "constraint add group ip fs web",
+            r#"{"request":"constraint-add","id":null,"constraint":{"group":{"members":["ip","fs","web"]}}}"#,
+        ),
+        (
+            "constraint add clone d1 d2 --per-node 2",
+            r#"{"request":"constraint-add","id":null,"constraint":{"clone":{"members":["d1","d2"],"per_node":2}}}"#,
+        ),
+        ("constraint remove apart", r#"{"request":"constraint-remove","id":"apart"}"#),
+        ("cluster set stickiness=-5", r#"{"request":"cluster-set","settings":[["stickiness","-5"]]}"#),
+        ("connectivity remove 10.0.0.1", r#"{"request":"connectivity-remove","hosts":["10.0.0.1"]}"#),
+        (
+            "in-service web --on b --for 90",
+            r#"{"request":"in-service","tag":"web","on":"b","hold":{"secs":90,"nanos":0},"wait":true}"#,
+        ),
+    ] {
+        let out = daemon.vipctl(arguments);
+        assert_eq!(out.status.code(), Some(0), "{arguments}: {out:?}");
+        assert_eq!(serde_json::to_value(daemon.asked()).unwrap(), json(request), "{arguments}");
+    }
+    for arguments in [
+        "depend web",
+        "unextend web",
+        "node maintenance b",
+        "node standby",
+        "constraint add location web b much",
+        "constraint add group ip",
+        "constraint add clone d1 d2 --per-node 0",
+        "in-service web --for 10",
+    ] {
+        let out = daemon.vipctl(arguments);
+        assert_eq!(out.status.code(), Some(2), "{arguments}: {out:?}");
+    }
 }

@@ -21,6 +21,8 @@ pub enum Name {
     Takeover,
     /// From the loss of a carrier to the next interface of the same host announcing and answering
     Switch,
+    /// From a peer's silence to the event: the kernel's timer, user space, keepalived's BFD
+    Detect,
     /// CPU and memory of a daemon that holds addresses, beside keepalived
     Idle,
 }
@@ -33,13 +35,14 @@ pub fn run(name: Option<Name>, arguments: &[String]) -> Result<()> {
     let bin = build::packages(&["vipd", "vipd-tests"], true)?;
     let results = target_dir().join("bench");
     std::fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
-    let all = [Name::Datapath, Name::Failover, Name::Takeover, Name::Switch, Name::Idle];
+    let all = [Name::Datapath, Name::Failover, Name::Takeover, Name::Switch, Name::Detect, Name::Idle];
     for name in all.into_iter().filter(|n| name.is_none_or(|wanted| wanted == *n)) {
         let (program, file) = match name {
             Name::Datapath => ("bench_datapath", "datapath.json"),
             Name::Failover => ("bench_failover", "failover.json"),
             Name::Takeover => ("bench_takeover", "takeover.json"),
             Name::Switch => ("bench_switch", "switch.json"),
+            Name::Detect => ("bench_detect", "detect.json"),
             Name::Idle => ("bench_idle", "idle.json"),
         };
         run_program(Command::new(bin.join(program)).arg("--json").arg(results.join(file)).args(arguments))?;

@@ -28,6 +28,7 @@ fn sigkill() -> Result<()> {
     scene.wait_answers(0, killed)?;
     scene.wait_in_service(0, 2)?;
     scene.check_silent_within_lease(1, killed)?;
+    check_fenced(&scene, 0)?;
 
     // It comes back as a member and leaves the addresses where they are.
     lab.host(1).start()?;
@@ -39,6 +40,21 @@ fn sigkill() -> Result<()> {
     })?;
     scene.wait_answers(0, Moment::now())?;
     scene.check_terms(&[1, 0])
+}
+
+/// The take-over did not wait for promises: the old owner's kernel, which is alive, was asked.
+fn check_fenced(scene: &Scene, leader: usize) -> Result<()> {
+    let lab = &scene.lab;
+    let told: Vec<String> = [leader, 2]
+        .into_iter()
+        .map(|i| Ok(lab.host(i).vipctl(&["events"])?.stdout))
+        .collect::<Result<_>>()?;
+    ensure!(
+        told.iter().any(|events| events.contains("its kernel confirmed that it is fenced")),
+        "no take-over through the fence:\n{}",
+        told.join("\n")
+    );
+    Ok(())
 }
 
 fn sigkill_fast() -> Result<()> {
@@ -59,6 +75,7 @@ fn sigstop() -> Result<()> {
     scene.wait_answers(1, stopped)?;
     scene.check_silent_within_lease(0, stopped)?;
     scene.wait_in_service(1, 2)?;
+    check_fenced(&scene, 1)?;
 
     // It thaws in the belief that it owns everything, and must find out before it answers.
     lab.host(0).sigcont()?;

@@ -15,11 +15,13 @@ mod membership;
 mod neighbours;
 mod operator;
 mod partitions;
+mod probes;
 mod restarts;
 mod scene;
 mod service;
 mod standby;
 mod subnets;
+mod verbs;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vipd_tests::lab;
@@ -40,6 +42,7 @@ fn main() -> std::process::ExitCode {
         conflicts::TESTS,
         crashes::TESTS,
         partitions::TESTS,
+        probes::TESTS,
         restarts::TESTS,
         membership::TESTS,
         operator::TESTS,
@@ -52,6 +55,7 @@ fn main() -> std::process::ExitCode {
         neighbours::TESTS,
         create::TESTS,
         etcd::TESTS,
+        verbs::TESTS,
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {

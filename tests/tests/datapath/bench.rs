@@ -9,10 +9,12 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, MapData},
+    maps::{Array, MapData, RingBuf},
     programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp},
 };
-use datapath_common::{Gate, InterfaceActivity, Verdict, VipActivity};
+use datapath_common::{
+    Gate, InterfaceActivity, MAX_PATHS, PathEvent, PathState, TimedPath, Verdict, VipActivity,
+};
 use vipd::{
     act::datapath::{self, Datapath as _, InterfaceFacts, KernelDatapath},
     config::{DatapathConfig, DatapathMode},
@@ -131,7 +133,7 @@ pub fn answered_here(form: Form, address: IpAddr) -> bool {
         .any(|held| held.address == address || (form == Form::Pages && held.neighbours().contains(address)))
 }
 
-const LEASE_EPOCH: u64 = 7;
+pub const LEASE_EPOCH: u64 = 7;
 /// Longer than any test run.
 const LEASE: Duration = Duration::from_secs(600);
 /// Enough for every fixture; the rate limit has a test of its own.
@@ -169,6 +171,30 @@ pub struct Outcome {
     pub frame: Vec<u8>,
     /// Verdicts whose counters rose, and by how much.
     pub counted: Vec<(Verdict, u64)>,
+}
+
+/// The maps of the prober's side, which are not pinned.
+pub struct RawPaths {
+    paths: Array<MapData, TimedPath>,
+    events: std::cell::RefCell<RingBuf<MapData>>,
+}
+
+impl RawPaths {
+    pub fn state(&self, node: u64, path: u8) -> Option<PathState> {
+        let all = (0..MAX_PATHS).map(|slot| self.paths.get(&slot, 0).unwrap().state);
+        all.into_iter().find(|s| s.node == node && s.path == u64::from(path))
+    }
+
+    /// What was told of the path, and is told no more.
+    pub fn kinds(&self, path: u8) -> Vec<u64> {
+        let mut events = self.events.borrow_mut();
+        let mut kinds = Vec::new();
+        while let Some(item) = events.next() {
+            let event: PathEvent = bytemuck::pod_read_unaligned(&item);
+            kinds.extend((event.path == u64::from(path)).then_some(event.kind));
+        }
+        kinds
+    }
 }
 
 /// The one bench: programs and maps are loaded once. Tests take turns.
@@ -327,6 +353,20 @@ impl Bench {
             .map(|((verdict, before), (_, after))| (verdict, after - before))
             .collect();
         Outcome { action: result.return_value, frame: out, counted }
+    }
+
+    /// Loads the bench's own programs once more: what is not pinned begins anew.
+    pub fn renew_programs(&mut self) {
+        self.ebpf = programs(&pin_dir("bench"));
+    }
+
+    /// What the bench's own programs know of paths.
+    pub fn own_probes(&mut self) -> RawPaths {
+        let mut take = |name| self.ebpf.take_map(name).unwrap();
+        RawPaths {
+            paths: Array::try_from(take("PATHS")).unwrap(),
+            events: std::cell::RefCell::new(RingBuf::try_from(take("PATH_EVENTS")).unwrap()),
+        }
     }
 
     /// Statics are never dropped: the end of `main` does it.

@@ -15,6 +15,7 @@ mod fixture;
 mod live;
 mod nd;
 mod pins;
+mod probe;
 mod sweep;
 
 use libtest_mimic::{Arguments, Trial};
@@ -50,6 +51,11 @@ fn main() {
         ("activity: is counted by kind and address", activity::is_counted_by_kind_and_address),
         ("activity: starts at zero", activity::starts_at_zero),
         ("activity: goes with its address", activity::goes_with_its_address),
+        ("probe: is reflected", probe::is_reflected),
+        ("probe: nothing else is believed", probe::nothing_else_is_believed),
+        ("probe: replays are refused", probe::replays_are_refused),
+        ("probe: the fence shuts for good", probe::the_fence_shuts_for_good),
+        ("probe: silence is told once", probe::silence_is_told_once),
         ("nd: a router says that it is one", nd::a_router_says_that_it_is_one),
     ];
     trials.extend(tests.map(|(name, test)| Trial::test(name, move || Ok(test()?))));

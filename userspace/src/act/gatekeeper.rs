@@ -70,6 +70,10 @@ impl Gatekeeper {
         for programmed in self.datapath.programmed()? {
             self.datapath.unprogram(programmed.group, &programmed.addresses)?;
         }
+        // Last: until nothing is programmed any more, what a peer was told must hold.
+        if let Some(probes) = self.datapath.probes() {
+            probes.forget()?;
+        }
         Ok(())
     }
 

@@ -55,4 +55,16 @@ pub struct PathFacts {
     pub transmits: bool,
     /// None for never since this daemon started.
     pub last_heard: Option<BootTime>,
+    /// What this node's kernel measured; None where the peer's never answered a probe.
+    pub kernel: Option<KernelFacts>,
+}
+
+/// A path as the kernels at both ends see it, whatever their daemons do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelFacts {
+    /// A probe was not answered in time, and none since.
+    pub silent: bool,
+    /// Round trips from tc egress here to XDP here: the last and the shortest.
+    pub rtt: Duration,
+    pub rtt_min: Duration,
 }

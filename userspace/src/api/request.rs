@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{AddressPage, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status, SubnetStatus};
+pub use crate::core::planner::{Explanation, NodeVerdict};
 use crate::model::{Accept, Placement, Range, Resource, Score, Switchback, Tag};
 
 /// Longest request line, in bytes, with its end: files of addresses travel in it, and who may ask was
@@ -109,6 +110,10 @@ pub enum Request {
     /// `key=value` pairs as given, for all resources that say nothing else.
     ClusterSet {
         settings: Vec<(String, String)>,
+    },
+    /// What would move if all of this were so at once.
+    Simulate {
+        suppose: Vec<Supposition>,
     },
     ConnectivityShow,
     ConnectivityAdd(ConnectivityChange),
@@ -211,6 +216,7 @@ impl Request {
             | Self::ConstraintRemove { .. }
             | Self::NodeOrder { .. }
             | Self::ClusterSet { .. }
+            | Self::Simulate { .. }
             | Self::ConnectivityAdd(_)
             | Self::ConnectivityRemove { .. }
             | Self::Delete { .. }
@@ -248,6 +254,26 @@ pub struct ConstraintOf {
     pub kind: String,
     /// In words.
     pub says: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Supposition {
+    Fail(String),
+    Standby(String),
+    LinkDown { node: String, device: String },
+}
+
+/// A resource that would be elsewhere than now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Foreseen {
+    /// What its hierarchy is called by.
+    pub hierarchy: Tag,
+    pub tag: Tag,
+    pub from: Option<String>,
+    /// None: out of service.
+    pub to: Option<String>,
+    pub reason: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -358,6 +384,7 @@ pub enum Answer {
     Subnets(Vec<SubnetOf>),
     Constraints(Vec<ConstraintOf>),
     Connectivity(ConnectivityOf),
+    Foreseen(Vec<Foreseen>),
     Token(String),
     Error(ApiError),
 }
@@ -369,6 +396,12 @@ pub struct Shown {
     pub status: ResourceStatus,
     pub resource: Resource,
     pub placement: Placement,
+    /// Why it is where it is, and why not elsewhere, as the node that answers sees it.
+    #[serde(default)]
+    pub explanation: Option<Explanation>,
+    /// Those that speak of its hierarchy.
+    #[serde(default)]
+    pub constraints: Vec<ConstraintOf>,
     /// The ping lists that its connectivity check uses, per node.
     pub ping_lists: Vec<PingListOf>,
     /// As they are on the node that answers.

@@ -27,6 +27,9 @@ pub struct Status {
     /// How many there are in each state: of all, or of those that match, also where fewer are listed.
     #[serde(default)]
     pub states: BTreeMap<String, usize>,
+    /// Resources that depend on each other, whatever was selected.
+    #[serde(default)]
+    pub hierarchies: Vec<HierarchyStatus>,
     pub interfaces: Vec<InterfaceStatus>,
     /// Each monitored subnet on each node that may hold addresses.
     pub subnets: Vec<SubnetStatus>,
@@ -149,6 +152,14 @@ pub struct PathStatus {
     pub up: bool,
     /// Milliseconds since the last heartbeat on this path; None for never.
     pub last_heard_ms: Option<u64>,
+    /// `up` or `silent`: whether the peer's kernel answers probes here; None where it never did.
+    #[serde(default)]
+    pub kernel: Option<String>,
+    /// Round trip between the kernels in microseconds, the last and the shortest.
+    #[serde(default)]
+    pub rtt_us: Option<u64>,
+    #[serde(default)]
+    pub rtt_min_us: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,11 +184,41 @@ pub struct ResourceStatus {
     pub device: Option<String>,
     /// (node, priority, OSF reason)
     pub nodes: Vec<ResourceNodeStatus>,
+    /// The node that an operator sent it to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<ChoiceStatus>,
     /// Frames received for the address here, where this node's datapath counts them.
     pub packets: Option<u64>,
     /// This entry stands for several that are alike, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
+}
+
+/// An operator's choice of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChoiceStatus {
+    pub node: String,
+    /// It ends by itself at this wall time, in milliseconds since 1970; None: until it is cleared.
+    pub ends: Option<u64>,
+}
+
+/// Resources that are placed, moved and fail over as one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HierarchyStatus {
+    /// What it is called by.
+    pub root: Tag,
+    /// Parents before their children. What several depend on is there once for each of them.
+    pub members: Vec<MemberStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberStatus {
+    pub tag: Tag,
+    /// How many are above it; 0 for a root.
+    pub depth: usize,
+    /// As of a [`ResourceStatus`].
+    pub state: String,
+    pub owner: Option<String>,
 }
 
 /// Resources at consecutive addresses that are alike in all that is shown; the entry is the first of them.
@@ -228,6 +269,9 @@ pub struct ResourceNodeStatus {
     pub priority: u16,
     pub state: String,
     pub reason: Option<String>,
+    /// How often it failed there, also where it was mended there, since that was last forgotten.
+    #[serde(default)]
+    pub failures: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use super::{
     Session, clear, cluster, connectivity, constraint, create, delete, depend, events, extend, in_service,
-    interfaces, list, node, out_of_service, ping, ping_list, set, show, status, subnet, unextend,
+    interfaces, list, node, out_of_service, ping, ping_list, set, show, simulate, status, subnet, unextend,
 };
 use crate::api::ApiError;
 
@@ -56,6 +56,7 @@ pub enum Verb {
     Clear(clear::Clear),
     Cleanup(clear::Cleanup),
     Show(show::Show),
+    Simulate(simulate::Simulate),
     Set(set::Set),
     List(list::List),
     PingList(ping_list::PingList),
@@ -87,6 +88,7 @@ impl Verb {
             Self::InService(v) => v.run(session),
             Self::OutOfService(v) => v.run(session),
             Self::Show(v) => v.run(session),
+            Self::Simulate(v) => v.run(session),
             Self::Set(v) => v.run(session),
             Self::List(v) => v.run(session),
             Self::PingList(v) => v.run(session),

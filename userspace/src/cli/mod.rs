@@ -24,6 +24,7 @@ mod ping_list;
 mod session;
 mod set;
 mod show;
+mod simulate;
 mod status;
 mod subnet;
 mod table;

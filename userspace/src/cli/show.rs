@@ -1,11 +1,13 @@
 //! `vipctl show`.
 
+mod why;
+
 use clap::Args;
 
 use super::{Session, output, ping_list, session::unexpected, table::Table};
 use crate::{
     api::{Answer, ApiError, Request, Shown, accept_name, counted_span, thousands},
-    model::{Desired, OnConflict, Range, Ranges, Switchback, Tag},
+    model::{Desired, OnConflict, Range, Ranges, Switchback, Tag, Threshold},
 };
 
 /// Show all about one resource
@@ -77,6 +79,21 @@ fn text(shown: &Shown) -> String {
             OnConflict::Yield => "yield".to_owned(),
         },
     );
+    let policy = &resource.policy;
+    let or_default = |text: Option<String>| text.unwrap_or_else(|| "as the cluster has it".to_owned());
+    line("stickiness", or_default(policy.stickiness.map(|s| s.to_string())));
+    line("migration-threshold", or_default(policy.migration_threshold.map(threshold)));
+    line("failure-timeout", or_default(policy.failure_timeout.map(|t| format!("{} s", t.as_secs()))));
+    let failfast = [(policy.service_failfast, "service"), (policy.node_failfast, "node")];
+    let failfast: Vec<&str> = failfast.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
+    line("failfast", failfast.join(", "));
+    line("maintenance", if policy.maintenance { "on" } else { "off" }.to_owned());
+    for (node, failures) in &placement.failures {
+        line(
+            &format!("failures on {}", name_of(node)),
+            format!("{}, at last: {}", failures.count, failures.last),
+        );
+    }
     let subnets: Vec<String> = resource.monitored.iter().map(ToString::to_string).collect();
     line("subnets", subnets.join(" "));
     line("packets", status.packets.map(|p| p.to_string()).unwrap_or_default());
@@ -102,7 +119,14 @@ fn text(shown: &Shown) -> String {
         ]);
     }
     let lists = ping_list::text(&shown.ping_lists);
-    format!("{}\n{}\n{lists}\n{}", head.render(), nodes.render(), tunables(shown))
+    format!("{}\n{}\n{}{lists}\n{}", head.render(), nodes.render(), why::text(shown), tunables(shown))
+}
+
+fn threshold(threshold: Threshold) -> String {
+    match threshold {
+        Threshold::Unlimited => "unlimited".to_owned(),
+        Threshold::Failures(n) => format!("{n} failures"),
+    }
 }
 
 /// What is in force, what of it is not at its default, and what is wrong in the file.
@@ -178,7 +202,8 @@ mod tests {
             "NOIPUNIQUE        1  set",
             "from /etc/default/vipd\nwrong: /etc/default/vipd:3: wrong",
         ] {
-            assert!(text.contains(fact), "{fact:?} is missing in\n{text}");
+            let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(plain(&text).contains(&plain(fact)), "{fact:?} is missing in\n{text}");
         }
         let json = serde_json::to_string(&Answer::Shown(Box::new(shown.clone()))).unwrap();
         assert_eq!(serde_json::from_str::<Answer>(&json).unwrap(), Answer::Shown(Box::new(shown)));

@@ -24,6 +24,11 @@ pub struct Timing {
     /// Unheard for this long by a majority, a node is suspected. Less than `lease`: the rest of the
     /// lease runs out while the deposition is being agreed.
     pub suspicion: Duration,
+    /// Between two probes that the peers' kernels reflect. Cheap: no process of the peer wakes up for them.
+    pub probe: Duration,
+    /// Unanswered for this long, a probe makes its path silent. Several probes, so that a lost one does not
+    /// count, and more than a busy kernel postpones its packets: tens of milliseconds when all cores are taken.
+    pub probe_timeout: Duration,
     /// How long a node that was not heard since this daemon started is waited for.
     pub startup_grace: Duration,
     /// Raft leader's heartbeats.
@@ -47,6 +52,8 @@ impl Profile {
                 lease: ms(2000),
                 heartbeat: ms(250),
                 suspicion: ms(1500),
+                probe: ms(100),
+                probe_timeout: ms(400),
                 startup_grace: ms(8000),
                 raft_heartbeat: ms(200),
                 election: (ms(900), ms(1500)),
@@ -58,6 +65,8 @@ impl Profile {
                 lease: ms(300),
                 heartbeat: ms(40),
                 suspicion: ms(200),
+                probe: ms(20),
+                probe_timeout: ms(100),
                 startup_grace: ms(3000),
                 raft_heartbeat: ms(40),
                 election: (ms(150), ms(260)),

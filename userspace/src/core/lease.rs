@@ -152,23 +152,51 @@ impl Granter {
     }
 }
 
-/// The leader's proof that a deposed node is silent: a majority's promises have run out.
+/// How long what was judged before a fence rose may still be on its way out of that host: programs that ran on
+/// other processors, frames in a queue.
+const FENCE_MARGIN: Duration = Duration::from_millis(5);
+
+/// The leader's proof that a deposed node is silent: a majority's promises have run out, or its own kernel
+/// said that it has shut all gates of older lease epochs.
+///
+/// Why the kernel's word is enough. The node's grants up to its deposition belong to lease epochs below the one
+/// that it was raised to. A gate is open only while its lease epoch is at least the kernel's fence, and the same
+/// function judges for ingress, egress and announcements. The fence never falls while the node is a
+/// member (it is raised by compare-and-exchange, and carried over whenever maps are). So once a
+/// reflection signed by that kernel tells a fence of that epoch, none of those gates opens there any more, whatever
+/// a daemon that was frozen writes when it goes on. The fence is asked for only after the deposition
+/// was committed: a daemon that starts later learns of it before it opens anything (the barrier). The
+/// programs say whether every interface that may speak for an address is guarded; where one is not,
+/// their word does not count, and promises are waited for. After a restart of the host there is neither a fence nor an
+/// open gate.
 #[derive(Debug)]
 pub struct Proof {
     /// The epoch that the node was raised to; grants of older ones are void once proven.
     pub lease_epoch: LeaseEpoch,
     run_out: BTreeMap<NodeId, BootTime>,
+    /// When the node's own kernel was known to be fenced.
+    fenced: Option<BootTime>,
 }
 
 impl Proof {
     pub fn new(lease_epoch: LeaseEpoch) -> Self {
-        Self { lease_epoch, run_out: BTreeMap::new() }
+        Self { lease_epoch, run_out: BTreeMap::new(), fenced: None }
     }
 
     /// A voter refuses the old epoch since before `heard` and its promise runs `remaining` from then.
     pub fn testimony(&mut self, voter: NodeId, heard: BootTime, remaining: Duration) {
         // The voter's clock measured `remaining`; this clock might run faster.
         self.run_out.insert(voter, heard.after(remaining + remaining / 100));
+    }
+
+    /// At `at`, the node's kernel was known to have shut all lease epochs below this proof's.
+    pub fn fenced(&mut self, at: BootTime) {
+        self.fenced.get_or_insert(at);
+    }
+
+    /// The node's own kernel proves it, by now.
+    pub fn is_fenced(&self, now: BootTime) -> bool {
+        self.fenced.is_some_and(|at| now >= at.after(FENCE_MARGIN))
     }
 
     pub fn heard(&self, voter: NodeId) -> bool {
@@ -180,7 +208,10 @@ impl Proof {
     pub fn complete_at(&self, quorum: &Quorum, not_before: BootTime) -> Option<BootTime> {
         // `reached` looks for the greatest; the earliest moment is the greatest of the reversed.
         let earliest = quorum.reached(|v| self.run_out.get(&v).map(|&t| std::cmp::Reverse(t)));
-        earliest.map(|std::cmp::Reverse(t)| t.max(not_before))
+        let by_promises = earliest.map(|std::cmp::Reverse(t)| t.max(not_before));
+        // No promise of anybody matters to a gate that is shut for good.
+        let by_fence = self.fenced.map(|at| at.after(FENCE_MARGIN));
+        by_promises.into_iter().chain(by_fence).min()
     }
 }
 

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod change;
 pub mod command;
 pub mod conflict;
+pub mod detection;
 pub mod lease;
 pub mod links;
 pub mod planner;

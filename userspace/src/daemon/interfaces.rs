@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -50,18 +53,28 @@ pub struct Interfaces {
     all_guarded: watch::Sender<bool>,
     /// Those without an egress guard, so that each is told once.
     unguarded_links: std::sync::Mutex<BTreeSet<String>>,
+    /// All interfaces were gone over once.
+    looked: AtomicBool,
 }
 
 impl Interfaces {
     pub fn new(config: NodeConfig, network: Network, datapath: Arc<dyn Datapath>, events: EventLog) -> Self {
         let all_guarded = watch::Sender::new(datapath.unguarded().is_none());
         let (attached, unguarded_links) = Default::default();
-        Self { config, network, datapath, events, attached, all_guarded, unguarded_links }
+        let looked = AtomicBool::new(false);
+        Self { config, network, datapath, events, attached, all_guarded, unguarded_links, looked }
     }
 
     /// The kernel enforces the lease on every interface that may carry an address here.
     pub fn all_guarded(&self) -> bool {
         *self.all_guarded.borrow()
+    }
+
+    /// Also nothing else may speak for an address: every Ethernet interface has its egress guard, as far as
+    /// they were looked at. What peers may rely upon when this node's kernel tells of its fence.
+    pub fn fence_holds(&self) -> bool {
+        let unguarded = self.unguarded_links.lock().unwrap_or_else(PoisonError::into_inner);
+        self.looked.load(Ordering::Relaxed) && self.all_guarded() && unguarded.is_empty()
     }
 
     /// Follows links, addresses and the cluster's resources until the view ends.
@@ -124,6 +137,7 @@ impl Interfaces {
         }
         attached.retain(|name, _| wanted.contains(name) && links.iter().any(|l| l.name == *name));
         self.publish(&attached);
+        self.looked.store(true, Ordering::Relaxed);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 mod memory;
 
@@ -19,7 +19,7 @@ use crate::{
     act::gatekeeper::Gatekeeper,
     cluster::{
         Leadership, Store,
-        heartbeat::{Ears, lock, membership_settles_after},
+        heartbeat::{Ears, Fences, lock, membership_settles_after},
     },
     config::Timing,
     core::{
@@ -45,6 +45,8 @@ pub struct Leader {
     pub voters: Arc<dyn Voters>,
     pub ears: Arc<Mutex<Ears>>,
     pub keeper: Arc<Gatekeeper>,
+    /// None where this node's kernel probes nobody.
+    pub fences: Option<Arc<Fences>>,
     pub timing: Timing,
     pub events: EventLog,
 }
@@ -64,6 +66,7 @@ impl Leader {
         let mut leadership = self.store.leadership();
         let (testify, mut testimonies) = mpsc::unbounded_channel();
         let mut memory = Memory::default();
+        let mut kernel = self.fences.as_ref().map(|f| f.changed());
         // The membership's log index and when this node first saw it, leading or not: a final set of
         // voters is appended only after the joint one before it was committed, and from then on no
         // majority renews for a node that counts on an older set.
@@ -79,12 +82,16 @@ impl Leader {
                 self.round(&mut memory, &lead, &state, &testify).await
             } else {
                 memory = Memory::default();
+                if let Some(fences) = &self.fences {
+                    fences.ask(&BTreeMap::new());
+                }
                 Duration::from_secs(3600)
             };
             tokio::select! {
                 changed = view.changed() => if changed.is_err() { return },
                 changed = leadership.changed() => if changed.is_err() { return },
                 Some(t) = testimonies.recv() => memory.take(t),
+                () = told(&mut kernel) => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
@@ -108,7 +115,7 @@ impl Leader {
         let decisions = plan(state, &observed);
         memory.planned(state, observed, decisions.is_empty());
         for decision in decisions {
-            self.propose(decision).await;
+            self.propose(memory.explained(decision, now)).await;
         }
         memory.next_proof(&quorum).map_or(self.tick(), |t| t.since(now).min(self.tick()))
     }
@@ -132,8 +139,14 @@ impl Leader {
             .map(|n| (n.id, n.lease_epoch))
             .collect();
         memory.proofs.retain(|node, p| deposed.get(node) == Some(&p.lease_epoch));
+        if let Some(fences) = &self.fences {
+            fences.ask(&deposed);
+        }
         for (node, below) in deposed {
             let proof = memory.proofs.entry(node).or_insert_with(|| Proof::new(below));
+            if let Some(at) = self.fences.as_ref().and_then(|f| f.confirmed(node, below)) {
+                proof.fenced(at);
+            }
             for voter in quorum.voters() {
                 if proof.heard(voter) || !memory.asking.insert((voter, node)) {
                     continue;
@@ -230,6 +243,16 @@ impl Leader {
             Err(error) => tracing::warn!(%reason, %error, "decision not committed"),
         }
     }
+}
+
+/// Waits until the kernel has told something; for ever where it tells nothing.
+async fn told(kernel: &mut Option<watch::Receiver<()>>) {
+    if let Some(told) = kernel
+        && told.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Operators say until when by the wall clock: a node whose clock is wrong ends the choice early or late.

@@ -1,12 +1,14 @@
 //! A node that belongs to a cluster: opens its store and starts everything that needs it.
 
 use std::{
+    os::fd::BorrowedFd,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU8},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use datapath_common::{PathEvent, PathState};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
@@ -24,7 +26,7 @@ use crate::{
     act::{
         announce::Plan,
         bounce::Bouncer,
-        datapath::Datapath,
+        datapath::{Datapath, Probes},
         executor::{Executor, Gates},
         gatekeeper::Gatekeeper,
     },
@@ -34,12 +36,17 @@ use crate::{
     },
     cluster::{
         OpenStore, PromiseAnswer, PromiseBook, PromiseQuery,
-        heartbeat::{Key, LeaseSlot, Promises, Pulse, PulseConfig},
+        heartbeat::{Key, LeaseSlot, Prober, ProberConfig, ProbingKernel, Promises, Pulse, PulseConfig},
         identity::{self, Identity},
         transport::Peers,
     },
     config::{NodeConfig, Timing, TunablesFile},
-    core::{lease::Held, links::LinkTable, time::BootTime},
+    core::{
+        detection::{ProbeIdentity, ProbePeer},
+        lease::Held,
+        links::LinkTable,
+        time::BootTime,
+    },
     daemon::runner::GrantGates,
     model::{LeaseEpoch, NodeId},
     observe::network::Network,
@@ -72,6 +79,32 @@ impl LeaseSlot for Gatekeeper {
 
     fn extend(&self, epoch: LeaseEpoch, deadline: BootTime) -> Result<(), String> {
         self.extend(epoch, deadline).map_err(|e| e.to_string())
+    }
+}
+
+impl ProbingKernel for Probes {
+    fn identify(&self, who: ProbeIdentity) -> Result<(), String> {
+        self.identify(who).map_err(|e| e.to_string())
+    }
+
+    fn set_peers(&self, peers: &[ProbePeer]) -> Result<(), String> {
+        self.set_peers(peers).map_err(|e| e.to_string())
+    }
+
+    fn beat(&self, alive_until: BootTime, guarded: bool) -> Result<(), String> {
+        self.beat(alive_until, guarded).map_err(|e| e.to_string())
+    }
+
+    fn states(&self) -> Result<Vec<(NodeId, u8, PathState)>, String> {
+        self.states().map_err(|e| e.to_string())
+    }
+
+    fn drain(&self) -> Vec<PathEvent> {
+        self.drain()
+    }
+
+    fn readable(&self) -> BorrowedFd<'_> {
+        self.readable()
     }
 }
 
@@ -122,13 +155,15 @@ pub fn start(
 ) -> anyhow::Result<()> {
     let me = identity.node;
     let transmits = Arc::new(AtomicU8::new(0));
-    let pulse = Pulse::start(
+    let key = Key::derive(&identity.id.0, &identity.key.0);
+    let incarnation = identity::next_incarnation(&host.state_dir)?;
+    let mut pulse = Pulse::start(
         PulseConfig {
             me,
             paths: host.config.paths.clone(),
-            key: Key::derive(&identity.id.0, &identity.key.0),
+            key: key.clone(),
             timing: host.timing,
-            incarnation: identity::next_incarnation(&host.state_dir)?,
+            incarnation,
             promises: promises.clone(),
             transmits: transmits.clone(),
         },
@@ -136,6 +171,7 @@ pub fn start(
         store.leadership(),
         host.keeper.clone(),
     )?;
+    let prober = probe_peers(host, me, key, incarnation, &mut pulse, store.as_ref());
     store.hear(pulse.ears.clone());
     let (caught, caught_up) = watch::channel(false);
     let watcher = Watcher {
@@ -186,6 +222,7 @@ pub fn start(
         store: store.clone(),
         ears: pulse.ears.clone(),
         keeper: host.keeper.clone(),
+        fences: prober.as_ref().map(|p| p.fences.clone()),
         timing: host.timing,
         events: host.events.clone(),
     };
@@ -238,8 +275,45 @@ pub fn start(
     tokio::spawn(watcher.run());
     tokio::spawn(leader.run());
     tokio::spawn(agent.run());
-    tokio::spawn(catch_up(store, promises, caught, host.timing.heartbeat, host.events.clone(), pulse));
+    tokio::spawn(catch_up(
+        store,
+        promises,
+        caught,
+        host.timing.heartbeat,
+        host.events.clone(),
+        (pulse, prober),
+    ));
     Ok(())
+}
+
+/// Has the peers' kernels probed by this one, where it can. Otherwise heartbeats alone tell.
+fn probe_peers(
+    host: &Host,
+    me: NodeId,
+    key: Key,
+    incarnation: u64,
+    pulse: &mut Pulse,
+    store: &dyn OpenStore,
+) -> Option<Prober> {
+    let probes = host.datapath.probes()?;
+    let config = ProberConfig {
+        me,
+        paths: host.config.paths.clone(),
+        sockets: std::mem::take(&mut pulse.sockets),
+        key,
+        timing: host.timing,
+        incarnation,
+        guarded: {
+            let interfaces = host.interfaces.clone();
+            Box::new(move || interfaces.fence_holds())
+        },
+    };
+    let started = Prober::start(config, probes, store.view(), pulse.ears.clone());
+    let complain = |error: &std::io::Error| {
+        let message = format!("peers are not probed by the kernel, heartbeats alone tell of them: {error}");
+        host.events.warn(About::default(), "probes.unavailable", message);
+    };
+    started.inspect_err(complain).ok()
 }
 
 /// Until everything is applied that was committed before this daemon started, it neither promises nor
@@ -250,7 +324,7 @@ async fn catch_up(
     caught: watch::Sender<bool>,
     pace: Duration,
     events: EventLog,
-    pulse: Pulse,
+    threads: (Pulse, Option<Prober>),
 ) {
     while let Err(error) = store.barrier().await {
         tracing::debug!(%error, "not caught up yet");
@@ -261,7 +335,7 @@ async fn catch_up(
     promises.caught_up(&state);
     caught.send_replace(true);
     events.record(About::default(), "node.caught-up", "all earlier decisions are known here");
-    // The thread beats until this task, and so the pulse, ends with the daemon.
-    let _pulse = pulse;
+    // The threads run until this task ends with the daemon.
+    let _threads = threads;
     std::future::pending::<()>().await;
 }

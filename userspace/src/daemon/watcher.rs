@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -10,10 +11,10 @@ use tokio::sync::watch;
 use super::events::{About, EventLog};
 use crate::{
     act::gatekeeper::Gatekeeper,
-    api::facts::{Facts, LeaseFacts, PathFacts, PeerFacts},
+    api::facts::{Facts, KernelFacts, LeaseFacts, PathFacts, PeerFacts},
     cluster::{
         Store,
-        heartbeat::{Ears, lock},
+        heartbeat::{Ears, KernelPath, lock},
     },
     config::Timing,
     core::{quorum::Quorum, time::BootTime},
@@ -67,15 +68,19 @@ impl Watcher {
         let peer = |id: NodeId| {
             let known = ears.peer(id);
             let transmits = |i: usize| known.is_some_and(|p| p.transmits_on(i));
-            let path = |(i, heard): (usize, &Option<BootTime>)| PathFacts {
-                up: heard.is_some_and(|t| now.since(t) < limit),
+            let kernel: Vec<&KernelPath> = ears.kernel().iter().filter(|k| k.node == id).collect();
+            let heard = |i: usize| known.and_then(|p| p.paths.get(i).copied().flatten());
+            let path = |i: usize| PathFacts {
+                up: heard(i).is_some_and(|t| now.since(t) < limit),
                 transmits: transmits(i),
-                last_heard: *heard,
+                last_heard: heard(i),
+                kernel: kernel.iter().find(|k| usize::from(k.path) == i).and_then(|k| facts_of(k)),
             };
+            let count = known.map_or(0, |p| p.paths.len()).max(kernel.len());
             PeerFacts {
                 alive: ears.is_alive(id, now, limit),
                 lease_valid: known.is_some_and(|p| p.lease_valid),
-                paths: known.map(|p| p.paths.iter().enumerate().map(path).collect()).unwrap_or_default(),
+                paths: (0..count).map(path).collect(),
             }
         };
         let others = state.nodes.keys().filter(|&&id| id != self.me);
@@ -84,6 +89,18 @@ impl Watcher {
             lease: LeaseFacts { deadline: held.deadline, duration: self.timing.lease, epoch: held.epoch },
             quorum: quorum.is_met(|v| v == self.me || ears.is_alive(v, now, limit)),
             peers,
+        }
+    }
+
+    /// The peer's kernel stopped answering on a path, or answers again.
+    fn tell_silence(&self, i: usize, before: PathFacts, now: PathFacts, name: &str) {
+        let silent = |p: PathFacts| p.kernel.is_some_and(|k| k.silent);
+        if silent(now) && !silent(before) {
+            let message = format!("path {i} to node '{name}' is silent: its kernel answers no probe there");
+            self.events.warn(About::default(), "path.silent", message);
+        } else if silent(before) && !silent(now) {
+            let message = format!("path {i} to node '{name}': its kernel answers again");
+            self.events.record(About::default(), "path.answers", message);
         }
     }
 
@@ -100,6 +117,7 @@ impl Watcher {
                 self.events.record(About::default(), kind, message);
             }
             for (i, path) in now.paths.iter().enumerate() {
+                self.tell_silence(i, before.paths.get(i).copied().unwrap_or_default(), *path, &name);
                 let up_before = before.paths.get(i).is_some_and(|p| p.up);
                 // While the whole node is silent, its paths say nothing more.
                 if path.up == up_before || !now.alive {
@@ -115,4 +133,15 @@ impl Watcher {
             }
         }
     }
+}
+
+/// None where the peer's kernel never answered.
+fn facts_of(path: &KernelPath) -> Option<KernelFacts> {
+    let sight = path.sight();
+    sight.answered?;
+    Some(KernelFacts {
+        silent: sight.silent_since.is_some(),
+        rtt: Duration::from_nanos(path.state.rtt_ns),
+        rtt_min: Duration::from_nanos(path.state.rtt_min_ns),
+    })
 }

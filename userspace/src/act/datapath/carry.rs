@@ -24,11 +24,15 @@ pub(super) fn carry(inner: &mut Inner, dir: &Path) -> Result<(), DatapathError> 
         let action = format!("read the maps in {}", dir.display());
         return Err(failed(action, format!("layout {version} is not known to this version of vipd")));
     }
-    let (old, records) = Maps::pinned(dir, inner.cpus as u32)?;
+    let (mut old, records) = Maps::pinned(dir, inner.cpus as u32)?;
+    // What the old programs promised to a peer from here on would bind them alone.
+    old.reflect_no_more()?;
     interfaces(inner, &old).map_err(|error| failed("carry the interfaces' facts over", text(error)))?;
     let lease = old.lease()?;
     inner.maps.lease.set(0, lease, 0).map_err(|error| failed("write the lease", text(error)))?;
     inner.lease = lease;
+
+    raise_fence(inner, &old)?;
 
     let (slots, _) = old.slots(old.gates.len())?;
     let mut lost = Ok(());
@@ -51,7 +55,18 @@ pub(super) fn carry(inner: &mut Inner, dir: &Path) -> Result<(), DatapathError> 
             inner.set_gate(ours, gate)?;
         }
     }
+    // Once more: a program that had looked before it was stopped has ended by now.
+    raise_fence(inner, &old)?;
     lost
+}
+
+/// The fence is never lowered: what a peer was told once holds for all programs after.
+fn raise_fence(inner: &mut Inner, old: &Maps) -> Result<(), DatapathError> {
+    let fence = old.fence()?;
+    if fence > inner.maps.fence()? {
+        inner.maps.fence.set(0, fence, 0).map_err(|error| failed("write the fence", text(error)))?;
+    }
+    Ok(())
 }
 
 fn interfaces(inner: &mut Inner, old: &Maps) -> Result<(), MapError> {

@@ -1,11 +1,14 @@
 //! What the rest of the daemon needs of a datapath, and nothing of how it is done.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 pub use datapath_common::ANNOUNCE_CHUNK;
 use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
 
-use super::ConflictReader;
+use super::{ConflictReader, Probes};
 use crate::{
     core::time::BootTime,
     model::{Epoch, LeaseEpoch, Ranges, ResourceId},
@@ -151,6 +154,11 @@ pub trait Datapath: Send + Sync {
 
     /// What the programs tell of foreign claims; once, and only where there are programs.
     fn conflicts(&self) -> Option<ConflictReader> {
+        None
+    }
+
+    /// The kernel's part in probing peers; None without programs.
+    fn probes(&self) -> Option<Arc<Probes>> {
         None
     }
 

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     net::IpAddr,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use aya::{maps::MapError, util::nr_cpus};
@@ -25,6 +25,7 @@ use super::{
     loader::{self, Maps},
     numbers::slots_for,
     packet_log::PacketLog,
+    probes::Probes,
     slots::{Slots, Step},
 };
 use crate::{
@@ -41,6 +42,7 @@ pub struct KernelDatapath {
     mode: DatapathMode,
     inner: Mutex<Inner>,
     conflicts: Mutex<Option<ConflictReader>>,
+    probes: Arc<Probes>,
     /// Not a part of `inner`: the lease is renewed while frames are made.
     generator: Option<Mutex<Generator>>,
     _log: Option<PacketLog>,
@@ -87,6 +89,7 @@ impl KernelDatapath {
             None
         };
         let conflicts = Mutex::new(Some(ConflictReader::take(&mut ebpf)?));
+        let probes = Arc::new(Probes::take(&mut ebpf, &dir)?);
         let generator = Generator::take(&mut ebpf)
             .inspect_err(|error| warn!("the kernel will not make announcements itself: {error}"));
         let generator = generator.ok().map(Mutex::new);
@@ -129,7 +132,15 @@ impl KernelDatapath {
         if whole {
             inner.take_over()?;
         }
-        Ok(Self { mode: config.mode, inner: Mutex::new(inner), conflicts, generator, _log: log, _lock: lock })
+        Ok(Self {
+            mode: config.mode,
+            inner: Mutex::new(inner),
+            conflicts,
+            probes,
+            generator,
+            _log: log,
+            _lock: lock,
+        })
     }
 
     /// Tells the programs what they need to know of an interface, without attaching them to it.
@@ -180,6 +191,10 @@ impl Datapath for KernelDatapath {
 
     fn conflicts(&self) -> Option<ConflictReader> {
         self.conflicts.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn probes(&self) -> Option<Arc<Probes>> {
+        Some(self.probes.clone())
     }
 
     fn attach(&self, interface: &InterfaceFacts) -> Result<Attachment, DatapathError> {

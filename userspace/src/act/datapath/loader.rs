@@ -9,7 +9,8 @@ use aya::{
 };
 use datapath_common::{
     Address, BroadcastKey, BroadcastRate, BroadcastSource, Directory, Gate, Interface, InterfaceActivity,
-    Lease, MAX_BROADCASTS, MAX_INTERFACES, PAGE_SIZE, Page, VERDICT_COUNT, Vip, VipActivity,
+    Lease, MAX_BROADCASTS, MAX_INTERFACES, MAX_PATHS, Node, PAGE_SIZE, Page, PeerKey, PeerPath,
+    VERDICT_COUNT, Vip, VipActivity,
 };
 use tracing::warn;
 
@@ -22,7 +23,7 @@ use super::{
     object,
     slots::Slots,
 };
-use crate::{core::time::BootTime, observe::clock};
+use crate::{core::time::BootTime, model::LeaseEpoch, observe::clock};
 
 pub(super) const XDP: &str = "vipd_xdp";
 pub(super) const EGRESS: &str = "vipd_egress";
@@ -39,6 +40,8 @@ pub(super) struct Maps {
     pub(super) directory: Array<MapData, Directory>,
     pub(super) gates: Array<MapData, Gate>,
     pub(super) lease: Array<MapData, Lease>,
+    pub(super) fence: Array<MapData, u64>,
+    pub(super) node: Array<MapData, Node>,
     pub(super) interfaces: HashMap<MapData, u32, Interface>,
     pub(super) broadcasts: HashMap<MapData, BroadcastKey, BroadcastSource>,
     pub(super) broadcast_rates: HashMap<MapData, u32, BroadcastRate>,
@@ -76,6 +79,9 @@ fn shapes(sizes: Sizes) -> BTreeMap<&'static str, Shape> {
         ("DIRECTORY", (MapType::Array, U32, size_of::<Directory>(), 1)),
         ("GATES", (MapType::Array, U32, size_of::<Gate>(), sizes.max_vips)),
         ("LEASE", (MapType::Array, U32, size_of::<Lease>(), 1)),
+        ("FENCE", (MapType::Array, U32, size_of::<u64>(), 1)),
+        ("NODE", (MapType::Array, U32, size_of::<Node>(), 1)),
+        ("PEERS", (MapType::Hash, size_of::<PeerKey>(), size_of::<PeerPath>(), MAX_PATHS)),
         ("INTERFACES", (MapType::Hash, U32, size_of::<Interface>(), MAX_INTERFACES)),
         (
             "BROADCASTS",
@@ -194,6 +200,8 @@ impl Maps {
             directory: map!("DIRECTORY"),
             gates: map!("GATES"),
             lease: map!("LEASE"),
+            fence: map!("FENCE"),
+            node: map!("NODE"),
             interfaces: map!("INTERFACES"),
             broadcasts: map!("BROADCASTS"),
             broadcast_rates: map!("BROADCAST_RATES"),
@@ -204,6 +212,16 @@ impl Maps {
 
     pub(super) fn lease(&self) -> Result<Lease, DatapathError> {
         self.lease.get(&0, 0).map_err(|error| failed("read the lease from its map", text(error)))
+    }
+
+    pub(super) fn fence(&self) -> Result<LeaseEpoch, DatapathError> {
+        self.fence.get(&0, 0).map_err(|error| failed("read the fence from its map", text(error)))
+    }
+
+    /// The programs of these maps reflect for nobody from now on: their fence does not rise any more.
+    pub(super) fn reflect_no_more(&mut self) -> Result<(), DatapathError> {
+        let nobody = self.node.set(0, Node::default(), 0);
+        nobody.map_err(|error| failed("stop reflecting probes", text(error)))
     }
 
     pub(super) fn gate(&self, index: u32) -> Result<Gate, DatapathError> {

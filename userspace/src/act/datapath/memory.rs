@@ -10,9 +10,9 @@ use std::{
 
 use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
 
-use tracing::info;
+use tracing::{info, warn};
 
-use super::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed, bpffs};
+use super::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed, bpffs, probes};
 use crate::{
     core::time::BootTime,
     model::{Epoch, LeaseEpoch, Ranges, ResourceId},
@@ -42,6 +42,9 @@ impl MemoryDatapath {
     /// What an earlier process has pinned there goes on keeping the node silent until this one is first
     /// entitled to speak: leftover addresses must not answer before the daemon has looked at them.
     pub fn replacing(self, pin_dir: PathBuf) -> Self {
+        if let Err(error) = probes::reflect_no_more(&pin_dir) {
+            warn!(%error, "programs of an earlier process may go on answering probes");
+        }
         self.inner().stale = Some(pin_dir);
         self
     }

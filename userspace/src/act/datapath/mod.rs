@@ -19,6 +19,7 @@ mod loader;
 mod memory;
 mod numbers;
 mod packet_log;
+mod probes;
 mod program;
 mod query;
 mod slots;
@@ -30,6 +31,7 @@ pub use facts::{facts, router};
 pub use interface::*;
 pub use kernel::KernelDatapath;
 pub use memory::MemoryDatapath;
+pub use probes::Probes;
 use tracing::{info, warn};
 
 use crate::config::{DatapathConfig, DatapathMode};

@@ -65,14 +65,17 @@ pub(super) fn check_not_maintained(state: &ClusterState, tag: &Tag) -> Result<()
              maintenance=off' ends it",
         ));
     }
-    let Some(resource) = state.resources.get(tag) else { return Ok(()) };
-    if resource.policy.maintenance {
+    // The planner asks the first root, and leaves alone whatever is where any member is.
+    let members = state.hierarchy_of(tag);
+    let root = state.roots(&members).next().and_then(|root| state.resources.get(root));
+    if root.is_some_and(|r| r.policy.maintenance) {
         return Err(ApiError::refused(format!(
             "{tag} is in maintenance, in which it is neither started, stopped nor moved: 'vipctl set {tag} \
              maintenance=off' ends it"
         )));
     }
-    let owner = state.placements.get(tag).and_then(|p| p.grant).and_then(|g| state.nodes.get(&g.owner));
+    let owner = members.iter().find_map(|t| state.placements.get(t)?.grant).map(|g| g.owner);
+    let owner = owner.and_then(|owner| state.nodes.get(&owner));
     match owner.filter(|n| n.maintenance) {
         Some(node) => Err(ApiError::refused(format!(
             "{tag} is on node '{0}', which is in maintenance: 'vipctl node maintenance {0} off' ends it",

@@ -79,11 +79,16 @@ impl Context {
         self.wait(&member, tag, limit, out, |state| self.started_with_children(state, tag, on)).await
     }
 
-    /// The resource comes last: when it is in service, all that it depends on is.
+    /// The resource comes last: when it is in service, all that it depends on is. With a node, what depends on it
+    /// goes along.
     fn started_with_children(&self, state: &ClusterState, tag: &Tag, on: Option<NodeId>) -> Verdict {
-        let children = state.with_descendants(tag);
-        for child in children.iter().filter(|c| *c != tag) {
-            match self.started(state, child, on) {
+        let mut others = state.with_descendants(tag);
+        if on.is_some() {
+            let wanted = |t: &Tag| state.placements.get(t).is_some_and(|p| p.is_wanted());
+            others.extend(state.hierarchy_of(tag).into_iter().filter(wanted));
+        }
+        for other in others.iter().filter(|t| *t != tag) {
+            match self.started(state, other, on) {
                 Verdict::Done(_) => {}
                 other => return other,
             }

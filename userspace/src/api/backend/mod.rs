@@ -9,7 +9,9 @@ mod devices;
 mod duplicate;
 mod events;
 mod extend;
+mod foresight;
 mod hierarchy;
+mod hierarchy_status;
 mod host;
 mod lifecycle;
 mod list;
@@ -23,6 +25,7 @@ mod set;
 mod show;
 mod status;
 mod subnet;
+mod trouble;
 mod wait;
 mod warnings;
 
@@ -128,6 +131,7 @@ impl Context {
             Request::ConstraintList => self.constraint_list(),
             Request::NodeOrder { node, order, wait } => self.node_order(&node, order, wait, out).await,
             Request::ClusterSet { settings } => self.cluster_set(&settings).await,
+            Request::Simulate { suppose } => self.simulate(suppose).await,
             Request::ConnectivityShow => self.connectivity_show(),
             Request::ConnectivityAdd(wanted) => self.connectivity_add(wanted).await,
             Request::ConnectivityRemove { hosts } => self.connectivity_remove(&hosts).await,

@@ -100,12 +100,17 @@ fn follows(a: &ResourceStatus, b: &ResourceStatus) -> bool {
         && a.owner == b.owner
         && a.device == b.device
         && a.accept == b.accept
+        && a.choice == b.choice
         && a.nodes.len() == b.nodes.len()
         && a.nodes.iter().zip(&b.nodes).all(|(x, y)| same_on_node(x, y))
 }
 
 fn same_on_node(x: &ResourceNodeStatus, y: &ResourceNodeStatus) -> bool {
-    x.node == y.node && x.state == y.state && x.priority == y.priority && x.reason == y.reason
+    x.node == y.node
+        && x.state == y.state
+        && x.priority == y.priority
+        && x.reason == y.reason
+        && x.failures == y.failures
 }
 
 fn successor(address: IpAddr) -> Option<IpAddr> {
@@ -140,7 +145,9 @@ mod tests {
                 priority: 1,
                 state: state.into(),
                 reason: None,
+                failures: 0,
             }],
+            choice: None,
             packets: Some(2),
             run: None,
         }

@@ -1,6 +1,6 @@
 //! `show`: all about one resource.
 
-use super::{Context, Result, lookup, ping_list, status};
+use super::{Context, Result, constraint, lookup, ping_list, status};
 use crate::{
     api::{Answer, ApiError, Shown},
     model::{Tag, Tunables},
@@ -27,6 +27,8 @@ impl Context {
             status: status::resource(&state, resource, placement, &here),
             resource: resource.clone(),
             placement: placement.clone(),
+            explanation: self.explanation(&member, &state, tag),
+            constraints: constraint::list(&state, Some(tag)),
             ping_lists,
             tuned: changed.map(|(name, _)| name.clone()).collect(),
             tunables,

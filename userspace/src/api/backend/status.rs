@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Context, Member, Result, create::accept, placement, select, subnet, warnings};
+use super::{
+    Context, Member, Result, create::accept, hierarchy_status, placement, select, subnet, trouble, warnings,
+};
 use crate::{
     act::{
         address::PROTOCOL,
@@ -100,6 +102,7 @@ impl Context {
             nodes: vec![],
             resources: vec![],
             states: BTreeMap::new(),
+            hierarchies: vec![],
             interfaces: vec![],
             subnets: vec![],
             conflicts: conflicts(&self.conflicts.borrow(), now),
@@ -116,6 +119,7 @@ impl Context {
             (status.resources, status.states) = select::select(selection, &member.state(), all);
         }
         status.warnings.extend(warnings::of_amendments(&state));
+        status.warnings.extend(trouble::warnings(&state));
         status.warnings.extend(subnet::warnings(&state));
         status.warnings.extend(here.problems);
         status.warnings.extend(self.tunables.complaints());
@@ -150,6 +154,7 @@ impl Context {
         let all = state.resources.values();
         let all = all.filter_map(|r| Some(resource(state, r, state.placements.get(&r.tag)?, here)));
         status.resources = all.collect();
+        status.hierarchies = hierarchy_status::all(state);
         status.subnets = subnet::statuses(state, facts, member.id);
     }
 }
@@ -246,6 +251,9 @@ fn node(
             address: *address,
             up: own || path.up,
             last_heard_ms: path.last_heard.map(|t| ms(now.since(t))),
+            kernel: path.kernel.map(|k| if k.silent { "silent" } else { "up" }.to_owned()),
+            rtt_us: path.kernel.map(|k| k.rtt.as_micros() as u64),
+            rtt_min_us: path.kernel.map(|k| k.rtt_min.as_micros() as u64),
         }
     });
     NodeStatus {
@@ -286,6 +294,7 @@ pub(super) fn resource(
             reason: placement::unfinished(placement, *id)
                 .or_else(|| placement.failed.get(id).cloned())
                 .or_else(|| subnet::lacking(state, resource, *id)),
+            failures: placement.failures.get(id).map_or(0, |f| f.count),
         })
         .collect();
     nodes.sort_by_key(|n| n.priority);
@@ -304,6 +313,7 @@ pub(super) fn resource(
         epoch: placement.epoch,
         device,
         nodes,
+        choice: hierarchy_status::choice(state, placement),
         packets: here.packets.get(&resource.id).copied(),
         run: None,
     }

@@ -7,6 +7,7 @@ mod look;
 mod sets;
 mod settings;
 mod subnets;
+mod verbs;
 
 use super::fake::{Bench, FakeHost};
 use crate::{

@@ -17,6 +17,7 @@ pub fn status(s: &Status) -> String {
     if s.cluster.is_some() {
         parts.push(nodes(s));
         parts.push(resources(s, false));
+        parts.extend(hierarchies(s));
     }
     if !s.subnets.is_empty() {
         parts.push(subnet::by_node(&s.subnets));
@@ -145,15 +146,35 @@ fn state_of(n: &NodeStatus) -> String {
         Standing::Member => "member",
         Standing::Deposed => "deposed",
     };
-    if n.alive { standing.to_owned() } else { format!("{standing}, SILENT") }
+    let duty = match n.duty() {
+        duty if duty == "online" || n.witness => String::new(),
+        duty => format!(", {duty}"),
+    };
+    if n.alive { format!("{standing}{duty}") } else { format!("{standing}, SILENT{duty}") }
 }
 
 fn paths(s: &Status) -> String {
-    let mut table = Table::new(["NODE", "PATH", "STATE", "LAST HEARD"]);
+    let mut table = Table::new(["NODE", "PATH", "STATE", "LAST HEARD", "KERNEL", "ROUND TRIP"]);
     for n in s.nodes.iter().filter(|n| n.name != s.node) {
         for path in &n.paths {
             let state = if path.up { "up" } else { "DOWN" };
-            table.row([n.name.clone(), path.address.to_string(), state.to_owned(), ago(path.last_heard_ms)]);
+            let kernel = match path.kernel.as_deref() {
+                Some("silent") => "SILENT",
+                Some(other) => other,
+                None => "",
+            };
+            let trip = match (path.rtt_us, path.rtt_min_us) {
+                (Some(last), Some(least)) => format!("{last} us (min {least})"),
+                _ => String::new(),
+            };
+            table.row([
+                n.name.clone(),
+                path.address.to_string(),
+                state.to_owned(),
+                ago(path.last_heard_ms),
+                kernel.to_owned(),
+                trip,
+            ]);
         }
     }
     table.render()
@@ -203,6 +224,26 @@ pub fn resources(s: &Status, chosen: bool) -> String {
     format!("{} {noun}: {}\n{}{rest}", thousands(total as u64), counts.join(", "), table.render() + &ways)
 }
 
+/// Trees that are shown.
+const HIERARCHIES: usize = 20;
+
+/// What depends on what: children are set in under their parents.
+fn hierarchies(s: &Status) -> Option<String> {
+    let mut table = Table::new(["HIERARCHY", "STATE", "OWNER"]);
+    for member in s.hierarchies.iter().take(HIERARCHIES).flat_map(|h| &h.members) {
+        table.row([
+            format!("{}{}", "  ".repeat(member.depth), member.tag),
+            member.state.clone(),
+            member.owner.clone().unwrap_or_default(),
+        ]);
+    }
+    let rest = match s.hierarchies.len().saturating_sub(HIERARCHIES) {
+        0 => String::new(),
+        n => format!("{n} more hierarchies are not shown: --json has all\n"),
+    };
+    (!s.hierarchies.is_empty()).then(|| table.render() + &rest)
+}
+
 /// `ip-10.0.0.1`, or `ip-10.0.0.1 .. ip-10.0.0.9 (9)`
 fn tags(r: &ResourceStatus) -> String {
     match &r.run {
@@ -231,7 +272,11 @@ fn on_nodes(r: &ResourceStatus) -> String {
         .iter()
         .map(|n| {
             let failed = if n.state == "OSF" { " OSF" } else { "" };
-            format!("{}:{}{failed}", n.node, n.priority)
+            let failures = match n.failures {
+                0 => String::new(),
+                n => format!(" ({})", plural(n as usize, "failure")),
+            };
+            format!("{}:{}{failed}{failures}", n.node, n.priority)
         })
         .collect();
     each.join(" ")

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::wire::PATHS_TOLD;
+use super::{prober::KernelPath, wire::PATHS_TOLD};
 use crate::{
     core::{
+        detection::{self, Condition},
         quorum::Quorum,
         suspicion::{Hearing, Testimony, is_suspected},
         time::BootTime,
@@ -37,11 +38,32 @@ pub struct Ears {
     me: NodeId,
     hearing: Hearing,
     peers: BTreeMap<NodeId, Peer>,
+    kernel: Vec<KernelPath>,
 }
 
 impl Ears {
     pub fn new(me: NodeId, now: BootTime) -> Self {
-        Self { me, hearing: Hearing::new(now), peers: BTreeMap::new() }
+        Self { me, hearing: Hearing::new(now), peers: BTreeMap::new(), kernel: Vec::new() }
+    }
+
+    /// What this node's kernel knows of all peers and paths that it probes.
+    pub(super) fn kernel_says(&mut self, paths: Vec<KernelPath>) {
+        self.kernel = paths;
+    }
+
+    pub fn kernel(&self) -> &[KernelPath] {
+        &self.kernel
+    }
+
+    /// What is known of the peer by its kernel and its daemon together.
+    pub fn condition(&self, node: NodeId, now: BootTime, limit: Duration) -> Condition {
+        let paths: Vec<_> = self.kernel.iter().filter(|p| p.node == node).map(KernelPath::sight).collect();
+        detection::judge(&paths, self.hearing.last_heard(node), now, limit)
+    }
+
+    fn silence(&self, node: NodeId, now: BootTime, grace: Duration, limit: Duration) -> Duration {
+        let unheard = self.hearing.silence(node, now, grace);
+        detection::silence(self.condition(node, now, limit), unheard, limit)
     }
 
     pub fn peer(&self, node: NodeId) -> Option<&Peer> {
@@ -73,8 +95,9 @@ impl Ears {
         nodes: impl Iterator<Item = NodeId>,
         now: BootTime,
         grace: Duration,
+        limit: Duration,
     ) -> Vec<(NodeId, Duration)> {
-        nodes.map(|n| (n, self.hearing.silence(n, now, grace))).collect()
+        nodes.map(|n| (n, self.silence(n, now, grace, limit))).collect()
     }
 
     /// All that were ever heard.
@@ -102,7 +125,8 @@ impl Ears {
         }
         let unheard = is_suspected(quorum, now, limit, |voter| {
             if voter == self.me {
-                return Some(Testimony { silence: self.hearing.silence(node, now, grace), heard_at: now });
+                let silence = self.silence(node, now, grace, limit);
+                return Some(Testimony { silence, heard_at: now });
             }
             self.peers.get(&voter)?.silences.get(&node).copied()
         });

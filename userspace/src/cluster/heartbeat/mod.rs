@@ -2,11 +2,13 @@
 //! else the daemon does can make them late.
 
 mod ears;
+mod prober;
 mod promises;
 mod pulse;
 mod wire;
 
 pub use ears::{Ears, Peer};
+pub use prober::{Fences, KernelPath, Prober, ProberConfig, ProbingKernel};
 pub use promises::{Promises, Remember};
 pub use pulse::{LeaseSlot, Pulse, PulseConfig};
 pub(crate) use pulse::{lock, membership_settles_after};

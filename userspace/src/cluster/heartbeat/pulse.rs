@@ -54,6 +54,8 @@ pub struct PulseConfig {
 /// The running thread. Dropping it stops the thread and so lets the lease run out.
 pub struct Pulse {
     pub ears: Arc<Mutex<Ears>>,
+    /// Those of the paths once more, for probes.
+    pub sockets: Vec<UdpSocket>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -71,6 +73,7 @@ impl Pulse {
         keeper: Arc<dyn LeaseSlot>,
     ) -> std::io::Result<Self> {
         let sockets: Vec<UdpSocket> = config.paths.iter().map(bind).collect::<Result<_, _>>()?;
+        let again = sockets.iter().map(UdpSocket::try_clone).collect::<Result<_, _>>()?;
         let now = clock::now();
         let ears = Arc::new(Mutex::new(Ears::new(config.me, now)));
         let stop = Arc::new(AtomicBool::new(false));
@@ -90,7 +93,7 @@ impl Pulse {
             prefer_this_thread();
             heart.run(&stopped);
         })?;
-        Ok(Self { ears, stop, thread: Some(thread) })
+        Ok(Self { ears, sockets: again, stop, thread: Some(thread) })
     }
 }
 
@@ -171,7 +174,8 @@ impl Heart {
             others.map(|n| (n.id, n.paths.clone())).collect()
         };
         let grace = self.config.timing.startup_grace;
-        let silences = lock(&self.ears).silences(peers.iter().map(|p| p.0), now, grace);
+        let suspicion = self.config.timing.suspicion;
+        let silences = lock(&self.ears).silences(peers.iter().map(|p| p.0), now, grace, suspicion);
         for (node, addresses) in &peers {
             for (path, address) in addresses.iter().enumerate().take(self.sockets.len()) {
                 let body = Body::Ask {
@@ -301,7 +305,7 @@ fn bind(address: &SocketAddr) -> std::io::Result<UdpSocket> {
 
 /// Real-time priority for the calling thread, where allowed: with all cores taken, an ordinary thread
 /// wakes up tens of milliseconds late.
-fn prefer_this_thread() {
+pub(super) fn prefer_this_thread() {
     let param = nix::libc::sched_param { sched_priority: 10 };
     // SAFETY: pid 0 is the calling thread and `param` is a valid sched_param for the call's duration.
     let rc = unsafe { nix::libc::sched_setscheduler(0, nix::libc::SCHED_RR, &param) };

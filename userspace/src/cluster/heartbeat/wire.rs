@@ -64,6 +64,8 @@ pub enum Body {
 pub struct Key {
     cluster: u64,
     hash: SipHasher24,
+    /// Those of probes are derived from these.
+    probe: [SipHasher24; 2],
 }
 
 impl Key {
@@ -81,7 +83,31 @@ impl Key {
         key[8..].copy_from_slice(&word(&secret[16..], b"vipd heartbeat 2"));
         let mut cluster = [0; 8];
         cluster.copy_from_slice(&cluster_id[..8]);
-        Self { cluster: u64::from_be_bytes(cluster), hash: SipHasher24::new_with_key(&key) }
+        let mut probe = [0; 16];
+        probe[..8].copy_from_slice(&word(&secret[..16], b"vipd probe 1"));
+        probe[8..].copy_from_slice(&word(&secret[16..], b"vipd probe 2"));
+        let half = |label: &[u8]| {
+            let mut h = SipHasher24::new_with_key(&probe);
+            h.write(label);
+            h
+        };
+        let probe = [half(b"first half"), half(b"other half")];
+        Self { cluster: u64::from_be_bytes(cluster), hash: SipHasher24::new_with_key(&key), probe }
+    }
+
+    /// The first half of the cluster's id.
+    pub fn cluster(&self) -> u64 {
+        self.cluster
+    }
+
+    /// The key of probes and their reflections from one node to another. Each direction has its own, so that
+    /// nothing can be sent back to its sender as the other's word.
+    pub fn probe(&self, from: NodeId, to: NodeId) -> [u64; 2] {
+        self.probe.map(|mut h| {
+            h.write(&from.to_be_bytes());
+            h.write(&to.to_be_bytes());
+            h.finish()
+        })
     }
 
     fn tag(&self, bytes: &[u8]) -> [u8; TAG_LEN] {
@@ -286,6 +312,19 @@ mod tests {
             bytes.extend_from_slice(&tag);
             prop_assert_eq!(Message::decode(&bytes, &k), None);
         }
+    }
+
+    #[test]
+    fn each_direction_of_each_pair_has_a_key_of_its_own() {
+        let k = key();
+        let mut keys: Vec<[u64; 2]> =
+            (1..6).flat_map(|a| (1..6).map(move |b| (a, b))).map(|(a, b)| k.probe(a, b)).collect();
+        keys.push(Key::derive(&[7; 16], &[8; 32]).probe(1, 2));
+        assert!(keys.iter().all(|[a, b]| a != b));
+        let all = keys.len();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), all);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::local::{Have, Local, Want};
-use crate::model::{ClusterState, NodeId, Resource, Tag};
+use crate::model::{ClusterState, NodeId, Phase, Resource, Tag};
 
 /// What the neighbours in a hierarchy mean for one member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,14 +46,16 @@ impl Neighbours<'_> {
         }
         // What is to be brought up here again is cleaned up under its parents, as by a recovery.
         let returns = matches!(want, Want::Run { epoch, .. } if !local.is_some_and(|l| l.has_failed(epoch)));
-        let held = !returns && resource.parents.iter().any(|parent| self.is_here(parent));
+        let gone = self.lost(&resource.tag).is_some();
+        let holds = |parent: &Tag| self.is_here(parent) && (gone || !self.stays(parent));
+        let held = !returns && resource.parents.iter().any(holds);
         if held { Turn::Held } else { Turn::Free }
     }
 
     /// In service here, and not being mended.
     fn serves(&self, child: &Tag) -> bool {
-        let granted =
-            self.state.placements.get(child).and_then(|p| p.grant).is_some_and(|g| g.owner == self.me);
+        let grant = self.state.placements.get(child).and_then(|p| p.grant);
+        let granted = grant.is_some_and(|g| g.owner == self.me && g.phase != Phase::Stopping);
         let up = |l: &Local| matches!(l.have, Have::Up { broken: false, .. }) && !l.is_moving();
         granted && self.locals.get(child).is_some_and(up)
     }
@@ -72,6 +74,14 @@ impl Neighbours<'_> {
             (Have::Down | Have::Unclear { .. }, Some((_, reason))) => Some(reason.clone()),
             (Have::Down | Have::Unclear { .. }, None) => None,
         }
+    }
+
+    /// It is to be in service here and was not asked to stop: a child that was asked to would wait for it for ever.
+    /// Parents are asked before their children, so this is the exception: the order to the parent came to nothing.
+    fn stays(&self, parent: &Tag) -> bool {
+        let Some(placement) = self.state.placements.get(parent) else { return false };
+        let asked = placement.grant.is_none_or(|g| g.owner != self.me || g.phase == Phase::Stopping);
+        !asked && self.locals.get(parent).is_some_and(|l| !l.has_failed(placement.epoch))
     }
 
     /// Something of it may be in service here yet.

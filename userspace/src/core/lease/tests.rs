@@ -92,6 +92,8 @@ enum Step {
     Query(u64),
     /// The voter dies and starts again, remembering only how long it ever promised.
     Restart(u64),
+    /// The holder's kernel is asked to shut the old epoch; its word arrives after the delay (ms).
+    Fence(u64),
 }
 
 fn steps(voters: u64) -> impl Strategy<Value = Vec<Step>> {
@@ -101,6 +103,7 @@ fn steps(voters: u64) -> impl Strategy<Value = Vec<Step>> {
         4 => (0u64..900).prop_map(Step::Pass),
         2 => voter.clone().prop_map(Step::Query),
         1 => voter.prop_map(Step::Restart),
+        1 => (0u64..300).prop_map(Step::Fence),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -126,6 +129,8 @@ fn check(voters: u64, steps: &[Step], rates: &[i64]) -> Result<(), TestCaseError
     // Deposing is committed before the first query; a restarted voter catches up with it.
     let mut deposed = false;
     let mut proof = Proof::new(2);
+    let mut fence = 0;
+    let mut fenced_at = None;
     let mut in_flight: Vec<(u64, u64, BootTime)> = Vec::new();
     for step in steps {
         match step {
@@ -144,6 +149,11 @@ fn check(voters: u64, steps: &[Step], rates: &[i64]) -> Result<(), TestCaseError
                 let left = granters.get_mut(v).expect("a voter").refuse_below(clock(*v, now), 1, 2);
                 proof.testimony(*v, clock(99, now), left);
             }
+            Step::Fence(delay_ms) => {
+                deposed = true;
+                fence = 2;
+                fenced_at = fenced_at.or(Some(now + delay_ms * 1000));
+            }
             Step::Restart(v) => {
                 let mut g = Granter::new(clock(*v, now), L);
                 if deposed {
@@ -159,8 +169,12 @@ fn check(voters: u64, steps: &[Step], rates: &[i64]) -> Result<(), TestCaseError
             }
             due > now
         });
+        if let Some(at) = fenced_at.filter(|at| *at <= now) {
+            proof.fenced(clock(99, at));
+        }
         let taken_over = proof.complete_at(&quorum, BootTime::ZERO).is_some_and(|t| clock(99, now) >= t);
-        let answering = holder.deadline(&quorum).is_some_and(|d| clock(0, now) < d);
+        // The kernel's gate: the lease, whatever the daemon writes, and the fence.
+        let answering = fence <= 1 && holder.deadline(&quorum).is_some_and(|d| clock(0, now) < d);
         prop_assert!(!(taken_over && answering), "two owners at {now} us");
     }
     Ok(())
@@ -177,4 +191,23 @@ proptest! {
     ) {
         check(voters, &steps, &rates)?;
     }
+}
+
+/// The kernel's word needs no voter; it counts a moment later, and the earlier of both proofs counts.
+#[test]
+fn a_fence_is_a_proof_of_its_own() {
+    let quorum = of(3);
+    let at = |ms: u64| BootTime(ms * 1_000_000);
+    let mut proof = Proof::new(2);
+    assert_eq!(proof.complete_at(&quorum, BootTime::ZERO), None);
+    proof.fenced(at(1000));
+    proof.fenced(at(3000));
+    assert_eq!(proof.complete_at(&quorum, at(9000)), Some(at(1005)));
+    assert!(!proof.is_fenced(at(1004)) && proof.is_fenced(at(1005)));
+    let mut proof = Proof::new(2);
+    for voter in 1..=2 {
+        proof.testimony(voter, at(100), Duration::ZERO);
+    }
+    proof.fenced(at(5000));
+    assert_eq!(proof.complete_at(&quorum, BootTime::ZERO), Some(at(100)));
 }

@@ -10,8 +10,9 @@ use ipnet::IpNet;
 use super::Testimony;
 use crate::{
     core::{
+        change::Change,
         lease::Proof,
-        planner::Observed,
+        planner::{Decision, Observed},
         quorum::Quorum,
         subnets::{POLL_WAIT, settles_after},
         time::BootTime,
@@ -39,6 +40,20 @@ pub(super) struct Memory {
 }
 
 impl Memory {
+    /// Says by what a node was proven silent.
+    pub fn explained(&self, decision: Decision, now: BootTime) -> Decision {
+        let Decision { change, mut reason } = decision;
+        if let Change::Vacate { node, .. } = &change {
+            let fenced = self.proofs.get(node).is_some_and(|p| p.is_fenced(now));
+            reason.push_str(if fenced {
+                " (its kernel confirmed that it is fenced)"
+            } else {
+                " (the promises of a majority have run out)"
+            });
+        }
+        Decision { change, reason }
+    }
+
     pub fn take(&mut self, t: Testimony) {
         self.asking.remove(&(t.voter, t.node));
         match t.remaining {

@@ -19,7 +19,7 @@ async fn status(bench: &Bench) -> Status {
 }
 
 fn healthy() -> Facts {
-    let path = PathFacts { up: true, transmits: true, last_heard: Some(clock::now()) };
+    let path = PathFacts { up: true, transmits: true, last_heard: Some(clock::now()), kernel: None };
     let peer = PeerFacts { alive: true, lease_valid: true, paths: vec![path] };
     Facts {
         lease: LeaseFacts {
@@ -73,7 +73,7 @@ async fn each_trouble_is_a_warning() {
         facts.quorum = false;
         facts.lease.deadline = clock::now();
         facts.peers.insert(2, PeerFacts::default());
-        let paths = vec![PathFacts { up: false, transmits: false, last_heard: None }];
+        let paths = vec![PathFacts { up: false, transmits: false, last_heard: None, kernel: None }];
         facts.peers.insert(3, PeerFacts { alive: true, lease_valid: false, paths });
         facts
     });

@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::{
-    ClusterStatus, DatapathStatus, InterfaceStatus, LeaseStatus, PathStatus, ResourceNodeStatus, Run,
-    StoreMemberStatus, SubnetStatus,
+    ClusterStatus, DatapathStatus, HierarchyStatus, InterfaceStatus, LeaseStatus, MemberStatus, PathStatus,
+    ResourceNodeStatus, Run, StoreMemberStatus, SubnetStatus,
 };
 
 fn resource(n: u8) -> ResourceStatus {
@@ -17,7 +17,14 @@ fn resource(n: u8) -> ResourceStatus {
         owner: Some("a".into()),
         epoch: 1,
         device: Some("eth0".into()),
-        nodes: vec![ResourceNodeStatus { node: "a".into(), priority: 1, state: "ISP".into(), reason: None }],
+        nodes: vec![ResourceNodeStatus {
+            node: "a".into(),
+            priority: 1,
+            state: "ISP".into(),
+            reason: None,
+            failures: 0,
+        }],
+        choice: None,
         packets: Some(2),
         run: None,
     }
@@ -55,6 +62,9 @@ fn example(vips: u8) -> Status {
                 address: "10.0.0.2:7412".parse().unwrap(),
                 up: false,
                 last_heard_ms: Some(2500),
+                kernel: Some("silent".into()),
+                rtt_us: Some(31),
+                rtt_min_us: Some(9),
             }],
             resources_in_service: 3,
             standby: false,
@@ -63,6 +73,7 @@ fn example(vips: u8) -> Status {
         }],
         resources: (1..=vips).map(resource).collect(),
         states: [("ISP".to_owned(), vips.into())].into(),
+        hierarchies: vec![],
         interfaces: vec![InterfaceStatus {
             name: "eth0".into(),
             up: true,
@@ -176,7 +187,7 @@ fn bad_interfaces_and_subnets_stand_out() {
 #[test]
 fn the_cluster_alone_shows_its_paths() {
     let text = cluster_text(&example(1));
-    assert!(text.contains("b     10.0.0.2:7412  DOWN   2.5 s ago"), "{text}");
+    assert!(text.contains("b     10.0.0.2:7412  DOWN   2.5 s ago   SILENT  31 us (min 9)"), "{text}");
 }
 
 #[test]
@@ -212,4 +223,28 @@ fn etcd_is_shown_with_its_members() {
     assert!(!status(&s).contains("http://"), "only where the cluster is asked for");
     s.cluster.as_mut().unwrap().store.unreachable_ms = Some(2500);
     assert!(status(&s).contains("etcd, UNREACHABLE since 2.5 s"), "{}", status(&s));
+}
+
+#[test]
+fn hierarchies_are_trees_and_failures_and_duties_are_told() {
+    let member = |tag: &str, depth, state: &str, owner: Option<&str>| MemberStatus {
+        tag: tag.parse().unwrap(),
+        depth,
+        state: state.into(),
+        owner: owner.map(Into::into),
+    };
+    let mut s = example(1);
+    assert!(!status(&s).contains("HIERARCHY"));
+    let members = vec![member("web", 0, "OSU", None), member("ip-1", 1, "ISP", Some("a"))];
+    s.hierarchies = vec![HierarchyStatus { root: "web".parse().unwrap(), members }];
+    s.resources[0].nodes[0].failures = 2;
+    s.nodes[0].standby = true;
+    let text = status(&s);
+    for fact in [
+        "HIERARCHY  STATE  OWNER\nweb        OSU    -\n  ip-1     ISP    a\n",
+        "a:1 (2 failures)",
+        "member, SILENT, standby",
+    ] {
+        assert!(text.contains(fact), "{fact:?} is missing in\n{text}");
+    }
 }
