@@ -10,6 +10,7 @@ mod declare;
 mod density;
 mod etcd;
 mod five;
+mod hierarchies;
 mod links;
 mod membership;
 mod neighbours;
@@ -51,6 +52,7 @@ fn main() -> std::process::ExitCode {
         standby::TESTS,
         density::TESTS,
         five::TESTS,
+        hierarchies::TESTS,
         neighbours::TESTS,
         create::TESTS,
         declare::TESTS,

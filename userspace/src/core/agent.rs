@@ -235,6 +235,10 @@ impl Agent {
             if self.locals.get(&tag).map(Local::outline) != before {
                 let others = neighbours(state, &tag).into_iter().filter(|t| self.locals.contains_key(t));
                 self.dirty.extend(others.collect::<Vec<_>>());
+                // It has failed only now: whether its parents are to go first is decided anew.
+                if self.locals.get(&tag).is_some_and(|l| l.running.is_none()) {
+                    self.dirty.insert(tag);
+                }
             }
         }
         actions
@@ -255,7 +259,11 @@ impl Agent {
         let local = self.locals.entry(tag.clone()).or_insert_with(|| Local::new(Have::Down, None));
         match (turn, want) {
             (Turn::Orphaned(reason), Want::Run { epoch, .. }) => {
-                local.failed = Some((epoch, reason));
+                // What depends on it has to go before it.
+                if local.running.is_none() {
+                    local.fail(epoch, reason, now);
+                    return None;
+                }
                 want = Want::Nothing;
             }
             (Turn::Waits | Turn::Held, _) => want = Want::Hold,

@@ -160,6 +160,13 @@ impl Local {
         }
     }
 
+    /// It does not stay in service here, and its grant is not used again: it is removed as soon as all that
+    /// depends on it is.
+    pub fn fail(&mut self, epoch: Epoch, reason: String, now: BootTime) {
+        self.failed = Some((epoch, reason));
+        self.have = Have::Unclear { retry_at: now, silent: None };
+    }
+
     /// The grant is not used again.
     pub fn has_failed(&self, epoch: Epoch) -> bool {
         self.failed.as_ref().is_some_and(|(e, _)| *e == epoch)
@@ -227,8 +234,9 @@ impl Local {
             });
         }
         if let (Have::Up { epoch, .. }, Some(reason)) = (&self.have, self.give_up.take()) {
-            self.failed = Some((*epoch, reason));
-            self.have = Have::Unclear { retry_at: terms.now, silent: None };
+            let epoch = *epoch;
+            self.fail(epoch, reason, terms.now);
+            return None;
         }
         let (operation, epoch, lease_epoch) = self.choose(want, terms)?;
         if operation == Operation::Restore {
@@ -308,9 +316,8 @@ impl Local {
         }
         if broken && !terms.may_recover {
             let Have::Up { epoch, .. } = self.have else { return None };
-            self.failed = Some((epoch, self.fault.clone()));
-            self.have = Have::Unclear { retry_at: terms.now, silent: None };
-            return Some(Operation::Remove);
+            self.fail(epoch, self.fault.clone(), terms.now);
+            return None;
         }
         if broken {
             // A recovery knows only what is wanted: what else is here has to go as well.

@@ -1,4 +1,5 @@
 mod density;
+mod hierarchies;
 
 use super::{DeviceHealth::*, *};
 use crate::core::{change, sequence::Cause};

@@ -101,7 +101,8 @@ fn releases(planner: &Planner, intents: &Intents, unit: &Unit, intent: &Intent, 
     if maintained || is_waited_for(planner, intents, unit) {
         return;
     }
-    for tag in &unit.members {
+    // Parents first: a child that was asked does not wait for a parent that was not (`agent::order`).
+    for tag in planner.state.bottom_up(&unit.members).iter().rev() {
         let Some(placement) = planner.placement(tag) else { continue };
         let Some(grant) = asked_to_stop(planner, placement.grant) else { continue };
         let owner = planner.name(grant.owner);
