@@ -1,15 +1,14 @@
-//! What the daemon knows of leases and heartbeats, published for `vipctl status`. Plain data.
+//! What the daemon knows of heartbeats, published for `vipctl status`. Plain data.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use crate::{
     core::time::BootTime,
-    model::{LeaseEpoch, NodeId, Tag},
+    model::{NodeId, Tag},
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    pub lease: LeaseFacts,
     /// This node reaches a majority of the voters.
     pub quorum: bool,
     /// Every other node of the cluster.
@@ -25,16 +24,6 @@ pub struct ConflictFacts {
     /// Claims that were told of.
     pub count: u64,
     pub last: BootTime,
-}
-
-/// This node's own lease.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeaseFacts {
-    /// Until when it lasts unless renewed; `BootTime::ZERO` when there is none.
-    pub deadline: BootTime,
-    /// How long a renewal lasts from the moment it was asked for.
-    pub duration: Duration,
-    pub epoch: LeaseEpoch,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

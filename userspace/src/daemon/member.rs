@@ -178,7 +178,6 @@ pub fn start(
         me,
         store: store.clone(),
         ears: pulse.ears.clone(),
-        keeper: host.keeper.clone(),
         timing: host.timing,
         events: host.events.clone(),
         facts: host.facts.clone(),

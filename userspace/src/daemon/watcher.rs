@@ -1,4 +1,4 @@
-//! Publishes what the daemon knows of leases and heartbeats, and turns changes of it into events.
+//! Publishes what the daemon knows of heartbeats, and turns changes of it into events.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +10,7 @@ use tokio::sync::watch;
 
 use super::events::{About, EventLog};
 use crate::{
-    act::gatekeeper::Gatekeeper,
-    api::facts::{Facts, KernelFacts, LeaseFacts, PathFacts, PeerFacts},
+    api::facts::{Facts, KernelFacts, PathFacts, PeerFacts},
     cluster::{
         Store,
         heartbeat::{Ears, KernelPath, lock},
@@ -26,7 +25,6 @@ pub struct Watcher {
     pub me: NodeId,
     pub store: Arc<dyn Store>,
     pub ears: Arc<Mutex<Ears>>,
-    pub keeper: Arc<Gatekeeper>,
     pub timing: Timing,
     pub events: EventLog,
     pub facts: watch::Sender<Facts>,
@@ -63,7 +61,6 @@ impl Watcher {
 
     fn look(&self, state: &ClusterState, quorum: &Quorum, now: BootTime) -> Facts {
         let limit = self.timing.suspicion;
-        let held = self.keeper.held();
         let ears = lock(&self.ears);
         let peer = |id: NodeId| {
             let known = ears.peer(id);
@@ -85,11 +82,7 @@ impl Watcher {
         };
         let others = state.nodes.keys().filter(|&&id| id != self.me);
         let peers: BTreeMap<NodeId, PeerFacts> = others.map(|&id| (id, peer(id))).collect();
-        Facts {
-            lease: LeaseFacts { deadline: held.deadline, duration: self.timing.lease, epoch: held.epoch },
-            quorum: quorum.is_met(|v| v == self.me || ears.is_alive(v, now, limit)),
-            peers,
-        }
+        Facts { quorum: quorum.is_met(|v| v == self.me || ears.is_alive(v, now, limit)), peers }
     }
 
     /// The peer's kernel stopped answering on a path, or answers again.

@@ -188,7 +188,10 @@ impl ClusterControl for FakeControl {
     }
 }
 
-pub struct NoDatapath;
+#[derive(Default)]
+pub struct NoDatapath {
+    lease: Mutex<Lease>,
+}
 
 impl Datapath for NoDatapath {
     fn unguarded(&self) -> Option<String> {
@@ -229,9 +232,10 @@ impl Datapath for NoDatapath {
         }])
     }
     fn lease(&self) -> std::result::Result<Lease, DatapathError> {
-        Ok(Lease::default())
+        Ok(*self.lease.lock().unwrap())
     }
-    fn set_lease(&self, _: LeaseEpoch, _: BootTime) -> std::result::Result<(), DatapathError> {
+    fn set_lease(&self, epoch: LeaseEpoch, deadline: BootTime) -> std::result::Result<(), DatapathError> {
+        *self.lease.lock().unwrap() = Lease { deadline_ns: deadline.0, epoch };
         Ok(())
     }
     fn interface_activity(&self, _: u32) -> std::result::Result<InterfaceActivity, DatapathError> {
@@ -302,7 +306,7 @@ impl Bench {
             tunables: TunablesFile::new(dir.path().join("tunables")),
             events: EventLog::open(None),
             host: Arc::new(host),
-            datapath: Arc::new(NoDatapath),
+            datapath: Arc::new(NoDatapath::default()),
             facts: facts_seen,
             links: watch::Sender::new(LinkTable::default()).subscribe(),
             in_use: InUse::default(),
@@ -311,6 +315,12 @@ impl Bench {
             control: Arc::new(FakeControl),
         };
         Self { context, store, facts, dir }
+    }
+
+    /// This node's kernel holds a lease for so long from now on.
+    pub fn lease_for(&self, duration: std::time::Duration) {
+        let deadline = crate::observe::clock::now().after(duration);
+        self.context.datapath.set_lease(1, deadline).unwrap();
     }
 
     /// Asks and collects the interim lines.

@@ -10,6 +10,7 @@ use crate::{
         simulate::{WhatIf, simulate},
     },
     model::{ClusterState, NodeId, Tag},
+    observe::clock,
 };
 
 impl Context {
@@ -18,7 +19,7 @@ impl Context {
         let facts = self.facts.borrow();
         let health = |id: NodeId| {
             let fit = if id == member.id {
-                facts.lease.deadline > crate::observe::clock::now()
+                self.lease(clock::now()).valid
             } else {
                 facts.peers.get(&id).is_some_and(|p| p.alive && p.lease_valid)
             };

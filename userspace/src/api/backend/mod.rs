@@ -14,6 +14,7 @@ mod foresight;
 mod hierarchy;
 mod hierarchy_status;
 mod host;
+mod lease;
 mod lifecycle;
 mod list;
 mod lookup;

@@ -15,8 +15,8 @@ use crate::{
         datapath::{Attachment, Datapath},
     },
     api::{
-        Answer, ClusterStatus, ConflictStatus, DatapathStatus, InterfaceStatus, LeaseStatus, NodeStatus,
-        PathStatus, ResourceNodeStatus, ResourceStatus, Selection, Status, StoreMemberStatus, StoreStatus,
+        Answer, ClusterStatus, ConflictStatus, DatapathStatus, InterfaceStatus, NodeStatus, PathStatus,
+        ResourceNodeStatus, ResourceStatus, Selection, Status, StoreMemberStatus, StoreStatus,
         facts::{ConflictFacts, Facts, PeerFacts},
         in_use::InUse,
     },
@@ -97,7 +97,7 @@ impl Context {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             profile: profile(self.config.profile),
             cluster: None,
-            lease: lease(&facts, now),
+            lease: self.lease(now),
             datapath: datapath(&*self.datapath),
             nodes: vec![],
             resources: vec![],
@@ -198,16 +198,6 @@ fn profile(profile: Profile) -> String {
 
 fn ms(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn lease(facts: &Facts, now: BootTime) -> LeaseStatus {
-    let remaining = facts.lease.deadline.since(now);
-    LeaseStatus {
-        valid: facts.lease.deadline > now,
-        remaining_ms: ms(remaining),
-        duration_ms: ms(facts.lease.duration),
-        epoch: facts.lease.epoch,
-    }
 }
 
 fn datapath(datapath: &dyn Datapath) -> DatapathStatus {

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     api::{
         Status,
-        facts::{Facts, LeaseFacts, PathFacts, PeerFacts},
+        facts::{Facts, PathFacts, PeerFacts},
     },
     core::change::Change,
     daemon::events::About,
@@ -21,21 +21,14 @@ async fn status(bench: &Bench) -> Status {
 fn healthy() -> Facts {
     let path = PathFacts { up: true, transmits: true, last_heard: Some(clock::now()), kernel: None };
     let peer = PeerFacts { alive: true, lease_valid: true, paths: vec![path] };
-    Facts {
-        lease: LeaseFacts {
-            deadline: clock::now().after(Duration::from_secs(3600)),
-            duration: Duration::from_secs(2),
-            epoch: 1,
-        },
-        quorum: true,
-        peers: [(2, peer.clone()), (3, peer.clone()), (4, peer)].into(),
-    }
+    Facts { quorum: true, peers: [(2, peer.clone()), (3, peer.clone()), (4, peer)].into() }
 }
 
 #[tokio::test]
 async fn a_healthy_cluster_is_shown_without_warnings_but_the_tests_guard() {
     let bench = bench();
     bench.facts.send_replace(healthy());
+    bench.lease_for(Duration::from_secs(3600));
     bench.done(create_on_all("10.0.0.9")).await;
     bench.give("ip-10.0.0.9", 1);
     bench.report("ip-10.0.0.9", Outcome::Started);
@@ -58,6 +51,18 @@ async fn a_healthy_cluster_is_shown_without_warnings_but_the_tests_guard() {
     assert_eq!(s.interfaces[0].frames, 5);
 }
 
+/// Nobody has published anything in between.
+#[tokio::test]
+async fn a_lease_that_was_given_up_is_not_called_valid_for_another_moment() {
+    let bench = bench();
+    bench.facts.send_replace(healthy());
+    bench.lease_for(Duration::from_secs(3600));
+    assert!(status(&bench).await.lease.valid);
+    bench.context.datapath.set_lease(2, crate::core::time::BootTime::ZERO).unwrap();
+    let lease = status(&bench).await.lease;
+    assert_eq!((lease.valid, lease.remaining_ms, lease.epoch), (false, 0, 2));
+}
+
 #[tokio::test]
 async fn each_trouble_is_a_warning() {
     let mut host = FakeHost::usual();
@@ -71,7 +76,6 @@ async fn each_trouble_is_a_warning() {
     bench.facts.send_replace({
         let mut facts = healthy();
         facts.quorum = false;
-        facts.lease.deadline = clock::now();
         facts.peers.insert(2, PeerFacts::default());
         let paths = vec![PathFacts { up: false, transmits: false, last_heard: None, kernel: None }];
         facts.peers.insert(3, PeerFacts { alive: true, lease_valid: false, paths });
