@@ -193,6 +193,7 @@ impl Leader {
             nodes,
             forgive: memory.expired_failures(state, now),
             fresh_losses: memory.fresh_losses(state, now, self.timing.heartbeat * 2),
+            fresh_gains: memory.fresh_gains(state, now, self.timing.heartbeat * 2),
             fresh_reach: memory.fresh_reach(state, now, self.timing.heartbeat * 2),
             ended_choices: ended_choices(state, SystemTime::now()),
         }

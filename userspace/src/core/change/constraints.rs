@@ -32,23 +32,11 @@ pub(super) fn add(state: &mut ClusterState, id: &str, constraint: &Constraint) -
         }
         Constraint::Colocation { tag, with, .. } => {
             check_apart(state, &[tag, with])?;
-            check_no_circle(state, with, tag, "placed with", |c| match c {
-                Constraint::Colocation { tag, with, .. } => Some((with, tag)),
-                Constraint::Location { .. }
-                | Constraint::Order { .. }
-                | Constraint::Group { .. }
-                | Constraint::Clone { .. } => None,
-            })?;
+            check_no_circle(state, with, tag, "placed with", colocations)?;
         }
         Constraint::Order { first, then, kind: OrderKind::Mandatory | OrderKind::Optional } => {
             check_apart(state, &[first, then])?;
-            check_no_circle(state, first, then, "started after", |c| match c {
-                Constraint::Order { first, then, .. } => Some((first, then)),
-                Constraint::Location { .. }
-                | Constraint::Colocation { .. }
-                | Constraint::Group { .. }
-                | Constraint::Clone { .. } => None,
-            })?;
+            check_no_circle(state, first, then, "started after", orders)?;
         }
         Constraint::Group { members } => {
             if members.len() < 2 {
@@ -91,30 +79,97 @@ fn check_apart(state: &ClusterState, tags: &[&Tag]) -> Result<()> {
     Ok(())
 }
 
-/// With the new edge from `from` to `to`, nothing comes before itself.
-fn check_no_circle<'a>(
-    state: &'a ClusterState,
-    from: &Tag,
-    to: &Tag,
-    word: &str,
-    edge: impl Fn(&'a Constraint) -> Option<(&'a Tag, &'a Tag)>,
-) -> Result<()> {
-    let edges: Vec<(&Tag, &Tag)> = state.constraints.values().filter_map(edge).collect();
-    let mut seen = state.hierarchy_of(to);
-    let mut waiting: Vec<Tag> = seen.iter().cloned().collect();
-    while let Some(tag) = waiting.pop() {
-        if tag == *from {
-            return Err(Refusal(format!(
-                "'{from}' is {word} '{to}' already, directly or not: the other way round as well there is no order"
-            )));
+/// What constraints keep apart, or put in an order, does not become one hierarchy; nor does anything come before
+/// itself because two do.
+pub(super) fn check_joined(state: &ClusterState, one: &Tag, other: &Tag) -> Result<()> {
+    let (mine, theirs) = (state.hierarchy_of(one), state.hierarchy_of(other));
+    if mine.contains(other) {
+        return Ok(());
+    }
+    let joins = |tag: &Tag| mine.contains(tag) || theirs.contains(tag);
+    let between = state.constraints.iter().find(|(_, c)| match c {
+        Constraint::Location { .. } | Constraint::Group { .. } => false,
+        Constraint::Colocation { .. } | Constraint::Order { .. } | Constraint::Clone { .. } => {
+            c.tags().into_iter().filter(|t| joins(t)).count() > 1
         }
-        for (_, next) in edges.iter().filter(|(first, _)| **first == tag) {
+    });
+    if let Some((id, _)) = between {
+        return Err(Refusal(format!(
+            "constraint '{id}' speaks of both '{one}' and '{other}', or of others that would be one hierarchy with them: \
+             'vipctl constraint remove {id}' first"
+        )));
+    }
+    for edges in [colocations as fn(&Constraint) -> Option<(&Tag, &Tag)>, orders] {
+        for (from, to) in [(&mine, &theirs), (&theirs, &mine)] {
+            if let Some(id) = way(state, from, to, edges) {
+                return Err(Refusal(format!(
+                    "with '{one}' and '{other}' in one hierarchy, constraint '{id}' and others would go in a circle: 'vipctl \
+                     constraint remove {id}' first"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn colocations(constraint: &Constraint) -> Option<(&Tag, &Tag)> {
+    match constraint {
+        Constraint::Colocation { tag, with, .. } => Some((with, tag)),
+        Constraint::Location { .. }
+        | Constraint::Order { .. }
+        | Constraint::Group { .. }
+        | Constraint::Clone { .. } => None,
+    }
+}
+
+fn orders(constraint: &Constraint) -> Option<(&Tag, &Tag)> {
+    match constraint {
+        Constraint::Order { first, then, .. } => Some((first, then)),
+        Constraint::Location { .. }
+        | Constraint::Colocation { .. }
+        | Constraint::Group { .. }
+        | Constraint::Clone { .. } => None,
+    }
+}
+
+/// The constraint by which one arrives at `to`, if the edges lead there.
+fn way<'a>(
+    state: &'a ClusterState,
+    from: &BTreeSet<Tag>,
+    to: &BTreeSet<Tag>,
+    edge: fn(&Constraint) -> Option<(&Tag, &Tag)>,
+) -> Option<&'a str> {
+    let edges: Vec<(&str, (&Tag, &Tag))> =
+        state.constraints.iter().filter_map(|(id, c)| Some((id.as_str(), edge(c)?))).collect();
+    let mut seen = from.clone();
+    let mut waiting: Vec<Tag> = from.iter().cloned().collect();
+    while let Some(tag) = waiting.pop() {
+        for (id, (_, next)) in edges.iter().filter(|(_, (first, _))| **first == tag) {
+            if to.contains(*next) {
+                return Some(id);
+            }
             for member in state.hierarchy_of(next) {
                 if seen.insert(member.clone()) {
                     waiting.push(member);
                 }
             }
         }
+    }
+    None
+}
+
+/// With the new edge from `from` to `to`, nothing comes before itself.
+fn check_no_circle(
+    state: &ClusterState,
+    from: &Tag,
+    to: &Tag,
+    word: &str,
+    edge: fn(&Constraint) -> Option<(&Tag, &Tag)>,
+) -> Result<()> {
+    if way(state, &state.hierarchy_of(to), &state.hierarchy_of(from), edge).is_some() {
+        return Err(Refusal(format!(
+            "'{from}' is {word} '{to}' already, directly or not: the other way round as well there is no order"
+        )));
     }
     Ok(())
 }

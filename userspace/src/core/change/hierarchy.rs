@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Applied, Refusal, Result, no_node, placement,
+    Applied, Refusal, Result, constraints, no_node, placement,
     resources::{self, check_priority_free, check_settings, copy_ping_lists, extended, holder, kept},
     sweep_deleted,
 };
@@ -141,6 +141,7 @@ pub(super) fn depend(state: &mut ClusterState, parent: &Tag, child: &Tag) -> Res
     }
     check_same_nodes(state, above, below)?;
     check_same_place(state, parent, child)?;
+    constraints::check_joined(state, parent, child)?;
     if let Some(resource) = state.resources.get_mut(parent) {
         resource.children.insert(child.clone());
     }

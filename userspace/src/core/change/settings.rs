@@ -41,7 +41,9 @@ pub(super) fn set(
         | Setting::NodeFailfast(_) => BTreeSet::from([tag.clone()]),
     };
     let mut changed = Vec::new();
-    for member in members {
+    // The one that was named first: what is wrong is told of that.
+    let others = members.into_iter().filter(|member| member != tag);
+    for member in std::iter::once(tag.clone()).chain(others) {
         let mut resource = kept(state, &member)?.clone();
         if !set_as_a_whole(state, &mut resource, node, setting)? {
             set_on_nodes(state, &mut resource, node, setting)?;

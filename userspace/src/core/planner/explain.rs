@@ -4,10 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Observed, Planner,
-    intent::{Intent, Intents},
-    unit::Unit,
+    placement::{Course, Seat},
+    units::UnitId,
+    words::not_up,
 };
-use crate::model::{ClusterState, NodeId, Score, Switchback, Tag};
+use crate::model::{ClusterState, NodeId, Phase, Score, Tag};
 
 /// Names, not numbers: for people and for `--json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,78 +39,140 @@ pub struct NodeVerdict {
     pub parts: Vec<(String, Score)>,
 }
 
+impl NodeVerdict {
+    /// Nothing keeps it from being started there.
+    pub fn is_eligible(&self) -> bool {
+        self.obstacles.is_empty()
+    }
+
+    /// In one line, without the node's name.
+    pub fn line(&self) -> String {
+        if !self.obstacles.is_empty() {
+            return self.obstacles.join("; ");
+        }
+        let mut words = vec![format!("priority {}", self.priority)];
+        words.extend(self.reached.map(|n| format!("reaches {n} connectivity hosts")));
+        if !self.parts.is_empty() {
+            let parts: Vec<String> =
+                self.parts.iter().map(|(what, score)| format!("{what} {score}")).collect();
+            words.push(format!("score {} ({})", self.score, parts.join(", ")));
+        }
+        words.join(", ")
+    }
+}
+
 /// None for a resource that is not there.
 pub fn explain(state: &ClusterState, observed: &Observed, tag: &Tag) -> Option<Explanation> {
     let planner = Planner::new(state, observed);
-    let intents = Intents::new(&planner);
-    let id = planner.units.all.iter().position(|unit| unit.members.contains(tag))?;
-    let unit = &planner.units.all[id];
-    let owner = planner.owner(unit);
-    let mut nodes: Vec<NodeId> = unit.root.nodes.keys().copied().collect();
-    nodes.sort_by_key(|n| unit.root.nodes.get(n).map(|s| s.priority));
-    Some(Explanation {
-        root: unit.root.tag.clone(),
-        members: state.bottom_up(&unit.members),
-        owner: owner.map(|n| planner.name(n)),
-        summary: summary(&planner, unit, &intents.of[id], owner),
-        nodes: nodes.into_iter().map(|n| verdict(&planner, &intents, id, n, owner)).collect(),
-    })
+    let u = planner.units.iter().position(|unit| unit.member(tag).is_some())?;
+    Some(planner.explain(u))
 }
 
-fn verdict(
-    planner: &Planner,
-    intents: &Intents,
-    id: usize,
-    node: NodeId,
-    owner: Option<NodeId>,
-) -> NodeVerdict {
-    let unit = &planner.units.all[id];
-    let places = &intents.places;
-    let obstacles = planner.obstacles(unit, node, places);
-    let matters = !unit.root.policy.ignores_connectivity && !planner.state.connectivity.hosts.is_empty();
-    NodeVerdict {
-        node: planner.name(node),
-        priority: unit.root.nodes.get(&node).map_or(0, |s| s.priority),
-        here: owner == Some(node),
-        obstacles: obstacles.into_iter().map(|o| o.reason).collect(),
-        reached: matters.then(|| planner.state.reached_by(node)),
-        score: planner.rank_of(unit, node, places).score,
-        parts: planner.scores(unit, node, places).collect(),
+impl<'a> Planner<'a> {
+    pub(super) fn explain(&self, u: UnitId) -> Explanation {
+        let unit = &self.units[u];
+        let mut nodes: Vec<NodeId> = unit.nodes().keys().copied().collect();
+        nodes.sort_by_key(|id| (unit.nodes().get(id).map(|s| s.priority), *id));
+        Explanation {
+            root: unit.tag().clone(),
+            members: self.state.bottom_up(&unit.members.iter().map(|m| m.tag().clone()).collect()),
+            owner: unit.holder().map(|id| self.name(id)),
+            summary: self.summary(u),
+            nodes: nodes.into_iter().map(|id| self.verdict(u, id)).collect(),
+        }
     }
-}
 
-fn summary(planner: &Planner, unit: &Unit, intent: &Intent, owner: Option<NodeId>) -> String {
-    let name = |node: &NodeId| planner.name(*node);
-    let maintained = planner.state.in_maintenance(unit.root, owner);
-    match intent {
-        Intent::Idle if maintained => match owner {
-            Some(owner) => format!("on {}, in maintenance: nothing is checked or moved", name(&owner)),
-            None => "in maintenance: nothing is started".to_owned(),
-        },
-        Intent::Idle => match owner {
-            Some(owner) => format!("it is being stopped on {}", name(&owner)),
-            None => "out of service, as an operator ordered".to_owned(),
-        },
-        Intent::Stay(node) => format!("on {}: {}", name(node), why_it_stays(planner, unit, *node)),
-        Intent::Leave { reason, to: Some(to) } => format!("moves to {}: {reason}", name(to)),
-        Intent::Leave { reason, to: None } => format!("leaves: {reason}"),
-        Intent::Next(node) => format!("goes to {} when it has stopped where it is", name(node)),
-        Intent::Start(node) => format!("is given to {}", name(node)),
-        Intent::Wait { reason } => format!("waits: {reason}"),
+    fn verdict(&self, u: UnitId, id: NodeId) -> NodeVerdict {
+        let unit = &self.units[u];
+        let here = unit.holder() == Some(id);
+        let matters = !unit.root.policy.ignores_connectivity && !self.state.connectivity.hosts.is_empty();
+        let stickiness = unit.stickiness(self.state);
+        let sticks = (here && stickiness != Score::ZERO).then(|| ("stickiness".to_owned(), stickiness));
+        let parts: Vec<(String, Score)> =
+            self.wishes(u, id).map(|(by, score)| (by.clone(), score)).chain(sticks).collect();
+        let mut hurdles: Vec<_> = self.hurdles(u, id).collect();
+        hurdles.sort_by_key(|hurdle| hurdle.force());
+        NodeVerdict {
+            node: self.name(id),
+            priority: unit.nodes().get(&id).map_or(0, |s| s.priority),
+            here,
+            obstacles: hurdles.iter().map(|hurdle| self.hurdle(hurdle)).collect(),
+            reached: matters.then(|| self.reach(unit, id)),
+            score: parts.iter().map(|(_, score)| *score).sum(),
+            parts,
+        }
     }
-}
 
-fn why_it_stays(planner: &Planner, unit: &Unit, node: NodeId) -> String {
-    if unit.members.iter().find_map(|t| planner.choice(t)) == Some(node) {
-        return format!(
-            "an operator brought it there ('vipctl clear {}' leaves the choice to the cluster)",
-            unit.root.tag
-        );
+    fn summary(&self, u: UnitId) -> String {
+        let unit = &self.units[u];
+        let name = |id: NodeId| self.name(id);
+        let holder = unit.holder();
+        let Some(Seat { place, course }) = &self.seats[u] else { return String::new() };
+        match (course, holder, *place) {
+            (Course::Frozen, Some(on), _) => {
+                format!("on {}, in maintenance: nothing is checked or moved", name(on))
+            }
+            (Course::Lost, Some(on), _) => {
+                format!("on {}, which is silent: it goes elsewhere once that is proven", name(on))
+            }
+            (Course::Frozen, None, _) => "in maintenance: nothing is started".to_owned(),
+            (Course::Leaves(_) | Course::Free, Some(on), None) if !unit.is_wanted() => {
+                format!("it is being stopped on {}", name(on))
+            }
+            (Course::Leaves(why), Some(on), Some(to)) => {
+                format!("moves to {}: {}", name(to), self.why(why, on, Some(to)))
+            }
+            (Course::Leaves(why), Some(on), None) => {
+                format!("leaves {}: {}", name(on), self.why(why, on, None))
+            }
+            (Course::Stays, Some(on), _) => match self.missing_first(u) {
+                Some(order) => format!("leaves {}: {}", name(on), not_up(order)),
+                None => format!("on {}: {}", name(on), self.why_it_stays(u, on)),
+            },
+            (Course::Free, _, None) if !unit.is_wanted() => {
+                "out of service, as an operator ordered".to_owned()
+            }
+            (Course::Free, _, None) => match self.missing_first(u) {
+                Some(order) => format!("waits: {}", not_up(order)),
+                None => "waits: no node can have it".to_owned(),
+            },
+            (Course::Free, Some(on), Some(to)) if self.trusted(on) => {
+                format!("goes to {} when it has stopped on {}", name(to), name(on))
+            }
+            (Course::Free, _, Some(to)) => self.why_it_waits(u, to),
+            (Course::Lost | Course::Stays | Course::Leaves(_), None, _) => "out of service".to_owned(),
+        }
     }
-    match unit.root.switchback {
-        Switchback::Intelligent => {
+
+    fn why_it_waits(&self, u: UnitId, to: NodeId) -> String {
+        let to = self.name(to);
+        if let Some(order) = self.missing_first(u).or_else(|| self.starting_first(u)) {
+            return format!(
+                "waits to be given to {to}: constraint '{}': '{}' comes first",
+                order.id, order.first_tag
+            );
+        }
+        match self.occupant(u) {
+            Some(by) => format!("waits to be given to {to}: '{by}' must not be with it and has yet to leave"),
+            None => format!("is given to {to}"),
+        }
+    }
+
+    fn why_it_stays(&self, u: UnitId, on: NodeId) -> String {
+        let unit = &self.units[u];
+        if unit.members.iter().any(|m| m.phase() == Some(Phase::Starting)) {
+            return "it is being started".to_owned();
+        }
+        if self.choice(unit) == Some(on) {
+            return format!(
+                "an operator brought it there ('vipctl clear {}' leaves the choice to the cluster)",
+                unit.tag()
+            );
+        }
+        if unit.is_automatic() {
+            "no other node is better for it (automatic switchback)".to_owned()
+        } else {
             "it stays where it is until that fails (intelligent switchback)".to_owned()
         }
-        Switchback::Automatic => "no other node is better for it (automatic switchback)".to_owned(),
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{NodeHealth, Observed, plan};
+use super::{NodeHealth, Observed, Planner, plan};
 use crate::{
     core::change::{Applied, Change, Duty, Outcome, Report, apply},
     model::{ClusterState, LeaseEpoch, NodeId, Phase, Tag},
@@ -44,10 +44,11 @@ pub fn simulate(state: &ClusterState, observed: &Observed, what: &[WhatIf]) -> V
     let owners = before.owners();
     let now = after.owners();
     let moved = owners.iter().filter(|(tag, from)| now.get(*tag) != Some(*from));
+    let obstacles = after.obstacles();
     moved
         .map(|(tag, from)| {
             let to = now.get(tag).copied().flatten();
-            Move { tag: tag.clone(), from: *from, to, reason: after.reason(tag, to) }
+            Move { tag: tag.clone(), from: *from, to, reason: after.reason(tag, to, &obstacles) }
         })
         .collect()
 }
@@ -63,8 +64,12 @@ struct Simulated {
 impl Simulated {
     fn new(state: &ClusterState, observed: &Observed) -> Self {
         // Time passes: what is only just known is settled by then.
-        let observed =
-            Observed { fresh_losses: BTreeSet::new(), fresh_reach: BTreeSet::new(), ..observed.clone() };
+        let observed = Observed {
+            fresh_losses: BTreeSet::new(),
+            fresh_gains: BTreeSet::new(),
+            fresh_reach: BTreeSet::new(),
+            ..observed.clone()
+        };
         Self { state: state.clone(), observed, reasons: BTreeMap::new(), failing: BTreeSet::new() }
     }
 
@@ -166,18 +171,28 @@ impl Simulated {
         self.state.placements.iter().map(|(tag, p)| (tag.clone(), p.grant.map(|g| g.owner))).collect()
     }
 
-    fn reason(&self, tag: &Tag, to: Option<NodeId>) -> String {
+    /// Of each wanted resource that nobody has: the gravest obstacle on every node.
+    fn obstacles(&self) -> BTreeMap<Tag, String> {
+        let planner = Planner::new(&self.state, &self.observed);
+        let mut all = BTreeMap::new();
+        for (u, unit) in planner.units.iter().enumerate().filter(|(_, unit)| unit.holder().is_none()) {
+            let told = planner.explain(u);
+            let against =
+                told.nodes.iter().filter_map(|n| Some(format!("{}: {}", n.node, n.obstacles.first()?)));
+            let against: Vec<String> = against.collect();
+            let text = if against.len() == told.nodes.len() { against.join("; ") } else { told.summary };
+            all.extend(unit.members.iter().map(|m| (m.tag().clone(), text.clone())));
+        }
+        all
+    }
+
+    fn reason(&self, tag: &Tag, to: Option<NodeId>, obstacles: &BTreeMap<Tag, String>) -> String {
         let why = self.reasons.get(tag).cloned();
-        let nowhere = || {
-            super::explain(&self.state, &self.observed, tag).map(|e| {
-                let against = e.nodes.iter().filter_map(|n| Some((&n.node, n.obstacles.first()?)));
-                against.map(|(node, o)| format!("{node}: {o}")).collect::<Vec<_>>().join("; ")
-            })
-        };
         match (why, to) {
             (Some(why), Some(_)) => why,
             (why, None) => {
-                [why, nowhere()].into_iter().flatten().collect::<Vec<_>>().join("; nowhere else: ")
+                let nowhere = obstacles.get(tag).cloned();
+                [why, nowhere].into_iter().flatten().collect::<Vec<_>>().join("; nowhere else: ")
             }
             (None, Some(_)) => "it is given to the best node".to_owned(),
         }

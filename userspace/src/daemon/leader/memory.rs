@@ -30,6 +30,8 @@ pub(super) struct Memory {
     failures: BTreeMap<(Tag, NodeId), (u32, BootTime)>,
     /// When each subnet was first seen to be down on a node.
     losses: BTreeMap<(NodeId, IpNet), BootTime>,
+    /// When each subnet that was down on a node was first seen to be up there again.
+    gains: BTreeMap<(NodeId, IpNet), BootTime>,
     /// How many connectivity hosts each node reaches, and since when.
     reach: BTreeMap<NodeId, (usize, BootTime)>,
     /// What the last plan was made from, if there was nothing to do.
@@ -78,7 +80,10 @@ impl Memory {
         now: BootTime,
         soon: Duration,
     ) -> BTreeSet<(NodeId, IpNet)> {
-        self.losses.retain(|(node, subnet), _| state.subnet_down(*node, subnet).is_some());
+        let is_down = |(node, subnet): &(NodeId, IpNet)| state.subnet_down(*node, subnet).is_some();
+        let back = self.losses.keys().filter(|loss| !is_down(loss));
+        self.gains.extend(back.map(|loss| (*loss, now)));
+        self.losses.retain(|loss, _| is_down(loss));
         let mut fresh = BTreeSet::new();
         for (node, all) in &state.subnets_down {
             for (subnet, down) in all {
@@ -90,6 +95,22 @@ impl Memory {
             }
         }
         fresh
+    }
+
+    /// Subnets that came back to a node so lately that they may be about to come back to others as well: one that
+    /// was lost by all is found again by each at its own time. To be asked after [`Self::fresh_losses`].
+    pub fn fresh_gains(
+        &mut self,
+        state: &ClusterState,
+        now: BootTime,
+        soon: Duration,
+    ) -> BTreeSet<(NodeId, IpNet)> {
+        self.gains.retain(|(node, subnet), since| {
+            let settings = state.subnets.get(subnet);
+            let settles = settings.map(|s| soon + s.interval * 2 + POLL_WAIT);
+            state.subnet_down(*node, subnet).is_none() && settles.is_some_and(|t| now.since(*since) < t)
+        });
+        self.gains.keys().copied().collect()
     }
 
     /// Nodes of which it is not yet known whether others reach as few of the connectivity hosts: a host that

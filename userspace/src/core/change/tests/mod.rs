@@ -1,6 +1,9 @@
 //! Each change: what it does, when it is refused, and that a refusal leaves no trace.
 
+mod constraints;
+mod duties;
 mod grants;
+mod hierarchy;
 mod members;
 mod properties;
 mod resources;

@@ -1,15 +1,19 @@
 //! Rule by rule; [`properties`] runs whole clusters.
 
+mod laws;
 mod properties;
+mod rules;
 mod subnets;
+mod suppositions;
+mod world;
 
 use super::*;
 use crate::{
     core::change::{
-        Applied, Outcome, Setting, apply,
+        Applied, NewGrant, Outcome, Setting, apply,
         tests::{cluster, done, failure, give, in_service, no_answer, report, resource, tag, with_vip},
     },
-    model::Switchback,
+    model::{Epoch, Phase, Switchback},
 };
 
 fn fit() -> NodeHealth {

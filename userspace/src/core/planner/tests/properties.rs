@@ -124,7 +124,7 @@ fn happens(state: &mut ClusterState, observed: &mut Observed, event: &Event) {
     }
 }
 
-fn work(state: &mut ClusterState, tag: &Tag, fails: bool) {
+pub(super) fn work(state: &mut ClusterState, tag: &Tag, fails: bool) {
     let Some(placement) = state.placements.get(tag) else { return };
     let Some(grant) = placement.grant else { return };
     let outcome = match grant.phase {
