@@ -107,6 +107,9 @@ pub trait Store: Send + Sync {
     /// Makes a reserved node a voter. Only the leader can.
     async fn admit(&self, node: NodeId) -> Result<(), StoreError>;
 
+    /// Forgets a node that owns nothing, which votes no longer from then on; `heir` takes its place. May be repeated.
+    async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> Result<Applied, StoreError>;
+
     /// Where the state is kept, and how that is.
     fn health(&self) -> StoreHealth {
         StoreHealth::default()
@@ -133,6 +136,11 @@ pub trait OpenStore: Store + Any {
 
     /// Where this node listens for peers.
     fn rpc(&self) -> SocketAddr;
+
+    /// A peer said that this node is not part of the cluster any more.
+    fn expelled(&self) -> watch::Receiver<bool> {
+        self.peers().expelled()
+    }
 
     /// The heartbeats run from now on.
     fn hear(&self, _ears: Arc<Mutex<Ears>>) {}

@@ -211,6 +211,8 @@ impl Leader {
             Change::Found { .. }
             | Change::Reserve { .. }
             | Change::Admit { .. }
+            | Change::Remove { .. }
+            | Change::Readdress { .. }
             | Change::Create { .. }
             | Change::CreateAll { .. }
             | Change::AlterAddresses { .. }

@@ -169,6 +169,10 @@ impl Store for FakeStore {
     async fn admit(&self, _: NodeId) -> std::result::Result<(), StoreError> {
         Ok(())
     }
+
+    async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> std::result::Result<Applied, StoreError> {
+        self.propose(Change::Remove { node, heir }).await
+    }
 }
 
 pub struct FakeControl;

@@ -219,7 +219,7 @@ async fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Res
     tokio::spawn(leadership::follow(raft.metrics(), publish, peers.clone(), options.timing.election.1));
     let leader = Leader::new(identity.node, raft.clone(), peers, view.clone(), leadership);
     let stop = CancellationToken::new();
-    let answerer = Arc::new(Answerer::new(raft, leader.clone(), options.promises));
+    let answerer = Arc::new(Answerer::new(raft, leader.clone(), view.clone(), options.promises));
     let listening = tokio::spawn(transport::serve(listener, credentials, answerer, stop.clone()));
     let (tidy, ended) = (leader.clone(), stop.clone());
     tokio::spawn(async move { ended.run_until_cancelled(tidy.tidy()).await });
@@ -284,6 +284,15 @@ impl Store for RaftStore {
             PeerAnswer::Applied(Applied::Refused(Refusal(reason))) => {
                 Err(StoreError::NoQuorum(format!("node {node} is not admitted: {reason}")))
             }
+            other => Err(leader::odd(&other)),
+        }
+    }
+
+    async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> Result<Applied, StoreError> {
+        let deadline = Instant::now() + leader::ADMIT;
+        match self.leader.ask(PeerRequest::Remove { node, heir }, deadline).await?.answer {
+            PeerAnswer::Done => Ok(Applied::Done),
+            PeerAnswer::Applied(applied) => Ok(applied),
             other => Err(leader::odd(&other)),
         }
     }
