@@ -238,6 +238,15 @@ impl Store for EtcdStore {
         remove(&self.log, &self.proposer, node, heir, Instant::now() + ADMIT).await
     }
 
+    async fn readdress(
+        &self,
+        node: NodeId,
+        rpc: SocketAddr,
+        paths: Vec<SocketAddr>,
+    ) -> Result<Applied, StoreError> {
+        self.propose(Change::Readdress { node, rpc, paths }).await
+    }
+
     fn health(&self) -> StoreHealth {
         StoreHealth {
             kind: StoreKind::Etcd,

@@ -186,6 +186,14 @@ impl RaftStore {
         raft.initialize(nodes).await.map_err(|e| failed(e.to_string()))
     }
 
+    async fn change_members(&self, request: PeerRequest) -> Result<Applied, StoreError> {
+        match self.leader.ask(request, Instant::now() + leader::ADMIT).await?.answer {
+            PeerAnswer::Done => Ok(Applied::Done),
+            PeerAnswer::Applied(applied) => Ok(applied),
+            other => Err(leader::odd(&other)),
+        }
+    }
+
     /// Returns once this node has applied that entry.
     async fn applied(&self, index: u64, deadline: Instant) -> Result<(), StoreError> {
         let mut view = self.view.clone();
@@ -289,12 +297,16 @@ impl Store for RaftStore {
     }
 
     async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> Result<Applied, StoreError> {
-        let deadline = Instant::now() + leader::ADMIT;
-        match self.leader.ask(PeerRequest::Remove { node, heir }, deadline).await?.answer {
-            PeerAnswer::Done => Ok(Applied::Done),
-            PeerAnswer::Applied(applied) => Ok(applied),
-            other => Err(leader::odd(&other)),
-        }
+        self.change_members(PeerRequest::Remove { node, heir }).await
+    }
+
+    async fn readdress(
+        &self,
+        node: NodeId,
+        rpc: SocketAddr,
+        paths: Vec<SocketAddr>,
+    ) -> Result<Applied, StoreError> {
+        self.change_members(PeerRequest::Readdress { node, rpc, paths }).await
     }
 }
 

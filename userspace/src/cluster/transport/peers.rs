@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -97,6 +97,17 @@ impl Peers {
         // Connections to places where nobody is any more end with their senders.
         lock(&self.0.lanes).retain(|(to, _), _| addresses.get(&to.node).is_none_or(|a| *a == to.address));
         *lock(&self.0.addresses) = addresses;
+    }
+
+    /// Where all others than `me` listen.
+    pub(crate) fn others(&self, me: NodeId) -> Vec<SocketAddr> {
+        let addresses = lock(&self.0.addresses);
+        addresses.iter().filter(|(id, _)| **id != me).filter_map(|(_, at)| at.parse().ok()).collect()
+    }
+
+    /// Where this node is believed to listen.
+    pub(crate) fn believed(&self, me: NodeId) -> Option<String> {
+        lock(&self.0.addresses).get(&me).cloned()
     }
 
     pub(crate) fn contact(&self, node: NodeId) -> Option<Contact> {

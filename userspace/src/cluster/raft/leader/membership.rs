@@ -34,8 +34,9 @@ const TIDY: Duration = Duration::from_secs(2);
 enum Misfit {
     /// Two majorities are needed until this is finished.
     Unfinished,
-    /// Voters that are no nodes of the cluster any more.
-    Voters(BTreeSet<NodeId>),
+    /// A voter that is no node of the cluster any more. One after another: neighbouring sets then share a voter in
+    /// any two majorities.
+    Voter(NodeId),
     /// Others that are none any more.
     Learners(BTreeSet<NodeId>),
     /// Nodes that listen elsewhere.
@@ -50,9 +51,11 @@ fn misfit(state: &ClusterState, membership: &Membership<NodeId, BasicNode>) -> O
         return None;
     }
     let gone = |id: &NodeId| !state.nodes.contains_key(id) && *id <= state.last_node;
-    let voters: BTreeSet<NodeId> = membership.voter_ids().filter(gone).collect();
-    if !voters.is_empty() {
-        return Some(Misfit::Voters(voters));
+    if membership.get_joint_config().len() > 1 {
+        return Some(Misfit::Unfinished);
+    }
+    if let Some(voter) = membership.voter_ids().find(gone) {
+        return Some(Misfit::Voter(voter));
     }
     let learners: BTreeSet<NodeId> = membership.nodes().map(|(id, _)| *id).filter(gone).collect();
     if !learners.is_empty() {
@@ -63,10 +66,7 @@ fn misfit(state: &ClusterState, membership: &Membership<NodeId, BasicNode>) -> O
         (at.addr != rpc).then(|| (*id, BasicNode::new(rpc)))
     });
     let moved: BTreeMap<NodeId, BasicNode> = moved.collect();
-    if !moved.is_empty() {
-        return Some(Misfit::Moved(moved));
-    }
-    (membership.get_joint_config().len() > 1).then_some(Misfit::Unfinished)
+    (!moved.is_empty()).then_some(Misfit::Moved(moved))
 }
 
 impl Leader {
@@ -153,9 +153,9 @@ impl Leader {
             let membership = self.0.raft.metrics().borrow().membership_config.clone();
             let Some(misfit) = misfit(&state, membership.membership()) else { return Ok(()) };
             tracing::debug!(?misfit, "the membership follows the state");
-            let last = matches!(&misfit, Misfit::Voters(gone) if gone.contains(&self.0.me));
+            let last = misfit == Misfit::Voter(self.0.me);
             let change = match misfit {
-                Misfit::Voters(gone) => ChangeMembers::RemoveVoters(gone),
+                Misfit::Voter(gone) => ChangeMembers::RemoveVoters([gone].into()),
                 Misfit::Learners(gone) => ChangeMembers::RemoveNodes(gone),
                 Misfit::Moved(nodes) => ChangeMembers::SetNodes(nodes),
                 Misfit::Unfinished => ChangeMembers::AddVoterIds(BTreeSet::new()),
@@ -277,13 +277,12 @@ mod tests {
     fn whoever_is_gone_loses_the_vote_and_then_the_place() {
         let mut state = cluster();
         done(&mut state, Change::Remove { node: 2, heir: None });
-        let gone = || BTreeSet::from([2]);
-        assert_eq!(misfit(&state, &membership(&[&[1, 2, 3, 4]], &[])), Some(Misfit::Voters(gone())));
+        assert_eq!(misfit(&state, &membership(&[&[1, 2, 3, 4]], &[])), Some(Misfit::Voter(2)));
         let half = membership(&[&[1, 2, 3, 4], &[1, 3, 4]], &[]);
-        assert_eq!(misfit(&state, &half), Some(Misfit::Voters(gone())));
-        assert_eq!(misfit(&state, &membership(&[&[1, 3, 4]], &[2])), Some(Misfit::Learners(gone())));
-        let unfinished = membership(&[&[1, 3, 4], &[1, 3]], &[]);
-        assert_eq!(misfit(&state, &unfinished), Some(Misfit::Unfinished));
+        assert_eq!(misfit(&state, &half), Some(Misfit::Unfinished));
+        assert_eq!(misfit(&state, &membership(&[&[1, 3, 4]], &[2])), Some(Misfit::Learners([2].into())));
+        done(&mut state, Change::Remove { node: 3, heir: None });
+        assert_eq!(misfit(&state, &membership(&[&[1, 2, 3, 4]], &[])), Some(Misfit::Voter(2)), "one by one");
     }
 
     #[test]
