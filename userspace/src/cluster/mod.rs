@@ -10,6 +10,7 @@ pub mod identity;
 mod member;
 mod promise;
 pub mod raft;
+mod rest;
 mod store;
 mod token;
 pub mod transport;

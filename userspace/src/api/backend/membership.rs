@@ -1,14 +1,11 @@
 //! `cluster leave`, `remove`, `readdress`: who belongs to the cluster, and where it is.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use super::{Context, Member, Out, Result, hierarchy::names, lookup, progress, wait::Verdict};
 use crate::{
     api::{Answer, ApiError},
-    core::{
-        change::{Applied, Change, Duty},
-        quorum::Quorum,
-    },
+    core::change::{Applied, Change, Duty},
     model::{ClusterState, Node, NodeId, Tag},
 };
 
@@ -19,10 +16,10 @@ impl Context {
         let state = member.fresh().await?;
         let me = member.id;
         let node = state.nodes.get(&me).ok_or_else(|| ApiError::failed("this node is not yet admitted"))?;
-        self.check_rest(&member, &state, node)?;
         check_apart(&state, node)?;
         let held = held(&state, me);
-        if !held.is_empty() {
+        let moves = !held.is_empty();
+        if moves {
             if !drain {
                 return Err(ApiError::refused(format!(
                     "this node holds {}: '--move' moves what it holds to others first",
@@ -36,15 +33,9 @@ impl Context {
                 0 => Verdict::Done(String::new()),
                 left => Verdict::Pending(format!("this node ('{name}') still holds {left} resources")),
             };
-            self.wait_for(&member, None, limit, out, emptied).await.map_err(|e| {
-                let still = format!(
-                    "{}; it is on standby and still a member: 'vipctl node online {}' takes that back",
-                    e.message, node.name
-                );
-                ApiError { message: still, ..e }
-            })?;
+            self.wait_for(&member, None, limit, out, emptied).await.map_err(|e| still_here(e, node))?;
         }
-        remove(&member, me, None).await?;
+        remove(&member, me, None).await.map_err(|e| if moves { still_here(e, node) } else { e })?;
         Ok(Answer::done(format!(
             "this node ('{}') has left the cluster '{}': vipd starts over without one",
             node.name, state.name
@@ -62,7 +53,6 @@ impl Context {
             )));
         }
         let heir = heir.map(|name| lookup::holder(&state, name)).transpose()?;
-        self.check_rest(&member, &state, node)?;
         progress(out, format!("taking '{name}' out of the cluster")).await;
         remove(&member, node.id, heir.map(|n| n.id)).await?;
         let inherits = heir.map_or_else(String::new, |n| format!(" and '{}' has its place", n.name));
@@ -81,28 +71,14 @@ impl Context {
         progress(out, "reading the addresses in node.toml".to_owned()).await;
         Ok(Answer::done(self.control.readdress().await?))
     }
+}
 
-    /// Those who stay can go on deciding.
-    fn check_rest(&self, member: &Member, state: &ClusterState, gone: &Node) -> Result<()> {
-        let mut configs = member.store.leadership().borrow().configs.clone();
-        configs.iter_mut().for_each(|c: &mut BTreeSet<NodeId>| {
-            c.remove(&gone.id);
-        });
-        configs.retain(|c| !c.is_empty());
-        let facts = self.facts.borrow();
-        let alive = |id: NodeId| id == member.id || facts.peers.get(&id).is_some_and(|p| p.alive);
-        if configs.is_empty() || Quorum::new(configs.clone()).is_met(alive) {
-            return Ok(());
-        }
-        let silent = configs.iter().flatten().filter(|id| !alive(**id)).map(|id| state.node_name(*id));
-        let silent: BTreeSet<String> = silent.map(|name| format!("'{name}'")).collect();
-        Err(ApiError::refused(format!(
-            "without node '{}' too few would be left to decide anything, for {} is not heard: bring it back, or remove \
-             it first",
-            gone.name,
-            silent.into_iter().collect::<Vec<_>>().join(" and ")
-        )))
-    }
+fn still_here(e: ApiError, node: &Node) -> ApiError {
+    let message = format!(
+        "{}; this node is on standby and still a member: 'vipctl node online {}' takes that back",
+        e.message, node.name
+    );
+    ApiError { message, ..e }
 }
 
 /// What would have nowhere to go is not stopped on the way out.

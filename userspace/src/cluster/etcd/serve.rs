@@ -1,8 +1,9 @@
 //! Answers the other nodes' requests.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
 use crate::{
     cluster::{
         promise::PromiseBook,
+        rest,
         store::StoreError,
         transport::{Contact, Handler, PeerAnswer, PeerRequest, Peers},
     },
@@ -97,6 +99,7 @@ pub(crate) async fn admit(
 pub(crate) async fn remove(
     log: &Log,
     proposer: &Proposer,
+    known: &dyn Known,
     node: NodeId,
     heir: Option<NodeId>,
     deadline: Instant,
@@ -105,6 +108,13 @@ pub(crate) async fn remove(
     let state = log.image().state;
     if !state.nodes.contains_key(&node) && node <= state.last_node {
         return Ok(Applied::Done);
+    }
+    let rest = rest::rest(&log.leadership().borrow().configs, node);
+    let voters: BTreeSet<NodeId> = rest.iter().flatten().copied().collect();
+    let asked = voters.into_iter().map(|voter| async move { (voter, known.applied(voter).await) });
+    let answered = join_all(asked).await.into_iter().filter_map(|(voter, at)| at.map(|_| voter)).collect();
+    if let Err(refusal) = rest::check(&state, rest, node, &answered) {
+        return Ok(Applied::Refused(refusal));
     }
     proposer.propose(Change::Remove { node, heir }, deadline).await
 }
@@ -146,7 +156,7 @@ impl Handler for Answerer {
             }
             PeerRequest::Remove { node, heir } => {
                 let deadline = Instant::now() + ADMIT;
-                remove(&self.log, &self.proposer, node, heir, deadline).await.map(done)
+                remove(&self.log, &self.proposer, &*self.known, node, heir, deadline).await.map(done)
             }
             PeerRequest::Readdress { node, rpc, paths } => {
                 let deadline = Instant::now() + PATIENCE;

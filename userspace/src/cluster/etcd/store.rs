@@ -235,7 +235,7 @@ impl Store for EtcdStore {
     }
 
     async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> Result<Applied, StoreError> {
-        remove(&self.log, &self.proposer, node, heir, Instant::now() + ADMIT).await
+        remove(&self.log, &self.proposer, &*self.known, node, heir, Instant::now() + ADMIT).await
     }
 
     async fn readdress(

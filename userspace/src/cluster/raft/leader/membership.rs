@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use openraft::{
     BasicNode, ChangeMembers, Membership,
     error::{ChangeMembershipError, ClientWriteError, RaftError},
@@ -18,13 +19,20 @@ use tokio::{
 
 use super::{Answer, Leader, RETRY, failed, forward};
 use crate::{
-    cluster::{raft::types::RaftMetrics, transport::PeerAnswer},
+    cluster::{
+        raft::types::RaftMetrics,
+        rest,
+        transport::{PeerAnswer, PeerRequest},
+    },
     core::change::{Applied, Change, Refusal},
     model::{ClusterState, NodeId, Standing},
 };
 
 /// How long making a node a voter may take: it may have to be sent a snapshot first.
 pub(crate) const ADMIT: Duration = Duration::from_secs(10);
+
+/// For a voter to show that it is there.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// A change of membership that is not finished after so long has lost the leader that made it.
 const TIDY: Duration = Duration::from_secs(2);
@@ -113,6 +121,9 @@ impl Leader {
         let _alone = self.alone(deadline).await?;
         let state = self.newest(deadline).await?;
         if state.nodes.contains_key(&node) || node > state.last_node {
+            if let Err(refusal) = self.check_rest(&state, node).await {
+                return Ok(PeerAnswer::Applied(Applied::Refused(refusal)));
+            }
             match self.tell(Change::Remove { node, heir }).await? {
                 PeerAnswer::Done => {}
                 refused => return Ok(refused),
@@ -120,6 +131,23 @@ impl Leader {
         }
         self.align(deadline).await?;
         Ok(PeerAnswer::Done)
+    }
+
+    /// Those who would stay can decide without the node.
+    async fn check_rest(&self, state: &ClusterState, gone: NodeId) -> Result<(), Refusal> {
+        let rest = rest::rest(&self.0.leadership.borrow().configs, gone);
+        let voters: BTreeSet<NodeId> = rest.iter().flatten().copied().collect();
+        let asked = voters.into_iter().map(|voter| async move {
+            let there = voter == self.0.me || self.is_there(voter).await;
+            there.then_some(voter)
+        });
+        let answered: BTreeSet<NodeId> = join_all(asked).await.into_iter().flatten().collect();
+        rest::check(state, rest, gone, &answered)
+    }
+
+    async fn is_there(&self, node: NodeId) -> bool {
+        let Some(to) = self.0.peers.contact(node) else { return false };
+        self.0.peers.call(&to, &PeerRequest::StoreKind, GLANCE).await.is_ok()
     }
 
     /// From now on the node is called at `rpc`.
