@@ -86,6 +86,16 @@ enum Packet {
         below: LeaseEpoch,
         remaining: Duration,
     },
+    /// To a kernel: shut all lease epochs below.
+    Fence {
+        life: u64,
+        below: LeaseEpoch,
+    },
+    /// From a kernel: what it has shut.
+    Fenced {
+        life: u64,
+        fence: LeaseEpoch,
+    },
 }
 
 enum Flying {
@@ -253,6 +263,7 @@ impl World {
         let now = self.now;
         let host = self.hosts.get_mut(&id).expect("a host");
         host.life += 1;
+        host.kernel.reflects = true;
         let clock = host.clock(now);
         host.daemon = Some(Daemon {
             holder: Holder::new(LEASE, host.kernel.lease.0),
@@ -334,8 +345,9 @@ impl World {
 
     fn deliver(&mut self) {
         let now = self.now;
-        // A process that sleeps finds its messages when it wakes.
+        // A process that sleeps finds its messages when it wakes; its kernel does not sleep.
         let asleep = |f: &Flying| match f {
+            Flying::Packet { packet: Packet::Fence { .. }, .. } => false,
             Flying::Packet { to, .. } => self.hosts[to].asleep_until > now,
             Flying::Proposal { .. } => false,
         };

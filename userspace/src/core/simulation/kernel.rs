@@ -6,6 +6,10 @@ use super::*;
 #[derive(Default)]
 pub(super) struct Kernel {
     pub lease: (LeaseEpoch, BootTime),
+    /// No gate of a lease epoch below opens.
+    pub fence: LeaseEpoch,
+    /// A daemon has told it whose probes it answers; it goes on when that daemon is gone.
+    pub reflects: bool,
     pub vips: BTreeMap<Tag, Vip>,
 }
 
@@ -22,7 +26,9 @@ impl Kernel {
     pub fn answers(&self, tag: &Tag, now: BootTime) -> bool {
         let Some(vip) = self.vips.get(tag) else { return false };
         match vip.gate {
-            Some((active, epoch, _)) => active && epoch == self.lease.0 && now < self.lease.1,
+            Some((active, epoch, _)) => {
+                active && epoch >= self.fence && epoch == self.lease.0 && now < self.lease.1
+            }
             None => !vip.assigned.is_empty(),
         }
     }
@@ -58,6 +64,7 @@ impl Kernel {
     /// before anything else, or at least made known to it as nobody's.
     pub fn forget(&mut self, removed: bool) {
         self.lease = (0, BootTime::ZERO);
+        self.fence = 0;
         if removed {
             self.vips.clear();
         }

@@ -7,8 +7,26 @@ impl World {
         let (now, quorum) = (self.now, self.quorum());
         let host = self.hosts.get_mut(&to).expect("a host");
         let clock = host.clock(now);
+        if let Packet::Fence { life, below } = packet {
+            if host.kernel.reflects {
+                host.kernel.fence = host.kernel.fence.max(below);
+                let fence = host.kernel.fence;
+                self.send(to, from, &Packet::Fenced { life, fence });
+            }
+            return;
+        }
         let Some(daemon) = &mut host.daemon else { return };
         match packet {
+            // The kernel's, done above.
+            Packet::Fence { .. } => {}
+            Packet::Fenced { life, fence } => {
+                if let Some(proof) = daemon.proofs.get_mut(&from)
+                    && host.life == life
+                    && fence >= proof.lease_epoch
+                {
+                    proof.fenced(clock);
+                }
+            }
             Packet::Ask { life, asked, epoch, lease_valid, silences } => {
                 daemon.hearing.heard(from, clock);
                 let said = daemon.said.entry(from).or_default();
@@ -225,6 +243,9 @@ impl World {
                 } else if !proof.heard(voter) {
                     self.send(me, voter, &Packet::Query { life: host.life, node, below });
                 }
+            }
+            if node != me && !proof.is_fenced(now) {
+                self.send(me, node, &Packet::Fence { life: host.life, below });
             }
         }
         let own_lease = host.kernel.lease.1 > now;
