@@ -6,6 +6,7 @@ mod error;
 mod etcd;
 pub mod heartbeat;
 pub mod identity;
+mod inspections;
 mod member;
 mod promise;
 pub mod raft;
@@ -15,6 +16,7 @@ pub mod transport;
 
 pub use durable::DiskError;
 pub use error::ClusterError;
+pub use inspections::*;
 pub use member::{admitted, enroll, init, resume};
 pub use promise::*;
 pub use store::*;

@@ -38,7 +38,9 @@ use crate::{
         in_use::InUse,
         server::Server,
     },
-    cluster::{ClusterError, OpenStore, StoreError, Token, heartbeat::Promises, raft::OpenOptions},
+    cluster::{
+        ClusterError, Inspections, OpenStore, StoreError, Token, heartbeat::Promises, raft::OpenOptions,
+    },
     config::{self, DatapathMode, TunablesFile},
     core::{change::NewNode, links::LinkTable},
     observe::network::Network,
@@ -109,10 +111,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         links,
         conflicts,
     };
-    let control = Arc::new(Control::new(host)?);
+    let (inspections, mut asked) = Inspections::channel();
+    let control = Arc::new(Control::new(host, inspections)?);
     control.resume().await?;
     let server = Server::bind(options.run_dir.join("vipd.sock"), config.control_group.as_deref())?;
-    let backend = Backend::new(Context {
+    let context = Context {
         config: config.clone(),
         tunables,
         events: events.clone(),
@@ -124,7 +127,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         conflicts: conflicts_seen,
         member: control.member.subscribe(),
         control: control.clone(),
+    };
+    let looking = context.clone();
+    tokio::spawn(async move {
+        while let Some(inspection) = asked.recv().await {
+            let context = looking.clone();
+            tokio::spawn(async move {
+                let findings = context.inspect(&inspection.inquiry).await;
+                inspection.done(findings);
+            });
+        }
     });
+    let backend = Backend::new(context);
     let message = format!("vipd {} on node '{}' is ready", env!("CARGO_PKG_VERSION"), config.name);
     events.record(About::default(), "daemon.started", message);
     let mut terminated = signal(SignalKind::terminate())?;
@@ -192,15 +206,17 @@ fn open_datapath(config: &config::NodeConfig) -> Arc<dyn Datapath> {
 struct Control {
     host: Host,
     promises: Promises,
+    inspections: Inspections,
     store: Mutex<Option<Arc<dyn OpenStore>>>,
     token: std::sync::OnceLock<Token>,
     member: watch::Sender<Option<Member>>,
 }
 
 impl Control {
-    fn new(host: Host) -> anyhow::Result<Self> {
+    fn new(host: Host, inspections: Inspections) -> anyhow::Result<Self> {
         Ok(Self {
             promises: member::promises(&host)?,
+            inspections,
             host,
             store: Mutex::default(),
             token: std::sync::OnceLock::new(),
@@ -215,6 +231,7 @@ impl Control {
             store: self.host.config.store.clone(),
             rpc: self.host.config.rpc,
             promises: Arc::new(self.promises.clone()),
+            inspections: self.inspections.clone(),
         }
     }
 
@@ -253,7 +270,11 @@ impl Control {
         member::start(&self.host, &identity, store.clone(), self.promises.clone())?;
         // Only the first membership of a daemon's life gets here.
         let _ = self.token.set(store.token());
-        self.member.send_replace(Some(Member { id: identity.node, store: store.clone() }));
+        self.member.send_replace(Some(Member {
+            id: identity.node,
+            peers: Arc::new(store.peers().clone()),
+            store: store.clone(),
+        }));
         *slot = Some(store);
         Ok(())
     }

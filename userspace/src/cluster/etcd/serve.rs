@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     log::Log,
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     cluster::{
+        inspections::{self, Inspections},
         promise::PromiseBook,
         store::StoreError,
         transport::{Contact, Handler, PeerAnswer, PeerRequest, Peers},
@@ -98,6 +99,7 @@ pub(crate) struct Answerer {
     pub(crate) proposer: Proposer,
     pub(crate) known: Arc<dyn Known>,
     pub(crate) promises: Arc<dyn PromiseBook>,
+    pub(crate) inspections: Inspections,
 }
 
 #[async_trait]
@@ -108,6 +110,12 @@ impl Handler for Answerer {
         let answer = match request {
             PeerRequest::Promise(query) => return PeerAnswer::Promise(self.promises.query(&query)),
             PeerRequest::StoreKind => return PeerAnswer::StoreKind(StoreKind::Etcd),
+            PeerRequest::Inspect(inquiry) => {
+                let looked = timeout(inspections::LONGEST, self.inspections.answer(inquiry)).await;
+                return looked.unwrap_or_else(|_| PeerAnswer::Failed {
+                    reason: format!("this host could not be looked at in {:?}", inspections::LONGEST),
+                });
+            }
             PeerRequest::Applied => return PeerAnswer::Index(self.log.image().applied),
             PeerRequest::Reserve(node) => {
                 let deadline = Instant::now() + PATIENCE;

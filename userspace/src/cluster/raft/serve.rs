@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     cluster::{
+        inspections::{self, Inspections},
         promise::PromiseBook,
         transport::{Handler, PeerAnswer, PeerRequest},
     },
@@ -25,11 +26,17 @@ pub(crate) struct Answerer {
     raft: Raft,
     leader: Leader,
     promises: Arc<dyn PromiseBook>,
+    inspections: Inspections,
 }
 
 impl Answerer {
-    pub(crate) fn new(raft: Raft, leader: Leader, promises: Arc<dyn PromiseBook>) -> Self {
-        Self { raft, leader, promises }
+    pub(crate) fn new(
+        raft: Raft,
+        leader: Leader,
+        promises: Arc<dyn PromiseBook>,
+        inspections: Inspections,
+    ) -> Self {
+        Self { raft, leader, promises, inspections }
     }
 
     async fn answer(&self, request: PeerRequest, deadline: Instant) -> PeerAnswer {
@@ -42,6 +49,7 @@ impl Answerer {
             },
             PeerRequest::StoreKind => PeerAnswer::StoreKind(StoreKind::Raft),
             PeerRequest::Promise(query) => PeerAnswer::Promise(self.promises.query(&query)),
+            PeerRequest::Inspect(inquiry) => self.inspections.answer(inquiry).await,
             leaders => self.leader.lead(leaders, deadline).await,
         }
     }
@@ -55,6 +63,7 @@ impl Handler for Answerer {
         let patience = match request {
             PeerRequest::Admit(_) => leader::ADMIT,
             PeerRequest::InstallSnapshot(_) => PATIENCE * 4,
+            PeerRequest::Inspect(_) => inspections::LONGEST,
             _ => PATIENCE,
         };
         let deadline = Instant::now() + patience;

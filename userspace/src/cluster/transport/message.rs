@@ -17,7 +17,10 @@ use crate::{
         raft::{SnapshotMeta, Types, Vote},
     },
     config::StoreKind,
-    core::change::{Applied, Change, NewNode},
+    core::{
+        change::{Applied, Change, NewNode},
+        inspection::{Findings, Inquiry},
+    },
     model::NodeId,
 };
 
@@ -41,6 +44,8 @@ pub enum PeerRequest {
     StoreKind,
     /// How far the node has applied the log in etcd. Answered with `Index`.
     Applied,
+    /// To look at itself, before a change is made. Answered with `Inspected`.
+    Inspect(Inquiry),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -54,6 +59,7 @@ pub enum PeerAnswer {
     Done,
     Promise(PromiseAnswer),
     StoreKind(StoreKind),
+    Inspected(Findings),
     /// Ask the leader, if this node knows it.
     NotLeader {
         leader: Option<Contact>,
@@ -120,6 +126,7 @@ impl PeerRequest {
             Self::Promise(_) => "promise",
             Self::StoreKind => "store kind",
             Self::Applied => "applied",
+            Self::Inspect(_) => "inspect",
         }
     }
 
@@ -133,7 +140,11 @@ impl PeerRequest {
             | Self::Promise(_)
             | Self::StoreKind
             | Self::Applied => false,
-            Self::InstallSnapshot(_) | Self::Propose(_) | Self::Reserve(_) | Self::Admit(_) => true,
+            Self::InstallSnapshot(_)
+            | Self::Propose(_)
+            | Self::Reserve(_)
+            | Self::Admit(_)
+            | Self::Inspect(_) => true,
         }
     }
 }

@@ -2,7 +2,8 @@
 //! for duplicate address detection (RFC 4862 section 5.4.2), from a raw socket.
 //!
 //! Another host's simultaneous probe for the address counts as a claim, as the RFCs ask; so two hosts
-//! must not check the same address at the same time unless at least one of them is to be refused.
+//! must not check the same address at the same time unless at least one of them is to be refused, or they
+//! tell probes from claims ([`uses_of`]).
 
 mod sweep;
 
@@ -20,7 +21,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use self::sweep::claims_of;
+pub use self::sweep::{claims_of, uses_of};
+pub use super::frame::Heard;
 use super::{
     frame::{self, Mac},
     network::{self, Link, NetworkError, netlink::Netlink},
