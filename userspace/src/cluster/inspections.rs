@@ -1,18 +1,22 @@
 //! A node that carries out an order has the others look at themselves first (row CL-6).
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use tokio::sync::{mpsc, oneshot};
 
 use super::transport::{PeerAnswer, PeerError, Peers};
 use crate::{
-    core::inspection::{Findings, Inquiry},
+    core::inspection::{Findings, Inquiry, Mac},
     model::NodeId,
 };
 
 /// The largest sets take so long to be looked for on the network.
 pub(crate) const LONGEST: Duration = Duration::from_secs(60);
+
+/// For a node to tell only which link-layer addresses are its own.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// Inspections that may wait for the daemon.
 const QUEUE: usize = 64;
@@ -76,4 +80,13 @@ impl Inspectors for Peers {
     ) -> Result<Findings, PeerError> {
         self.inspect(node, inquiry, patience).await
     }
+}
+
+/// Whose link-layer addresses these are, as far as the nodes answer at once.
+pub async fn macs_of(peers: &dyn Inspectors, nodes: impl Iterator<Item = NodeId>) -> BTreeMap<Mac, NodeId> {
+    let asked = nodes.map(|node| async move {
+        let found = peers.inspect(node, Inquiry::default(), GLANCE).await.unwrap_or_default();
+        found.macs.into_iter().map(move |mac| (mac, node))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
 }

@@ -152,14 +152,6 @@ pub(crate) fn multicast_mac(group: Ipv6Addr) -> Mac {
     [0x33, 0x33, o[12], o[13], o[14], o[15]]
 }
 
-/// The address that this frame claims, if it claims one, and who does: the sender of any ARP packet
-/// claims the address it is from, or the one that it probes for (RFC 5227 section 2.1.1); a neighbour
-/// advertisement claims its target, and so does a solicitation from nobody, which is another host's
-/// duplicate address detection (RFC 4862 section 5.4.3).
-pub(crate) fn claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
-    heard(frame).map(|h| (h.address, h.mac))
-}
-
 /// Somebody who uses an address, or is about to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard {
@@ -170,7 +162,10 @@ pub struct Heard {
     pub probing: bool,
 }
 
-/// As [`claim`], and whether it is only another host's probe.
+/// The address that this frame claims, if it claims one, and who does: the sender of any ARP packet
+/// claims the address it is from, or the one that it probes for (RFC 5227 section 2.1.1); a neighbour
+/// advertisement claims its target, and so does a solicitation from nobody, which is another host's
+/// duplicate address detection (RFC 4862 section 5.4.3).
 pub(crate) fn heard(frame: &[u8]) -> Option<Heard> {
     let ethernet = EthernetPacket::new(frame)?;
     match ethernet.get_ethertype() {
@@ -240,7 +235,7 @@ fn target_mac(mut options: &[u8]) -> Option<Mac> {
 }
 
 /// A socket filter for ARP frames: only those through that may claim one of the addresses; what passes
-/// is still to be judged by [`claim`]. A load beyond the end of a frame refuses it.
+/// is still to be judged by [`heard`]. A load beyond the end of a frame refuses it.
 pub(crate) fn arp_filter(addresses: &[Ipv4Addr]) -> Vec<SockFilter> {
     let among = || addresses.iter().flat_map(|&a| pass_if(u32::from(a)));
     let mut filter = vec![load_word(28)]; // sender protocol address
@@ -332,8 +327,21 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
+        heard(frame).map(|h| (h.address, h.mac))
+    }
+
     fn claimant(frame: &[u8], address: IpAddr) -> Option<Mac> {
         claim(frame).filter(|(claimed, _)| *claimed == address).map(|(_, claimant)| claimant)
+    }
+
+    #[test]
+    fn probes_are_told_from_claims() {
+        let probing = |frame: &[u8]| heard(frame).unwrap().probing;
+        assert!(probing(&arp_probe(US, v4("192.0.2.7"))));
+        assert!(!probing(&gratuitous_arp(US, v4("192.0.2.7"), 0)));
+        assert!(probing(&duplicate_address_solicitation(US, v6("2001:db8::7"))));
+        assert!(!probing(&unsolicited_advertisement(US, v6("2001:db8::7"), false)));
     }
 
     fn hex(text: &str) -> Vec<u8> {

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use super::{Context, Member, Out, Result, duplicate::AT_ONCE, lookup, progress};
 use crate::{
     api::ApiError,
-    cluster::transport::PeerError,
+    cluster::{macs_of, transport::PeerError},
     core::{
         change::Change,
         inspection::{Claim, Findings, Inquiries, Inquiry, Mac, conflicts, is_deposed, unknown_probers},
@@ -19,9 +19,6 @@ use crate::{
 
 /// For a node to answer, beside the time in which it looks for addresses on the network.
 const PATIENCE: Duration = Duration::from_secs(4);
-
-/// For a node to tell only which link-layer addresses are its own.
-const GLANCE: Duration = Duration::from_secs(1);
 
 /// Resources that are named where a node could not be asked.
 const NAMED: usize = 3;
@@ -136,7 +133,12 @@ impl Context {
             }
         }
         if !unknown_probers(&claims, &macs).is_empty() {
-            macs.extend(self.macs_of_others(member, state, inquiries).await);
+            // One that this change does not concern may be checking a change of its own.
+            let others = state.nodes.keys().copied().filter(|id| inquiries.of(*id).is_none());
+            let heard = others.filter(|id| *id != member.id && self.is_heard(*id));
+            macs.extend(macs_of(&*member.peers, heard).await);
+            let own = self.host.links().await.unwrap_or_default();
+            macs.extend(own.into_iter().filter(|l| !l.loopback).map(|l| (l.mac, member.id)));
         }
         let found = conflicts(&claims, &macs, member.id);
         verdict.objections.extend(self.told(state, member.id, &found));
@@ -175,26 +177,6 @@ impl Context {
     /// As far as this node knows.
     fn is_heard(&self, node: NodeId) -> bool {
         self.facts.borrow().peers.get(&node).is_none_or(|p| p.alive)
-    }
-
-    /// Of the nodes that this change does not concern: one of them may be checking a change of its own.
-    async fn macs_of_others(
-        &self,
-        member: &Member,
-        state: &ClusterState,
-        inquiries: &Inquiries,
-    ) -> Vec<(Mac, NodeId)> {
-        let others = state.nodes.keys().copied().filter(|id| inquiries.of(*id).is_none());
-        let asked = others.filter(|id| *id == member.id || self.is_heard(*id)).map(|id| async move {
-            let inquiry = Inquiry::default();
-            let found = if id == member.id {
-                self.inspect(&inquiry).await
-            } else {
-                member.peers.inspect(id, inquiry, GLANCE).await.unwrap_or_default()
-            };
-            found.macs.into_iter().map(|mac| (mac, id)).collect::<Vec<_>>()
-        });
-        join_all(asked).await.concat()
     }
 }
 
