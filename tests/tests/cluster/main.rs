@@ -9,6 +9,7 @@ mod crashes;
 mod create;
 mod declare;
 mod density;
+mod departures;
 mod etcd;
 mod five;
 mod hierarchies;
@@ -48,6 +49,7 @@ fn main() -> std::process::ExitCode {
         probes::TESTS,
         restarts::TESTS,
         membership::TESTS,
+        departures::TESTS,
         operator::TESTS,
         links::TESTS,
         subnets::TESTS,
