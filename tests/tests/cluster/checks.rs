@@ -3,7 +3,7 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Result, ensure};
-use vipd_tests::lab::{Answer, Lab, NewIp, PATIENCE};
+use vipd_tests::lab::{Answer, Lab, NewIp, Options, PATIENCE, Store};
 
 use crate::{
     Test,
@@ -13,6 +13,7 @@ use crate::{
 
 pub const TESTS: &[(&str, Test)] = &[
     ("checks::an_interface_that_the_other_node_lacks_is_refused_by_name", interface),
+    ("checks::with_etcd_an_interface_that_the_other_node_lacks_is_refused_too", interface_with_etcd),
     ("checks::faults_on_two_other_nodes_are_told_together", two_faults),
     ("checks::a_third_node_can_refuse_a_dependency", dependency),
     ("checks::a_dead_node_holds_up_what_it_would_get_and_not_what_it_loses", dead_node),
@@ -26,14 +27,21 @@ const IP: &str = "ip";
 const WEB: &str = "web";
 
 fn formed() -> Result<Lab> {
-    let lab = Lab::new(&options())?;
+    formed_with(&options())
+}
+
+fn formed_with(options: &Options) -> Result<Lab> {
+    let lab = Lab::new(options)?;
     lab.form_cluster()?;
     Ok(lab)
 }
 
 /// `ip` and `web` on the first host and extended to these.
 fn pair(extend_to: &[usize]) -> Result<Lab> {
-    let lab = formed()?;
+    with_pair(formed()?, extend_to)
+}
+
+fn with_pair(lab: Lab, extend_to: &[usize]) -> Result<Lab> {
     for (tag, address) in [(IP, "10.77.0.51/24"), (WEB, "10.77.0.52/24")] {
         lab.create_ip(&NewIp { address, tag, on: 0, extend_to })?;
     }
@@ -60,7 +68,14 @@ fn order(lab: &Lab, arguments: &[&str]) -> Result<String> {
 }
 
 fn interface() -> Result<()> {
-    let lab = pair(&[])?;
+    interface_in(pair(&[])?)
+}
+
+fn interface_with_etcd() -> Result<()> {
+    interface_in(with_pair(formed_with(&Options { store: Store::Etcd, ..options() })?, &[])?)
+}
+
+fn interface_in(lab: Lab) -> Result<()> {
     explained(&lab, || {
         // The first host has it, the second does not.
         lab.segment.host(0).ip("link add eth7 type veth peer name eth7p")?;

@@ -15,7 +15,9 @@ fn asked(before: &ClusterState, changes: impl IntoIterator<Item = Change>) -> In
 }
 
 /// (node, arrivals, departures, separations), by tags.
-fn outline(all: &Inquiries) -> Vec<(NodeId, Vec<&str>, Vec<&str>, Vec<&str>)> {
+type Outline<'a> = (NodeId, Vec<&'a str>, Vec<&'a str>, Vec<&'a str>);
+
+fn outline(all: &Inquiries) -> Vec<Outline<'_>> {
     all.iter()
         .map(|(node, i)| {
             (

@@ -264,3 +264,31 @@ async fn constraints_have_names_and_say_what_they_mean() {
     bench.done(Request::ConstraintRemove { id: "together".into() }).await;
     assert_eq!(bench.store.state().constraints.len(), 1);
 }
+
+#[tokio::test]
+async fn standby_tells_only_of_what_was_on_that_node() {
+    let bench = bench();
+    bench.done(create_on_all("10.0.0.9")).await;
+    bench.done(create_as("10.0.0.10", WEB)).await;
+    bench.give(IP, 2);
+    bench.report(IP, Outcome::Started);
+    let standby =
+        |name: &str| Request::NodeOrder { node: name.into(), order: NodeOrder::Standby, wait: true };
+    assert_eq!(
+        bench.done(standby("c")).await,
+        "c is on standby and holds nothing",
+        "web is nobody's, as before"
+    );
+    let (left, said) = tokio::join!(
+        async {
+            while !bench.store.state().nodes[&2].standby {
+                tokio::task::yield_now().await;
+            }
+            bench.release(IP);
+            bench.report(IP, Outcome::Released);
+        },
+        bench.done(standby("b"))
+    );
+    let () = left;
+    assert!(said.contains("nobody holds ip-10.0.0.9 yet") && !said.contains(WEB), "{said}");
+}
