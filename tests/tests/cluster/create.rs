@@ -121,16 +121,23 @@ fn unmakeable_change() -> Result<()> {
         let on_one =
             |script: &str| -> Result<()> { netns::run(one.command("sh")?.args(["-ec", script])).map(drop) };
         create(one, &["10.77.0.60-10.77.0.61", "--tag", "shop", "--extend-to", "all"])?;
-        // No answers for what is on another interface: nobody else can know.
+        // No answers for what is on another interface: nobody else can know. It is asked, and objects.
         on_one(
             "echo 1 > /proc/sys/net/ipv4/conf/all/arp_ignore
              ip address add 10.77.0.71/32 dev lo",
         )?;
         let grow = ["create", "ip", "10.77.0.70-10.77.0.71", "--group", "shop"];
+        refused(two, &grow, 4, "shop on host1: these addresses are stationary: 10.77.0.71")?;
+        on_one("ip address del 10.77.0.71/32 dev lo")?;
+        two.vipctl(&grow)?.done()?;
+
+        // No check sees that the kernel will not take it.
+        on_one("echo 1 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6")?;
+        let grow = ["create", "ip", "fd77::70/64", "--group", "shop"];
         let reason = "'shop' is in service without all of its addresses on host1: ";
         let answer = two.vipctl(&grow)?;
         ensure!(answer.code() == 1, "{answer:?}");
-        says(&answer.stderr, &[reason, "10.77.0.71/32 on lo", "ip address del"])?;
+        says(&answer.stderr, &[reason, "fd77::70", "tried again"])?;
         for host in [one, two] {
             lab.wait(PATIENCE, "the status warns", || {
                 let status = host.status()?;
@@ -138,7 +145,7 @@ fn unmakeable_change() -> Result<()> {
                 let shop = status.resources.iter().find(|r| r.tag.as_str() == "shop").context("no shop")?;
                 ensure!(shop.state == "ISP" && shop.owner.as_deref() == Some("host1"), "{shop:?}");
                 let noted = shop.nodes.iter().find(|n| n.node == "host1").and_then(|n| n.reason.clone());
-                ensure!(noted.is_some_and(|r| r.contains("10.77.0.71")), "{shop:?}");
+                ensure!(noted.is_some_and(|r| r.contains("fd77::70")), "{shop:?}");
                 Ok(())
             })?;
         }
@@ -146,13 +153,13 @@ fn unmakeable_change() -> Result<()> {
             ensure!(one.has_address(address)?, "{address} is not in service any more");
         }
 
-        on_one("ip address del 10.77.0.71/32 dev lo")?;
+        on_one("echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6")?;
         lab.wait(PATIENCE, "the owner tries again by itself", || {
             let status = two.status()?;
             ensure!(!status.warnings.iter().any(|w| w.contains("shop")), "{:?}", status.warnings);
             Ok(())
         })?;
-        for address in ["10.77.0.60", "10.77.0.61", "10.77.0.70", "10.77.0.71"] {
+        for address in ["10.77.0.60", "10.77.0.61", "10.77.0.70", "10.77.0.71", "fd77::70"] {
             ensure!(one.has_address(address)?, "{address} is not in service");
         }
         says(&two.vipctl(&grow)?.done()?.stdout, &["shop has these addresses already"])?;

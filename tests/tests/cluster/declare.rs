@@ -181,7 +181,6 @@ fn two_at_once() -> Result<()> {
             all.map(|(tag, address)| resource(tag, address, &more, [1, 2, 3])).concat()
         };
         let paths = [file(&lab, "report.toml", &way("report"))?, file(&lab, "yield.toml", &way("yield"))?];
-        // New addresses would be probed for by both at once, which each would take for a conflict.
         let first = file(&lab, "first.toml", &way("defend"))?;
         lab.host(2).vipctl(&["apply", &first])?.done()?;
         for _ in 0..5 {

@@ -2,6 +2,7 @@
 //! records every frame that claims a virtual address, and at the end no two hosts may have answered
 //! for one address in overlapping terms.
 
+mod checks;
 mod conflicts;
 mod connectivity;
 mod crashes;
@@ -41,6 +42,7 @@ fn main() -> std::process::ExitCode {
     let tests: Vec<(&str, Test)> = [
         service::TESTS,
         connectivity::TESTS,
+        checks::TESTS,
         conflicts::TESTS,
         crashes::TESTS,
         partitions::TESTS,

@@ -1,5 +1,7 @@
 //! Performs the commands of the sequences, one effect each. No decisions here.
 
+mod duplicates;
+
 use std::{
     collections::HashMap,
     fmt::Display,
@@ -10,6 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 
+pub use self::duplicates::{NoSiblings, Siblings};
 use super::{
     announce::{Announcer, Plan},
     bounce::Bouncer,
@@ -18,12 +21,12 @@ use super::{
     network_manager::NetworkManager,
 };
 use crate::{
-    core::command::{Claim, Command, Effect, LinkState, Place, Presence},
-    model::{Accept, Addresses, Epoch, ResourceId},
+    core::command::{Command, Effect, LinkState, Place, Presence},
+    model::{Accept, Epoch, ResourceId},
     observe::{
-        network::{Link, Network, NetworkError, mac_text},
+        network::{Link, Network, NetworkError},
         ping::{Ping, Reply},
-        probe::{ADDRESSES_PER_SOCKET, Prober, claims_of},
+        probe::Prober,
         shared::{Freshness, Shared},
     },
 };
@@ -59,6 +62,7 @@ pub struct Executor {
     announcer: Announcer,
     plan: Arc<dyn Fn() -> Plan + Send + Sync>,
     prober: Prober,
+    siblings: Arc<dyn Siblings>,
     connectivity: Sharing<Reach>,
     neighbours: Sharing<String>,
     bouncer: Bouncer,
@@ -87,6 +91,7 @@ impl Executor {
             gates,
             duplicate_wait,
             prober: Prober::default(),
+            siblings: Arc::new(NoSiblings),
             connectivity: Sharing::default(),
             neighbours: Sharing::default(),
         }
@@ -95,6 +100,11 @@ impl Executor {
     /// The same executor with another way to stop and start interfaces, which others may use as well.
     pub fn with_bouncer(self, bouncer: Bouncer) -> Self {
         Self { bouncer, ..self }
+    }
+
+    /// The same executor, which does not take the probes of these for claims.
+    pub fn with_siblings(self, siblings: Arc<dyn Siblings>) -> Self {
+        Self { siblings, ..self }
     }
 
     /// The same executor, sharing the same work, with the gates of one grant.
@@ -248,35 +258,6 @@ impl Executor {
             Some((_, Attachment::None { reason })) => Some(reason),
             None => Some(self.datapath.unguarded().unwrap_or_else(|| "it is not attached".to_owned())),
         }
-    }
-
-    async fn probe(&self, addresses: &Addresses, device: &str) -> Effect {
-        let link = match self.network.link(device).await {
-            Ok(link) => link,
-            Err(error) => return failed(&error),
-        };
-        if addresses.count() > ADDRESSES_PER_SOCKET as u64 {
-            return match claims_of(&link, addresses.hosts().iter(), self.duplicate_wait).await {
-                Ok(found) => Effect::Claims(
-                    found.into_iter().map(|(address, mac)| Claim { address, by: mac_text(mac) }).collect(),
-                ),
-                Err(error) => failed(&error),
-            };
-        }
-        let probes = addresses.iter().map(|a| {
-            let (link, ip) = (&link, a.addr());
-            async move { (ip, self.prober.claims(link, ip, self.duplicate_wait).await) }
-        });
-        let mut claims = Vec::new();
-        for (address, found) in futures::future::join_all(probes).await {
-            match found {
-                Ok(macs) => {
-                    claims.extend(macs.into_iter().map(|mac| Claim { address, by: mac_text(mac) }));
-                }
-                Err(error) => return failed(&error),
-            }
-        }
-        Effect::Claims(claims)
     }
 
     async fn flush_neighbours(&self, device: &str) -> Effect {

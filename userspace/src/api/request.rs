@@ -29,25 +29,40 @@ pub enum Request {
         to: String,
         priority: Option<u16>,
         devices: Vec<String>,
+        /// Although a node cannot check it.
+        #[serde(default)]
+        force: bool,
     },
     /// The whole hierarchy gives up the node.
     Unextend {
         tag: Tag,
         from: String,
+        /// Although a node cannot check it.
+        #[serde(default)]
+        force: bool,
     },
     Depend {
         parent: Tag,
         child: Tag,
+        /// Although a node cannot check it.
+        #[serde(default)]
+        force: bool,
     },
     Undepend {
         parent: Tag,
         child: Tag,
+        /// Although a node cannot check it.
+        #[serde(default)]
+        force: bool,
     },
     Delete {
         tag: Tag,
         /// All that depends on each other.
         #[serde(default)]
         hierarchy: bool,
+        /// Although a node cannot check it.
+        #[serde(default)]
+        force: bool,
         /// Answer when it is gone, with progress until then; else as soon as it is decided.
         #[serde(default)]
         wait: bool,
@@ -359,6 +374,9 @@ pub struct CreateIp {
     pub switchback: Switchback,
     /// Other nodes to extend to at once, in falling preference; `all` for all that can hold it.
     pub extend_to: Vec<String>,
+    /// Although a node cannot check it.
+    #[serde(default)]
+    pub force: bool,
     /// Answer when it is in service.
     #[serde(default)]
     pub wait: bool,
@@ -373,6 +391,9 @@ pub struct Declare {
     /// Delete what it does not declare.
     #[serde(default)]
     pub prune: bool,
+    /// Although a node cannot check it.
+    #[serde(default)]
+    pub force: bool,
     pub aim: DeclareAim,
 }
 
@@ -404,10 +425,10 @@ pub struct Planned {
     pub starts: Vec<String>,
     /// What is there and not declared, and stays.
     pub unmanaged: Vec<String>,
-    /// What is wrong on the node that answers.
+    /// What is wrong on the nodes.
     pub findings: Vec<String>,
-    /// What that node could not look at.
-    pub unchecked: Vec<String>,
+    /// Of nodes that are down: what nobody looked at there.
+    pub notes: Vec<String>,
 }
 
 /// What is not given stays as it is, or is the default where the subnet is new.

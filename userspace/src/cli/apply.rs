@@ -12,8 +12,8 @@ use crate::api::{Action, Answer, ApiError, Declare, DeclareAim, Planned, Request
 
 /// Make the cluster as a file says
 ///
-/// The plan is shown first, and on a terminal confirmed. Everything is checked before anything is changed, and then it
-/// is changed in one step, all or nothing. It ends when everything that is wanted is in service. What the file does
+/// The plan is shown first, and on a terminal confirmed. Everything is checked before anything is changed, by each
+/// node what concerns it, and then it is changed in one step, all or nothing. It ends when everything that is wanted is in service. What the file does
 /// not name stays as it is, unless with --prune.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -33,6 +33,9 @@ pub struct Apply {
     /// Delete what is there and not in the file
     #[arg(long)]
     prune: bool,
+    /// Go on although a node that has to check it is down or does not answer
+    #[arg(long)]
+    force: bool,
     /// Do not ask
     #[arg(long, short)]
     yes: bool,
@@ -45,7 +48,13 @@ impl Apply {
     pub fn run(self, session: &Session) -> Result<(), ApiError> {
         let (name, text) = given::file(&self.file)?;
         let request = |aim| {
-            Request::Declare(Declare { name: name.clone(), text: text.clone(), prune: self.prune, aim })
+            Request::Declare(Declare {
+                name: name.clone(),
+                text: text.clone(),
+                prune: self.prune,
+                force: self.force,
+                aim,
+            })
         };
         let planned = match session.ask(&request(DeclareAim::Plan))? {
             Answer::Planned(planned) => planned,
@@ -143,8 +152,8 @@ pub fn text(planned: &Planned, style: Style) -> String {
     for finding in &planned.findings {
         line(style.paint(RED, &format!("! {finding}")));
     }
-    for unchecked in &planned.unchecked {
-        line(unchecked.clone());
+    for note in &planned.notes {
+        line(note.clone());
     }
     text
 }

@@ -24,7 +24,7 @@ enum Kind {
 ///
 /// Several addresses make one resource: a set that is granted, opened and moved as one, up to a million of them. It
 /// is refused (exit code 4) when an address belongs to another resource or is in use on the network; then nothing is
-/// changed. Without --no-wait the command ends when the addresses are in service.
+/// changed. Every node that it is extended to checks it on itself first. Without --no-wait the command ends when the addresses are in service.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -75,6 +75,9 @@ struct Ip {
     /// Node that may have it too; repeat it in falling preference, or say 'all'
     #[arg(long, value_name = "NODE")]
     extend_to: Vec<String>,
+    /// Go on although a node that has to check it is down or does not answer
+    #[arg(long)]
+    force: bool,
     /// Return as soon as it is created, not when it is in service
     #[arg(long)]
     no_wait: bool,
@@ -121,6 +124,7 @@ impl Create {
                 Switchback::Automatic => model::Switchback::Automatic,
             },
             extend_to: ip.extend_to,
+            force: ip.force,
             wait: !ip.no_wait,
         }))
     }

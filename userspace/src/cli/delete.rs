@@ -22,6 +22,9 @@ pub struct Delete {
     /// All that depends on it, and on which it depends, as well
     #[arg(long, conflicts_with = "addresses")]
     hierarchy: bool,
+    /// Go on although something of it is left on a node, or a node does not answer
+    #[arg(long, conflicts_with = "addresses")]
+    force: bool,
     /// Only these of its addresses: ADDRESS, FIRST-LAST or @FILE
     #[arg(long = "address", value_name = "ADDR|RANGE,...", value_delimiter = ',')]
     addresses: Vec<String>,
@@ -40,6 +43,7 @@ impl Delete {
                 wait: !self.no_wait,
             });
         }
-        session.order(&Request::Delete { tag: self.tag, hierarchy: self.hierarchy, wait: !self.no_wait })
+        let Self { tag, hierarchy, force, no_wait, .. } = self;
+        session.order(&Request::Delete { tag, hierarchy, force, wait: !no_wait })
     }
 }

@@ -12,7 +12,8 @@ use crate::{
 ///
 /// The child starts before the parent and stops after it; both are one hierarchy from now on, which is placed, moved
 /// and fails over as one. Both must be extended to the same nodes with the same priorities, and nothing is moved by
-/// this: bring them together first.
+/// this: bring them together first. All of their nodes check first that
+/// they can have both.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -22,11 +23,14 @@ pub struct Depend {
     parent: Tag,
     /// Starts first, stops last
     child: Tag,
+    /// Go on although a node that has to check it is down or does not answer
+    #[arg(long)]
+    force: bool,
 }
 
 impl Depend {
     pub fn run(self, session: &Session) -> Result<(), ApiError> {
-        session.order(&Request::Depend { parent: self.parent, child: self.child })
+        session.order(&Request::Depend { parent: self.parent, child: self.child, force: self.force })
     }
 }
 
@@ -35,10 +39,13 @@ impl Depend {
 pub struct Undepend {
     parent: Tag,
     child: Tag,
+    /// Go on although it is being started or stopped on a node, or a node does not answer
+    #[arg(long)]
+    force: bool,
 }
 
 impl Undepend {
     pub fn run(self, session: &Session) -> Result<(), ApiError> {
-        session.order(&Request::Undepend { parent: self.parent, child: self.child })
+        session.order(&Request::Undepend { parent: self.parent, child: self.child, force: self.force })
     }
 }

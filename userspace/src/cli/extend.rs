@@ -10,7 +10,8 @@ use crate::{
 
 /// Let another node have a resource
 ///
-/// The ping list of the resource's subnet is copied to that node.
+/// That node checks it on itself first: that it has the interfaces, and that they can carry the addresses. With an
+/// objection nothing is changed (exit code 4). The ping list of the resource's subnet is copied to that node.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -27,11 +28,14 @@ pub struct Extend {
     /// Interface on that node [default: the same names as on the preferred node]
     #[arg(long = "dev", value_name = "IF")]
     devices: Vec<String>,
+    /// Go on although a node that has to check it is down or does not answer
+    #[arg(long)]
+    force: bool,
 }
 
 impl Extend {
     pub fn run(self, session: &Session) -> Result<(), ApiError> {
-        let Self { tag, to, priority, devices } = self;
-        session.order(&Request::Extend { tag, to, priority, devices })
+        let Self { tag, to, priority, devices, force } = self;
+        session.order(&Request::Extend { tag, to, priority, devices, force })
     }
 }

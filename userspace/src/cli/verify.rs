@@ -23,7 +23,7 @@ impl Verify {
     pub fn run(self, session: &Session) -> Result<(), ApiError> {
         let (name, text) = given::file(&self.file)?;
         let aim = DeclareAim::Verify;
-        let wanted = Declare { name: name.clone(), text, prune: true, aim };
+        let wanted = Declare { name: name.clone(), text, prune: true, force: true, aim };
         let planned = match session.ask(&Request::Declare(wanted))? {
             Answer::Planned(planned) => planned,
             other => return Err(unexpected(&other)),

@@ -7,6 +7,7 @@ pub mod command;
 pub mod conflict;
 pub mod declare;
 pub mod detection;
+pub mod inspection;
 pub mod lease;
 pub mod links;
 pub mod planner;

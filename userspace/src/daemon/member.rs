@@ -1,6 +1,7 @@
 //! A node that belongs to a cluster: opens its store and starts everything that needs it.
 
 use std::{
+    collections::BTreeSet,
     os::fd::BorrowedFd,
     path::PathBuf,
     sync::{Arc, atomic::AtomicU8},
@@ -27,7 +28,7 @@ use crate::{
         announce::Plan,
         bounce::Bouncer,
         datapath::{Datapath, Probes},
-        executor::{Executor, Gates},
+        executor::{Executor, Gates, Siblings},
         gatekeeper::Gatekeeper,
     },
     api::{
@@ -38,6 +39,7 @@ use crate::{
         OpenStore, PromiseAnswer, PromiseBook, PromiseQuery,
         heartbeat::{Key, LeaseSlot, Prober, ProberConfig, ProbingKernel, Promises, Pulse, PulseConfig},
         identity::{self, Identity},
+        macs_of,
         transport::Peers,
     },
     config::{NodeConfig, Timing, TunablesFile},
@@ -129,6 +131,23 @@ impl Voters for PeerVoters {
         }
         let answer = self.peers.promise(voter, PromiseQuery { node, below }).await;
         answer.map(|a| Duration::from_nanos(a.remaining_ns)).map_err(|e| e.to_string())
+    }
+}
+
+/// The nodes that this one hears.
+struct Others {
+    me: NodeId,
+    store: Arc<dyn OpenStore>,
+    facts: watch::Receiver<Facts>,
+}
+
+#[async_trait]
+impl Siblings for Others {
+    async fn macs(&self) -> BTreeSet<[u8; 6]> {
+        let alive = |id: &NodeId| self.facts.borrow().peers.get(id).is_some_and(|p| p.alive);
+        let state = self.store.view().borrow().state.clone();
+        let others = state.nodes.keys().copied().filter(|id| *id != self.me && alive(id));
+        macs_of(self.store.peers(), others).await.into_keys().collect()
     }
 }
 
@@ -230,6 +249,7 @@ pub fn start(
     let executor =
         Executor::new(host.network.clone(), host.datapath.clone(), no_gates, host.timing.duplicate_wait)
             .with_bouncer(host.bouncer.clone())
+            .with_siblings(Arc::new(Others { me, store: store.clone(), facts: host.facts.subscribe() }))
             .announcing_by({
                 let tunables = host.tunables.clone();
                 move || Plan::from(&tunables.read())

@@ -40,7 +40,10 @@ use crate::{
         in_use::InUse,
         server::Server,
     },
-    cluster::{ClusterError, OpenStore, StoreError, Token, departed, heartbeat::Promises, raft::OpenOptions},
+    cluster::{
+        ClusterError, Inspections, OpenStore, StoreError, Token, departed, heartbeat::Promises,
+        raft::OpenOptions,
+    },
     config::{self, DatapathMode, NodeConfig, TunablesFile},
     core::{change::NewNode, links::LinkTable},
     observe::network::Network,
@@ -131,10 +134,11 @@ pub async fn run(options: Options) -> anyhow::Result<End> {
         links,
         conflicts,
     };
-    let control = Arc::new(Control::new(host, options.clone())?);
+    let (inspections, mut asked) = Inspections::channel();
+    let control = Arc::new(Control::new(host, options.clone(), inspections)?);
     control.resume().await?;
     let server = Server::bind(options.run_dir.join("vipd.sock"), config.control_group.as_deref())?;
-    let backend = Backend::new(Context {
+    let context = Context {
         config: config.clone(),
         tunables,
         events: events.clone(),
@@ -146,7 +150,18 @@ pub async fn run(options: Options) -> anyhow::Result<End> {
         conflicts: conflicts_seen,
         member: control.member.subscribe(),
         control: control.clone(),
+    };
+    let looking = context.clone();
+    tokio::spawn(async move {
+        while let Some(inspection) = asked.recv().await {
+            let context = looking.clone();
+            tokio::spawn(async move {
+                let findings = context.inspect(&inspection.inquiry).await;
+                inspection.done(findings);
+            });
+        }
     });
+    let backend = Backend::new(context);
     let message = format!("vipd {} on node '{}' is ready", env!("CARGO_PKG_VERSION"), config.name);
     events.record(About::default(), "daemon.started", message);
     let mut terminated = signal(SignalKind::terminate())?;
@@ -235,6 +250,7 @@ fn open_datapath(config: &NodeConfig) -> Arc<dyn Datapath> {
 struct Control {
     host: Host,
     promises: Promises,
+    inspections: Inspections,
     store: Mutex<Option<Arc<dyn OpenStore>>>,
     token: std::sync::OnceLock<Token>,
     member: watch::Sender<Option<Member>>,
@@ -243,9 +259,10 @@ struct Control {
 }
 
 impl Control {
-    fn new(host: Host, start: Options) -> anyhow::Result<Self> {
+    fn new(host: Host, start: Options, inspections: Inspections) -> anyhow::Result<Self> {
         Ok(Self {
             promises: member::promises(&host)?,
+            inspections,
             host,
             store: Mutex::default(),
             token: std::sync::OnceLock::new(),
@@ -262,6 +279,7 @@ impl Control {
             store: self.host.config.store.clone(),
             rpc: self.host.config.rpc,
             promises: Arc::new(self.promises.clone()),
+            inspections: self.inspections.clone(),
         }
     }
 
@@ -300,7 +318,11 @@ impl Control {
         member::start(&self.host, &identity, store.clone(), self.promises.clone())?;
         // Only the first membership of a daemon's life gets here.
         let _ = self.token.set(store.token());
-        self.member.send_replace(Some(Member { id: identity.node, store: store.clone() }));
+        self.member.send_replace(Some(Member {
+            id: identity.node,
+            peers: Arc::new(store.peers().clone()),
+            store: store.clone(),
+        }));
         let (watched, over) = (store.clone(), self.over.clone());
         tokio::spawn(async move {
             departed(&*watched).await;

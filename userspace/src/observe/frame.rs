@@ -152,11 +152,21 @@ pub(crate) fn multicast_mac(group: Ipv6Addr) -> Mac {
     [0x33, 0x33, o[12], o[13], o[14], o[15]]
 }
 
+/// Somebody who uses an address, or is about to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    pub address: IpAddr,
+    /// Who: his link-layer address.
+    pub mac: Mac,
+    /// He only looks whether somebody has it.
+    pub probing: bool,
+}
+
 /// The address that this frame claims, if it claims one, and who does: the sender of any ARP packet
 /// claims the address it is from, or the one that it probes for (RFC 5227 section 2.1.1); a neighbour
 /// advertisement claims its target, and so does a solicitation from nobody, which is another host's
 /// duplicate address detection (RFC 4862 section 5.4.3).
-pub(crate) fn claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
+pub(crate) fn heard(frame: &[u8]) -> Option<Heard> {
     let ethernet = EthernetPacket::new(frame)?;
     match ethernet.get_ethertype() {
         EtherTypes::Arp => arp_claim(ethernet.payload()),
@@ -165,7 +175,7 @@ pub(crate) fn claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
     }
 }
 
-fn arp_claim(payload: &[u8]) -> Option<(IpAddr, Mac)> {
+fn arp_claim(payload: &[u8]) -> Option<Heard> {
     let arp = ArpPacket::new(payload)?;
     if arp.get_hardware_type() != ArpHardwareTypes::Ethernet
         || arp.get_protocol_type() != EtherTypes::Ipv4
@@ -174,17 +184,17 @@ fn arp_claim(payload: &[u8]) -> Option<(IpAddr, Mac)> {
         return None;
     }
     let sender = arp.get_sender_proto_addr();
-    let claimed = if !sender.is_unspecified() {
-        sender
+    let (claimed, probing) = if !sender.is_unspecified() {
+        (sender, false)
     } else if arp.get_operation() == ArpOperations::Request {
-        arp.get_target_proto_addr()
+        (arp.get_target_proto_addr(), true)
     } else {
         return None;
     };
-    Some((claimed.into(), arp.get_sender_hw_addr().octets()))
+    Some(Heard { address: claimed.into(), mac: arp.get_sender_hw_addr().octets(), probing })
 }
 
-fn nd_claim(payload: &[u8], sender: Mac) -> Option<(IpAddr, Mac)> {
+fn nd_claim(payload: &[u8], sender: Mac) -> Option<Heard> {
     let ip = Ipv6Packet::new(payload)?;
     // The frame may be longer (padding), never shorter.
     let body = payload.get(IPV6..IPV6 + usize::from(ip.get_payload_length()))?;
@@ -200,11 +210,13 @@ fn nd_claim(payload: &[u8], sender: Mac) -> Option<(IpAddr, Mac)> {
     }
     match icmp.get_icmpv6_type() {
         Icmpv6Types::NeighborAdvert => {
-            let target = NeighborAdvertPacket::new(body)?.get_target_addr();
-            Some((target.into(), target_mac(&body[ND..]).unwrap_or(sender)))
+            let address = NeighborAdvertPacket::new(body)?.get_target_addr().into();
+            let mac = target_mac(&body[ND..]).unwrap_or(sender);
+            Some(Heard { address, mac, probing: false })
         }
         Icmpv6Types::NeighborSolicit if ip.get_source().is_unspecified() => {
-            Some((NeighborSolicitPacket::new(body)?.get_target_addr().into(), sender))
+            let address = NeighborSolicitPacket::new(body)?.get_target_addr().into();
+            Some(Heard { address, mac: sender, probing: true })
         }
         _ => None,
     }
@@ -223,7 +235,7 @@ fn target_mac(mut options: &[u8]) -> Option<Mac> {
 }
 
 /// A socket filter for ARP frames: only those through that may claim one of the addresses; what passes
-/// is still to be judged by [`claim`]. A load beyond the end of a frame refuses it.
+/// is still to be judged by [`heard`]. A load beyond the end of a frame refuses it.
 pub(crate) fn arp_filter(addresses: &[Ipv4Addr]) -> Vec<SockFilter> {
     let among = || addresses.iter().flat_map(|&a| pass_if(u32::from(a)));
     let mut filter = vec![load_word(28)]; // sender protocol address
@@ -315,8 +327,21 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn claim(frame: &[u8]) -> Option<(IpAddr, Mac)> {
+        heard(frame).map(|h| (h.address, h.mac))
+    }
+
     fn claimant(frame: &[u8], address: IpAddr) -> Option<Mac> {
         claim(frame).filter(|(claimed, _)| *claimed == address).map(|(_, claimant)| claimant)
+    }
+
+    #[test]
+    fn probes_are_told_from_claims() {
+        let probing = |frame: &[u8]| heard(frame).unwrap().probing;
+        assert!(probing(&arp_probe(US, v4("192.0.2.7"))));
+        assert!(!probing(&gratuitous_arp(US, v4("192.0.2.7"), 0)));
+        assert!(probing(&duplicate_address_solicitation(US, v6("2001:db8::7"))));
+        assert!(!probing(&unsolicited_advertisement(US, v6("2001:db8::7"), false)));
     }
 
     fn hex(text: &str) -> Vec<u8> {

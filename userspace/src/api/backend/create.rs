@@ -23,8 +23,9 @@ use crate::{
     core::{
         accept::Budget,
         change::{ADDRESSES_MAX, Change},
+        inspection::Inquiries,
     },
-    model::{AcceptBy, Addresses, ClusterState, Kind, NodeId, NodeSettings, Ranges, Resource, Tag},
+    model::{Accept, AcceptBy, Addresses, ClusterState, Kind, NodeId, NodeSettings, Ranges, Resource, Tag},
     observe::network::{Assigned, Link},
 };
 
@@ -100,9 +101,7 @@ impl Context {
             let ip = resource.ip();
             self.check_xdp(ip.accept, ip.accept_by, &ip.addresses, &used)?;
         }
-        if let Some(link) = links.iter().find(|l| l.name == devices[0]) {
-            self.refuse_duplicates(link, &addresses.hosts(), out).await?;
-        }
+        let unasked = self.check_new(member, state, &resources, &addresses, wanted.force, out).await?;
         let what = counted(&addresses);
         let resource = match <[Resource; 1]>::try_from(resources) {
             Ok([resource]) if !wanted.separate => resource,
@@ -115,8 +114,8 @@ impl Context {
         let tag = resource.tag.clone();
         let ip = resource.ip();
         let way = match addresses.is_single() && ip.accept_by == AcceptBy::Size {
-            true => String::new(),
-            false => format!(" ({}, {})", accept_name(ip.accept), accept::reason(ip)),
+            true => unasked,
+            false => format!(" ({}, {}){unasked}", accept_name(ip.accept), accept::reason(ip)),
         };
         member.propose(vec![Change::Create { resource, on: member.id }]).await?;
         progress(out, format!("{tag} is created, for {what} on {}{way}", devices.join(", "))).await;
@@ -133,6 +132,30 @@ impl Context {
             }
             other => other,
         })
+    }
+
+    /// On every node that may have it. Separate resources differ only in their addresses: asked for as one.
+    async fn check_new(
+        &self,
+        member: &Member,
+        state: &ClusterState,
+        resources: &[Resource],
+        addresses: &Addresses,
+        force: bool,
+        out: &Out,
+    ) -> Result<String> {
+        let Some(pattern) = resources.iter().find(|r| r.ip().accept != Accept::Assign).or(resources.first())
+        else {
+            return Ok(String::new());
+        };
+        let mut all = pattern.clone();
+        let Kind::Ip(ip) = &mut all.kind;
+        ip.addresses = addresses.clone();
+        let mut inquiries = Inquiries::default();
+        inquiries.whole(&all, &addresses.hosts(), member.id);
+        let verdict = self.ask_nodes(member, state, &inquiries, force, out).await;
+        verdict.refuse()?;
+        Ok(verdict.said())
     }
 
     fn one_resource(

@@ -7,7 +7,7 @@ mod settle;
 
 use std::collections::BTreeSet;
 
-use super::{Context, Member, Out, Result, progress};
+use super::{Context, Member, Out, Result, inspect::Verdict, progress};
 use crate::{
     api::{Answer, ApiError, Declare, DeclareAim, ErrorKind, Planned},
     config::{DeclaredFile, write_declared},
@@ -40,7 +40,7 @@ impl Context {
         match wanted.aim {
             DeclareAim::Plan => {
                 let plan = self.planned(&state, &file, &wanted)?;
-                let seen = self.checked(&member, &state, &file, out).await?;
+                let seen = self.checked(&member, &state, &plan, wanted.force, out).await?;
                 Ok(Answer::Planned(Box::new(shown(&state, plan, seen))))
             }
             DeclareAim::Verify => {
@@ -48,15 +48,15 @@ impl Context {
                 // Nothing is about to happen.
                 plan.stops.clear();
                 plan.starts.clear();
-                let mut seen = self.check(&member, &state, &file, true, out).await?;
+                let mut seen = self.check(&member, &state, &plan, Some(&file), wanted.force, out).await?;
                 let problems = plan.problems.iter().map(|p| located(&wanted.name, &file, p));
-                seen.findings.extend(problems);
+                seen.objections.extend(problems);
                 Ok(Answer::Planned(Box::new(shown(&state, plan, seen))))
             }
             DeclareAim::Apply { wait, .. } => {
                 let plan = self.planned(&state, &file, &wanted)?;
-                self.checked(&member, &state, &file, out).await?;
-                self.carry_out(&member, plan, &file, wait, out).await
+                let seen = self.checked(&member, &state, &plan, wanted.force, out).await?;
+                self.carry_out(&member, plan, &file, &seen, wait, out).await
             }
         }
     }
@@ -69,16 +69,17 @@ impl Context {
         Ok(plan)
     }
 
-    /// Refused when something is wrong here.
+    /// Refused when something is wrong on a node.
     async fn checked(
         &self,
         member: &Member,
         state: &ClusterState,
-        file: &DeclaredFile,
+        plan: &Plan,
+        force: bool,
         out: &Out,
-    ) -> Result<check::Seen> {
-        let seen = self.check(member, state, file, false, out).await?;
-        if !seen.findings.is_empty() {
+    ) -> Result<Verdict> {
+        let seen = self.check(member, state, plan, None, force, out).await?;
+        if !seen.objections.is_empty() {
             // An address that somebody else has just declared is in use, too.
             let now = member.fresh().await?.revision;
             if now != state.revision {
@@ -94,14 +95,15 @@ impl Context {
         member: &Member,
         plan: Plan,
         file: &DeclaredFile,
+        seen: &Verdict,
         wait: bool,
         out: &Out,
     ) -> Result<Answer> {
         let count = plan.differences.len();
         let said = match count {
             0 => "the cluster is so already: nothing was changed".to_owned(),
-            1 => "1 difference is applied".to_owned(),
-            n => format!("{n} differences are applied"),
+            1 => format!("1 difference is applied{}", seen.said()),
+            n => format!("{n} differences are applied{}", seen.said()),
         };
         if !plan.changes.is_empty() {
             let change = Change::Batch { revision: Some(plan.revision), changes: plan.changes };
@@ -146,7 +148,7 @@ fn refuse(kind: ErrorKind, mut all: Vec<String>) -> Result<()> {
     }
 }
 
-fn shown(state: &ClusterState, plan: Plan, seen: check::Seen) -> Planned {
+fn shown(state: &ClusterState, plan: Plan, seen: Verdict) -> Planned {
     let owner = |tag: &Tag| {
         let grant = state.placements.get(tag).and_then(|p| p.grant);
         grant.map_or_else(|| tag.to_string(), |g| format!("{tag} (on {})", state.node_name(g.owner)))
@@ -157,7 +159,7 @@ fn shown(state: &ClusterState, plan: Plan, seen: check::Seen) -> Planned {
         stops: plan.stops.iter().map(owner).collect(),
         starts: plan.starts.iter().map(Tag::to_string).collect(),
         unmanaged: plan.unmanaged,
-        findings: seen.findings,
-        unchecked: seen.unchecked,
+        findings: seen.objections,
+        notes: seen.notes,
     }
 }

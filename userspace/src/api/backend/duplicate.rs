@@ -1,19 +1,17 @@
 //! Are addresses in use on the network already? (row IP-4)
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Context, Out, Result, progress};
 use crate::{
     api::{ApiError, thousands},
-    model::Ranges,
+    core::inspection::{Claim, Claimant, Conflict, Mac, Who},
+    model::{ClusterState, NodeId, Ranges},
     observe::network::Link,
 };
 
 /// Addresses that are probed for at once.
-const AT_ONCE: usize = 1024;
+pub(super) const AT_ONCE: usize = 1024;
 
 /// Larger sets are probed for and not pinged: each address that nobody has would cost this host's kernel a
 /// neighbour entry for seconds, of which it holds 1,024 by default. A ping finds only those hosts in addition
@@ -23,15 +21,17 @@ const PINGED: u64 = 256;
 /// Conflicts that are named; the rest are counted.
 const NAMED: usize = 16;
 
-/// Who has an address: its link-layer address, or None for whoever answered a ping.
-type Conflicts = BTreeMap<IpAddr, Option<[u8; 6]>>;
-
 impl Context {
-    /// Refuses addresses that somebody else claims or that answer a ping; all of them at once.
-    pub(super) async fn refuse_duplicates(&self, link: &Link, hosts: &Ranges, out: &Out) -> Result<()> {
+    /// Whom this host meets on the link who uses some of the addresses, or answers a ping for them.
+    pub(super) async fn look_for_duplicates(
+        &self,
+        link: &Link,
+        hosts: &Ranges,
+        out: &Out,
+    ) -> Result<Vec<Claim>> {
         if self.tunables.read().no_unique_check {
             progress(out, "NOIPUNIQUE=1: not checked whether addresses are in use on the network").await;
-            return Ok(());
+            return Ok(Vec::new());
         }
         let total = hosts.count();
         match hosts.first() {
@@ -43,24 +43,23 @@ impl Context {
                 progress(out, format!("looking whether {total} addresses are in use on {}", link.name)).await;
             }
         }
-        let mut conflicts = Conflicts::new();
+        let mut found = Vec::new();
         let mut looked_at = 0;
         let mut all = hosts.iter();
         loop {
             let some: Vec<IpAddr> = all.by_ref().take(AT_ONCE).collect();
             if some.is_empty() {
-                break;
+                return Ok(found);
             }
-            self.look_for(link, &some, total <= PINGED, &mut conflicts).await?;
+            found.extend(self.look_for(link, &some, total <= PINGED).await?);
             looked_at += some.len() as u64;
             if looked_at < total {
                 progress(out, format!("{} of {}", thousands(looked_at), thousands(total))).await;
             }
         }
-        self.judge(link, &conflicts)
     }
 
-    async fn look_for(&self, link: &Link, some: &[IpAddr], ping: bool, found: &mut Conflicts) -> Result<()> {
+    async fn look_for(&self, link: &Link, some: &[IpAddr], ping: bool) -> Result<Vec<Claim>> {
         let wait = self.config.profile.timing().duplicate_wait;
         let pings = async {
             // A network that cannot be reached yet (an address of a new subnet) is no answer.
@@ -70,8 +69,8 @@ impl Context {
                 BTreeSet::new()
             }
         };
-        let (claims, pinged) = tokio::join!(self.host.claims_of(link, some, wait), pings);
-        let claims = claims.map_err(|e| {
+        let (heard, pinged) = tokio::join!(self.host.uses_of(link, some, wait), pings);
+        let heard = heard.map_err(|e| {
             ApiError::failed(format!(
                 "cannot find out whether {} is in use on {}: {e} (NOIPUNIQUE=1 in {} skips this check)",
                 some.first().map(IpAddr::to_string).unwrap_or_default(),
@@ -79,54 +78,65 @@ impl Context {
                 self.tunables.path().display()
             ))
         })?;
-        for address in pinged {
-            found.entry(address).or_insert(None);
-        }
-        for (address, mac) in claims {
-            found.insert(address, Some(mac));
-        }
-        Ok(())
+        let claim = |address, by| Claim { address, device: link.name.clone(), by };
+        let heard = heard.into_iter().map(|h| {
+            claim(h.address, if h.probing { Claimant::Prober(h.mac) } else { Claimant::Holder(h.mac) })
+        });
+        Ok(heard.chain(pinged.into_iter().map(|address| claim(address, Claimant::Pinged))).collect())
     }
 
-    fn judge(&self, link: &Link, conflicts: &Conflicts) -> Result<()> {
-        let device = &link.name;
-        let skip = format!("NOIPUNIQUE=1 in {} skips this check", self.tunables.path().display());
-        let mut all = conflicts.iter();
-        let message = match (all.next(), conflicts.len()) {
-            (None, _) => return Ok(()),
-            (Some((address, Some(mac))), 1) => format!(
-                "{address} is in use on the network: {} claims it on {device}; choose another address, or take it off \
-                 that host ({skip})",
-                mac_text(mac)
-            ),
-            (Some((address, None)), 1) => format!(
-                "{address} is in use on the network: it answers a ping through {device}; choose another address, or \
-                 take it off that host ({skip})"
-            ),
-            (Some(_), n) => {
-                let mut named: Vec<String> = conflicts
-                    .iter()
-                    .take(NAMED)
-                    .map(|(address, mac)| match mac {
-                        Some(mac) => format!("{address} ({})", mac_text(mac)),
-                        None => format!("{address} (answers a ping)"),
-                    })
-                    .collect();
-                if n > NAMED {
-                    named.push(format!("and {} more", thousands((n - NAMED) as u64)));
-                }
-                format!(
-                    "{} addresses are in use on the network, on {device}: {}; leave them out with --except, or take \
-                     them off those hosts ({skip})",
-                    thousands(n as u64),
-                    named.join(", ")
-                )
-            }
+    /// What is told of addresses in use: a text for each interface on which they were met.
+    pub(super) fn told(&self, state: &ClusterState, me: NodeId, conflicts: &[Conflict]) -> Vec<String> {
+        let places: BTreeSet<(NodeId, &str)> =
+            conflicts.iter().map(|c| (c.seen_by, c.device.as_str())).collect();
+        let there = |(node, device): (NodeId, &str)| {
+            let some: Vec<&Conflict> =
+                conflicts.iter().filter(|c| c.seen_by == node && c.device == device).collect();
+            let place =
+                if node == me { device.to_owned() } else { format!("{device} of {}", state.node_name(node)) };
+            self.text(state, &place, &some)
         };
-        Err(ApiError::refused(message))
+        places.into_iter().map(there).collect()
+    }
+
+    fn text(&self, state: &ClusterState, place: &str, conflicts: &[&Conflict]) -> String {
+        let skip = format!("NOIPUNIQUE=1 in {} skips this check", self.tunables.path().display());
+        if let [one] = conflicts {
+            let address = one.address;
+            let used = match who(state, one.who) {
+                Some(name) => format!("{name} claims it on {place}"),
+                None => format!("it answers a ping through {place}"),
+            };
+            return format!(
+                "{address} is in use on the network: {used}; choose another address, or take it off that host ({skip})"
+            );
+        }
+        let named = conflicts.iter().take(NAMED).map(|c| {
+            let how = who(state, c.who).unwrap_or_else(|| "answers a ping".to_owned());
+            format!("{} ({how})", c.address)
+        });
+        let mut named: Vec<String> = named.collect();
+        let n = conflicts.len();
+        if n > NAMED {
+            named.push(format!("and {} more", thousands((n - NAMED) as u64)));
+        }
+        format!(
+            "{} addresses are in use on the network, on {place}: {}; leave them out with --except, or take them off those \
+             hosts ({skip})",
+            thousands(n as u64),
+            named.join(", ")
+        )
     }
 }
 
-fn mac_text(octets: &[u8; 6]) -> String {
+fn who(state: &ClusterState, who: Who) -> Option<String> {
+    match who {
+        Who::Member(node, mac) => Some(format!("node '{}' ({})", state.node_name(node), mac_text(&mac))),
+        Who::Stranger(mac) => Some(mac_text(&mac)),
+        Who::Pinged => None,
+    }
+}
+
+fn mac_text(octets: &Mac) -> String {
     octets.map(|o| format!("{o:02x}")).join(":")
 }

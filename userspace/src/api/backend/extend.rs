@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, Member, Result, create::next_priority, devices, hierarchy::along, lookup};
+use super::{Context, Out, Result, create::next_priority, hierarchy::along, lookup};
 use crate::{
     api::{Answer, ApiError},
     core::change::Change,
-    model::{Addresses, NodeId, NodeSettings, Resource, Tag},
+    model::{NodeSettings, Resource, Tag},
 };
 
 impl Context {
@@ -16,6 +16,8 @@ impl Context {
         to: &str,
         priority: Option<u16>,
         devices: Vec<String>,
+        force: bool,
+        out: &Out,
     ) -> Result<Answer> {
         let member = self.member()?;
         let state = member.fresh().await?;
@@ -46,7 +48,6 @@ impl Context {
             hierarchy.iter().filter(|t| *t != tag).filter_map(|t| state.resources.get(t)).collect();
         let devices = if devices.is_empty() { devices_of_best(resource) } else { devices };
         let mut worst = resource.nodes.values().map(|s| s.priority).max().unwrap_or(0);
-        let unseen = self.check_devices_here(&member, resource.addresses(), &targets, &devices).await?;
         let mut changes = Vec::new();
         let mut said = Vec::new();
         for (to, name) in targets {
@@ -61,40 +62,13 @@ impl Context {
             // The subnets' ping lists go along (row IP-11).
             changes.push(Change::Extend { to, members });
         }
-        member.propose(changes).await?;
+        let unasked = self.propose_checked(&member, &state, changes, force, out).await?;
         Ok(Answer::done(format!(
-            "{tag} is extended to {}, on {}{}{unseen}",
+            "{tag} is extended to {}, on {}{}{unasked}",
             said.join(", "),
             devices.join(", "),
             along(&state, tag, "so are")
         )))
-    }
-
-    /// Only this node's interfaces can be looked at; what is said of the others.
-    async fn check_devices_here(
-        &self,
-        member: &Member,
-        addresses: &Addresses,
-        targets: &[(NodeId, String)],
-        devices: &[String],
-    ) -> Result<String> {
-        let me = member.id;
-        if targets.iter().any(|(id, _)| *id == me) {
-            let (links, mut assigned) = self.look().await?;
-            assigned.extend(self.accepted(member, &links));
-            let nets: Vec<_> = addresses.firsts().collect();
-            devices::choose(&links, &assigned, &nets, devices)?;
-        }
-        let remote: Vec<&str> =
-            targets.iter().filter(|(id, _)| *id != me).map(|(_, name)| name.as_str()).collect();
-        Ok(match &remote[..] {
-            [] => String::new(),
-            names => format!(
-                "; not checked from here whether {} has {}: 'vipctl interfaces' there tells",
-                names.join(" and "),
-                if devices.len() == 1 { "that interface" } else { "those interfaces" }
-            ),
-        })
     }
 }
 

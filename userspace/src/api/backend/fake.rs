@@ -1,7 +1,7 @@
 //! A host, a datapath, a store and a control that only remember: for tests.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::IpAddr,
     sync::{Arc, Mutex},
@@ -15,17 +15,25 @@ use tokio::sync::{mpsc, watch};
 use super::{ClusterControl, Context, Host, Member, Result};
 use crate::{
     act::datapath::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed},
-    api::{Answer, Request, facts::Facts, in_use::InUse},
-    cluster::{Leadership, Store, StoreError, View},
+    api::{
+        Answer, Request,
+        facts::{Facts, PeerFacts},
+        in_use::InUse,
+    },
+    cluster::{Inspectors, Leadership, Store, StoreError, View, transport::PeerError},
     config::{NodeConfig, TunablesFile},
     core::{
         change::{Applied, Change, apply},
+        inspection::{Findings, Inquiry},
         links::LinkTable,
         time::BootTime,
     },
     daemon::events::EventLog,
     model::{ClusterState, Epoch, LeaseEpoch, Node, NodeId, Ranges, ResourceId, Standing},
-    observe::network::{Assigned, Link, NetworkError},
+    observe::{
+        network::{Assigned, Link, NetworkError},
+        probe::Heard,
+    },
 };
 
 #[derive(Clone, Default)]
@@ -35,6 +43,8 @@ pub struct FakeHost {
     pub names: Vec<(&'static str, Vec<&'static str>)>,
     pub claimed: Vec<IpAddr>,
     pub pingable: Vec<IpAddr>,
+    /// Somebody else looks for these, from that link-layer address.
+    pub probed: Vec<(IpAddr, [u8; 6])>,
 }
 
 pub fn link(index: u32, name: &str) -> Link {
@@ -87,14 +97,16 @@ impl Host for FakeHost {
         Ok(self.assigned.clone())
     }
 
-    async fn claims_of(
+    async fn uses_of(
         &self,
         _: &Link,
         addresses: &[IpAddr],
         _: Duration,
-    ) -> std::result::Result<Vec<(IpAddr, [u8; 6])>, NetworkError> {
-        let claimed = addresses.iter().filter(|a| self.claimed.contains(a));
-        Ok(claimed.map(|a| (*a, [2, 0, 0, 0, 0, 0x99])).collect())
+    ) -> std::result::Result<Vec<Heard>, NetworkError> {
+        let stranger = [2, 0, 0, 0, 0, 0x99];
+        let claimed = self.claimed.iter().map(|a| Heard { address: *a, mac: stranger, probing: false });
+        let probed = self.probed.iter().map(|(a, mac)| Heard { address: *a, mac: *mac, probing: true });
+        Ok(claimed.chain(probed).filter(|h| addresses.contains(&h.address)).collect())
     }
 
     async fn answer_pings(
@@ -181,6 +193,37 @@ impl Store for FakeStore {
         paths: Vec<std::net::SocketAddr>,
     ) -> std::result::Result<Applied, StoreError> {
         self.propose(Change::Readdress { node, rpc, paths }).await
+    }
+}
+
+/// The other nodes: those that are given a host look at it, the rest have nothing to object.
+#[derive(Default)]
+pub struct FakePeers {
+    pub contexts: Mutex<BTreeMap<NodeId, Context>>,
+    /// They do not answer.
+    pub silent: Mutex<BTreeSet<NodeId>>,
+    /// What was asked, in this order.
+    pub asked: Mutex<Vec<(NodeId, Inquiry)>>,
+}
+
+#[async_trait]
+impl Inspectors for FakePeers {
+    async fn inspect(
+        &self,
+        node: NodeId,
+        inquiry: Inquiry,
+        _: Duration,
+    ) -> std::result::Result<Findings, PeerError> {
+        self.asked.lock().unwrap().push((node, inquiry.clone()));
+        if self.silent.lock().unwrap().contains(&node) {
+            let address = format!("10.0.0.{node}:7411");
+            return Err(PeerError::Unreachable { address, reason: "nobody listens".into() });
+        }
+        let context = self.contexts.lock().unwrap().get(&node).cloned();
+        match context {
+            Some(context) => Ok(context.inspect(&inquiry).await),
+            None => Ok(Findings::default()),
+        }
     }
 }
 
@@ -273,6 +316,7 @@ impl Datapath for NoDatapath {
 pub struct Bench {
     pub context: Context,
     pub store: Arc<FakeStore>,
+    pub peers: Arc<FakePeers>,
     pub facts: watch::Sender<Facts>,
     pub dir: tempfile::TempDir,
 }
@@ -317,7 +361,8 @@ impl Bench {
             proposed: Mutex::default(),
         });
         let (facts, facts_seen) = watch::channel(Facts::default());
-        let member = Some(Member { id: 1, store: store.clone() });
+        let peers = Arc::new(FakePeers::default());
+        let member = Some(Member { id: 1, store: store.clone(), peers: peers.clone() });
         let context = Context {
             config: Arc::new(config),
             tunables: TunablesFile::new(dir.path().join("tunables")),
@@ -331,7 +376,28 @@ impl Bench {
             member: watch::Sender::new(member).subscribe(),
             control: Arc::new(FakeControl),
         };
-        Self { context, store, facts, dir }
+        Self { context, store, peers, facts, dir }
+    }
+
+    /// The other node looks at this host when it is asked; answers what is in use there.
+    pub fn let_look(&self, node: NodeId, host: FakeHost) -> InUse {
+        let member = Some(Member { id: node, store: self.store.clone(), peers: self.peers.clone() });
+        let context = Context {
+            host: Arc::new(host),
+            in_use: InUse::default(),
+            member: watch::Sender::new(member).subscribe(),
+            ..self.context.clone()
+        };
+        let in_use = context.in_use.clone();
+        self.peers.contexts.lock().unwrap().insert(node, context);
+        in_use
+    }
+
+    /// This node does not hear that one.
+    pub fn lose(&self, node: NodeId) {
+        self.facts.send_modify(|f| {
+            f.peers.insert(node, PeerFacts::default());
+        });
     }
 
     /// This node's kernel holds a lease for so long from now on.

@@ -1,6 +1,6 @@
 //! `depend`, `undepend`, `unextend`: what belongs together, and where.
 
-use super::{Context, Result, lookup};
+use super::{Context, Out, Result, lookup};
 use crate::{
     api::{Answer, ApiError},
     core::change::Change,
@@ -8,36 +8,41 @@ use crate::{
 };
 
 impl Context {
-    pub(super) async fn depend(&self, parent: &Tag, child: &Tag) -> Result<Answer> {
+    pub(super) async fn depend(&self, parent: &Tag, child: &Tag, force: bool, out: &Out) -> Result<Answer> {
         let member = self.member()?;
         let state = member.fresh().await?;
         lookup::resource(&state, parent)?;
         lookup::resource(&state, child)?;
-        member.propose(vec![Change::Depend { parent: parent.clone(), child: child.clone() }]).await?;
+        let change = Change::Depend { parent: parent.clone(), child: child.clone() };
+        let unasked = self.propose_checked(&member, &state, vec![change], force, out).await?;
         let members = member.state().hierarchy_of(parent);
         Ok(Answer::done(format!(
-            "{parent} depends on {child}: it starts after it and stops before it; their hierarchy is {}",
+            "{parent} depends on {child}: it starts after it and stops before it; their hierarchy is {}{unasked}",
             names(member.state().bottom_up(&members).iter())
         )))
     }
 
-    pub(super) async fn undepend(&self, parent: &Tag, child: &Tag) -> Result<Answer> {
+    pub(super) async fn undepend(&self, parent: &Tag, child: &Tag, force: bool, out: &Out) -> Result<Answer> {
         let member = self.member()?;
         let state = member.fresh().await?;
         lookup::resource(&state, parent)?;
         lookup::resource(&state, child)?;
-        member.propose(vec![Change::Undepend { parent: parent.clone(), child: child.clone() }]).await?;
-        Ok(Answer::done(format!("{parent} does not depend on {child} any more; both stay where they are")))
+        let change = Change::Undepend { parent: parent.clone(), child: child.clone() };
+        let unasked = self.propose_checked(&member, &state, vec![change], force, out).await?;
+        Ok(Answer::done(format!(
+            "{parent} does not depend on {child} any more; both stay where they are{unasked}"
+        )))
     }
 
-    pub(super) async fn unextend(&self, tag: &Tag, from: &str) -> Result<Answer> {
+    pub(super) async fn unextend(&self, tag: &Tag, from: &str, force: bool, out: &Out) -> Result<Answer> {
         let member = self.member()?;
         let state = member.fresh().await?;
         lookup::resource(&state, tag)?;
         let node = lookup::node(&state, from)?;
-        member.propose(vec![Change::Unextend { tag: tag.clone(), from: node.id }]).await?;
+        let change = Change::Unextend { tag: tag.clone(), from: node.id };
+        let unasked = self.propose_checked(&member, &state, vec![change], force, out).await?;
         Ok(Answer::done(format!(
-            "{tag} is no longer extended to {}{}",
+            "{tag} is no longer extended to {}{}{unasked}",
             node.name,
             along(&state, tag, "so are not")
         )))

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use crate::observe::{
     network::{Assigned, Link, Network, NetworkError},
     ping::Ping,
-    probe,
+    probe::{self, Heard},
 };
 
 #[async_trait]
@@ -16,13 +16,13 @@ pub trait Host: Send + Sync {
 
     async fn addresses(&self) -> Result<Vec<Assigned>, NetworkError>;
 
-    /// Those of the addresses that others claim on the link, with a link-layer address of who does.
-    async fn claims_of(
+    /// Those of the addresses that others claim on the link, or probe for.
+    async fn uses_of(
         &self,
         link: &Link,
         addresses: &[IpAddr],
         wait: Duration,
-    ) -> Result<Vec<(IpAddr, [u8; 6])>, NetworkError>;
+    ) -> Result<Vec<Heard>, NetworkError>;
 
     /// Those of the addresses that answer a ping through the link, within `wait`.
     async fn answer_pings(
@@ -57,13 +57,13 @@ impl Host for NetworkHost {
         self.network.addresses().await
     }
 
-    async fn claims_of(
+    async fn uses_of(
         &self,
         link: &Link,
         addresses: &[IpAddr],
         wait: Duration,
-    ) -> Result<Vec<(IpAddr, [u8; 6])>, NetworkError> {
-        probe::claims_of(link, addresses.iter().copied(), wait).await
+    ) -> Result<Vec<Heard>, NetworkError> {
+        probe::uses_of(link, addresses.iter().copied(), wait).await
     }
 
     async fn answer_pings(

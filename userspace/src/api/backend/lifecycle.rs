@@ -1,6 +1,9 @@
 //! `in-service`, `out-of-service`, `delete`: an order, then waiting until it is carried out.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     Context, Out, Result,
@@ -104,8 +107,9 @@ impl Context {
         member.propose(vec![Change::Clear { tag: tag.clone() }]).await?;
         Ok(Answer::done(match chosen {
             Some(Desired::InService { on: Some(node) }) => format!(
-                "{tag} was sent to {}; from now on the cluster decides where it is",
-                state.node_name(node)
+                "{tag} was sent to {}; from now on the cluster decides where it is{}",
+                state.node_name(node),
+                resting(&state, tag)
             ),
             Some(Desired::InService { on: None } | Desired::OutOfService) | None => {
                 format!("nobody had sent {tag} to a node: nothing has changed")
@@ -121,8 +125,9 @@ impl Context {
         member.propose(vec![Change::Cleanup { tag: tag.clone(), node: node.map(|n| n.id) }]).await?;
         let place = node.map_or("every node".to_owned(), |n| n.name.clone());
         Ok(Answer::done(format!(
-            "the failures of {tag} on {place} are forgotten{}",
-            along(&state, tag, "so are those of")
+            "the failures of {tag} on {place} are forgotten{}{}",
+            along(&state, tag, "so are those of"),
+            resting(&state, tag)
         )))
     }
 
@@ -151,20 +156,40 @@ impl Context {
         self.wait(&member, tag, self.limit_of_stop(), out, judge).await
     }
 
-    pub(super) async fn delete(&self, tag: &Tag, hierarchy: bool, wait: bool, out: &Out) -> Result<Answer> {
+    pub(super) async fn delete(
+        &self,
+        tag: &Tag,
+        hierarchy: bool,
+        force: bool,
+        wait: bool,
+        out: &Out,
+    ) -> Result<Answer> {
         let member = self.member()?;
         let state = member.fresh().await?;
         lookup::resource(&state, tag)?;
         let along = if hierarchy { along(&state, tag, "with") } else { String::new() };
-        member.propose(vec![Change::Delete { tag: tag.clone(), hierarchy }]).await?;
-        if !wait {
-            return Ok(Answer::done(format!("{tag} is being deleted{along}")));
+        let gone = if hierarchy { state.hierarchy_of(tag) } else { BTreeSet::from([tag.clone()]) };
+        // What nobody has is gone at once, in maintenance too.
+        if gone.iter().any(|t| state.placements.get(t).is_some_and(|p| p.grant.is_some())) {
+            check_not_maintained(&state, tag)?;
         }
-        let judge = |state: &ClusterState| match state.placements.get(tag) {
+        let change = Change::Delete { tag: tag.clone(), hierarchy };
+        let unasked = self.propose_checked(&member, &state, vec![change], force, out).await?;
+        if !wait {
+            return Ok(Answer::done(format!("{tag} is being deleted{along}{unasked}")));
+        }
+        let judge = |state: &ClusterState| {
             // One of that tag that is not being deleted is a new one.
-            None => Verdict::Done(format!("{tag} is deleted{along}")),
-            Some(p) if !p.deleting => Verdict::Done(format!("{tag} is deleted, and was created anew")),
-            Some(p) => Verdict::Pending(where_it_is(state, tag, p)),
+            let left = gone.iter().filter_map(|t| Some((t, state.placements.get(t)?)));
+            match left.clone().find(|(_, p)| p.deleting) {
+                Some((tag, p)) => Verdict::Pending(where_it_is(state, tag, p)),
+                None => match left.map(|(t, _)| t).next() {
+                    None => Verdict::Done(format!("{tag} is deleted{along}{unasked}")),
+                    Some(again) => Verdict::Done(format!(
+                        "{tag} is deleted{along}, and {again} was created anew{unasked}"
+                    )),
+                },
+            }
         };
         self.wait(&member, tag, self.limit_of_stop(), out, judge).await
     }
@@ -207,6 +232,14 @@ impl Context {
             )));
         }
         Verdict::Pending(where_it_is(state, tag, p))
+    }
+}
+
+/// What has no effect until maintenance ends; nothing where there is none.
+fn resting(state: &ClusterState, tag: &Tag) -> String {
+    match check_not_maintained(state, tag) {
+        Ok(()) => String::new(),
+        Err(e) => format!("; nothing moves yet: {}", e.message),
     }
 }
 

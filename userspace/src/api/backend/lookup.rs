@@ -89,10 +89,7 @@ impl Member {
     /// Proposes changes, all of them or none; tried on a copy of the state first, so that a refusal costs the
     /// cluster nothing. Returns once this node has applied them.
     pub async fn propose(&self, changes: Vec<Change>) -> Result<()> {
-        let mut state = (*self.state()).clone();
-        for change in &changes {
-            answered(apply(&mut state, change))?;
-        }
+        tried(&self.state(), &changes)?;
         // One entry: all of them or none, whatever others do meanwhile.
         let change = match <[Change; 1]>::try_from(changes) {
             Ok([one]) => one,
@@ -101,6 +98,18 @@ impl Member {
         answered(self.store.propose(change).await.map_err(store)?)?;
         self.store.barrier().await.map_err(store)
     }
+}
+
+/// What the changes lead to, one after another.
+///
+/// # Errors
+/// The first refusal.
+pub fn tried(state: &ClusterState, changes: &[Change]) -> Result<ClusterState> {
+    let mut after = state.clone();
+    for change in changes {
+        answered(apply(&mut after, change))?;
+    }
+    Ok(after)
 }
 
 fn answered(applied: Applied) -> Result<()> {

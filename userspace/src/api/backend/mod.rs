@@ -14,6 +14,7 @@ mod foresight;
 mod hierarchy;
 mod hierarchy_status;
 mod host;
+mod inspect;
 mod lease;
 mod lifecycle;
 mod list;
@@ -54,7 +55,7 @@ use super::{
 };
 use crate::{
     act::datapath::Datapath,
-    cluster::Store,
+    cluster::{Inspectors, Store},
     config::{NodeConfig, TunablesFile},
     core::links::LinkTable,
     daemon::events::EventLog,
@@ -66,6 +67,8 @@ use crate::{
 pub struct Member {
     pub id: NodeId,
     pub store: Arc<dyn Store>,
+    /// The other nodes, who check changes on themselves.
+    pub peers: Arc<dyn Inspectors>,
 }
 
 /// All that requests look at or act upon.
@@ -115,11 +118,15 @@ impl Context {
             Request::Status => self.status(&Selection::default()).await,
             Request::StatusOf(selection) => self.status(&selection).await,
             Request::CreateIp(wanted) => self.create_ip(wanted, out).await,
-            Request::Extend { tag, to, priority, devices } => self.extend(&tag, &to, priority, devices).await,
-            Request::Unextend { tag, from } => self.unextend(&tag, &from).await,
-            Request::Depend { parent, child } => self.depend(&parent, &child).await,
-            Request::Undepend { parent, child } => self.undepend(&parent, &child).await,
-            Request::Delete { tag, hierarchy, wait } => self.delete(&tag, hierarchy, wait, out).await,
+            Request::Extend { tag, to, priority, devices, force } => {
+                self.extend(&tag, &to, priority, devices, force, out).await
+            }
+            Request::Unextend { tag, from, force } => self.unextend(&tag, &from, force, out).await,
+            Request::Depend { parent, child, force } => self.depend(&parent, &child, force, out).await,
+            Request::Undepend { parent, child, force } => self.undepend(&parent, &child, force, out).await,
+            Request::Delete { tag, hierarchy, force, wait } => {
+                self.delete(&tag, hierarchy, force, wait, out).await
+            }
             Request::RemoveAddresses { tag, addresses, wait } => {
                 self.remove_addresses(&tag, &addresses, wait, out).await
             }

@@ -1,12 +1,12 @@
 //! `node`: standby, online, maintenance.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{Context, Out, Result, hierarchy::names, lookup, wait::Verdict};
 use crate::{
     api::{Answer, NodeOrder},
     core::change::{Change, Duty},
-    model::{ClusterState, NodeId, Tag},
+    model::{ClusterState, NodeId, Placement, Tag},
 };
 
 impl Context {
@@ -30,7 +30,8 @@ impl Context {
             NodeOrder::Standby if wait => {
                 let limit = self.limit_of_start() + Duration::from_secs(state.placements.len() as u64 / 10);
                 let (id, name) = (node.id, node.name.clone());
-                self.wait_for(&member, None, limit, out, move |state| drained(state, id, &name)).await
+                let held: BTreeSet<Tag> = owned(&state, id).cloned().collect();
+                self.wait_for(&member, None, limit, out, move |state| drained(state, id, &name, &held)).await
             }
             NodeOrder::Standby => Ok(Answer::done(format!("{name} is on standby: what it holds moves away"))),
             NodeOrder::Online => Ok(Answer::done(match &node.gave_up {
@@ -48,19 +49,26 @@ impl Context {
     }
 }
 
-fn drained(state: &ClusterState, node: NodeId, name: &str) -> Verdict {
-    let owned = |p: &crate::model::Placement| p.grant.is_some_and(|g| g.owner == node);
-    let left: Vec<&Tag> = state.placements.iter().filter(|(_, p)| owned(p)).map(|(tag, _)| tag).collect();
-    if left.is_empty() {
-        let mut homeless = state.placements.iter().filter(|(_, p)| p.is_wanted() && p.grant.is_none());
-        let nowhere: Vec<&Tag> = homeless.by_ref().map(|(tag, _)| tag).take(10).collect();
-        return Verdict::Done(match nowhere.is_empty() {
-            true => format!("{name} is on standby and holds nothing"),
-            false => format!(
-                "{name} is on standby and holds nothing; nobody holds {} yet: 'vipctl show TAG' says why",
-                names(nowhere.into_iter())
-            ),
-        });
+/// What is granted to the node.
+fn owned(state: &ClusterState, node: NodeId) -> impl Iterator<Item = &Tag> {
+    let owned = move |p: &Placement| p.grant.is_some_and(|g| g.owner == node);
+    state.placements.iter().filter(move |(_, p)| owned(p)).map(|(tag, _)| tag)
+}
+
+/// `held`: what it had when this was ordered.
+fn drained(state: &ClusterState, node: NodeId, name: &str, held: &BTreeSet<Tag>) -> Verdict {
+    match owned(state, node).count() {
+        0 => {}
+        left => return Verdict::Pending(format!("{name} still holds {left} resources")),
     }
-    Verdict::Pending(format!("{name} still holds {} resources", left.len()))
+    let placed = held.iter().filter_map(|tag| Some((tag, state.placements.get(tag)?)));
+    let nowhere: Vec<&Tag> =
+        placed.filter(|(_, p)| p.is_wanted() && p.grant.is_none()).map(|(tag, _)| tag).take(10).collect();
+    Verdict::Done(match nowhere.is_empty() {
+        true => format!("{name} is on standby and holds nothing"),
+        false => format!(
+            "{name} is on standby and holds nothing; nobody holds {} yet: 'vipctl show TAG' says why",
+            names(nowhere.into_iter())
+        ),
+    })
 }

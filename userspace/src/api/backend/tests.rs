@@ -1,5 +1,6 @@
 //! Requests against a cluster that applies every change at once.
 
+mod checks;
 mod create;
 mod declare;
 mod extend;
@@ -35,6 +36,7 @@ fn wanted(address: &str) -> CreateIp {
         priority: None,
         switchback: Switchback::Intelligent,
         extend_to: vec![],
+        force: false,
         wait: false,
     }
 }

@@ -89,7 +89,8 @@ fn requests_are_answered_in_turn_on_one_connection() {
     with_server(|path, _| {
         let mut client = Client::connect(path).unwrap();
         let mut progress = vec![];
-        let delete = Request::Delete { tag: "ip-x".parse().unwrap(), hierarchy: false, wait: true };
+        let delete =
+            Request::Delete { tag: "ip-x".parse().unwrap(), hierarchy: false, force: false, wait: true };
         let answer = client.ask(&delete, |a| progress.push(a)).unwrap();
         assert_eq!(answer, Answer::done("ip-x is gone"));
         assert_eq!(progress, [Answer::Progress(Progress { message: "going".into() })]);

@@ -201,7 +201,7 @@ pub fn resources(s: &Status, chosen: bool) -> String {
             tags(r),
             addresses(r),
             r.state.clone(),
-            r.owner.clone().unwrap_or_default(),
+            owner(r),
             r.device.clone().unwrap_or_default(),
             r.packets.map(|p| p.to_string()).unwrap_or_default(),
             on_nodes(r),
@@ -242,6 +242,15 @@ fn hierarchies(s: &Status) -> Option<String> {
         n => format!("{n} more hierarchies are not shown: --json has all\n"),
     };
     (!s.hierarchies.is_empty()).then(|| table.render() + &rest)
+}
+
+/// `b`, `b (chosen)` where an operator sent it there, or `a (chosen: b)` where it is not, or not yet
+fn owner(r: &ResourceStatus) -> String {
+    let owner = r.owner.clone().unwrap_or_default();
+    let Some(choice) = &r.choice else { return owner };
+    let chosen =
+        if choice.node == owner { "(chosen)".to_owned() } else { format!("(chosen: {})", choice.node) };
+    if owner.is_empty() { chosen } else { format!("{owner} {chosen}") }
 }
 
 /// `ip-10.0.0.1`, or `ip-10.0.0.1 .. ip-10.0.0.9 (9)`

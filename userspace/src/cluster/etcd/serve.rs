@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     log::Log,
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     cluster::{
+        inspections::{self, Inspections},
         promise::PromiseBook,
         rest,
         store::StoreError,
@@ -132,6 +133,7 @@ pub(crate) struct Answerer {
     pub(crate) proposer: Proposer,
     pub(crate) known: Arc<dyn Known>,
     pub(crate) promises: Arc<dyn PromiseBook>,
+    pub(crate) inspections: Inspections,
 }
 
 #[async_trait]
@@ -145,6 +147,12 @@ impl Handler for Answerer {
         let answer = match request {
             PeerRequest::Promise(query) => return PeerAnswer::Promise(self.promises.query(&query)),
             PeerRequest::StoreKind => return PeerAnswer::StoreKind(StoreKind::Etcd),
+            PeerRequest::Inspect(inquiry) => {
+                let looked = timeout(inspections::LONGEST, self.inspections.answer(inquiry)).await;
+                return looked.unwrap_or_else(|_| PeerAnswer::Failed {
+                    reason: format!("this host could not be looked at in {:?}", inspections::LONGEST),
+                });
+            }
             PeerRequest::Applied => return PeerAnswer::Index(self.log.image().applied),
             PeerRequest::Reserve(node) => {
                 let deadline = Instant::now() + PATIENCE;

@@ -134,6 +134,7 @@ fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Result<Et
         proposer: proposer.clone(),
         known: known.clone(),
         promises: options.promises,
+        inspections: options.inspections,
     });
     let listening = tokio::spawn(transport::serve(listener, credentials, answerer, stop.clone()));
     let ears = election::Ears::default();

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     cluster::{
+        inspections::{self, Inspections},
         promise::PromiseBook,
         store::View,
         transport::{Handler, PeerAnswer, PeerRequest},
@@ -30,6 +31,7 @@ pub(crate) struct Answerer {
     leader: Leader,
     view: watch::Receiver<View>,
     promises: Arc<dyn PromiseBook>,
+    inspections: Inspections,
 }
 
 impl Answerer {
@@ -38,8 +40,9 @@ impl Answerer {
         leader: Leader,
         view: watch::Receiver<View>,
         promises: Arc<dyn PromiseBook>,
+        inspections: Inspections,
     ) -> Self {
-        Self { raft, leader, view, promises }
+        Self { raft, leader, view, promises, inspections }
     }
 
     /// Such a node learns it from whomever it asks. Raft's word of its leader still counts: one that removed itself
@@ -60,6 +63,7 @@ impl Answerer {
             },
             PeerRequest::StoreKind => PeerAnswer::StoreKind(StoreKind::Raft),
             PeerRequest::Promise(query) => PeerAnswer::Promise(self.promises.query(&query)),
+            PeerRequest::Inspect(inquiry) => self.inspections.answer(inquiry).await,
             leaders => self.leader.lead(leaders, deadline).await,
         }
     }
@@ -78,6 +82,7 @@ impl Handler for Answerer {
                 leader::ADMIT
             }
             PeerRequest::InstallSnapshot(_) => PATIENCE * 4,
+            PeerRequest::Inspect(_) => inspections::LONGEST,
             _ => PATIENCE,
         };
         let deadline = Instant::now() + patience;

@@ -31,6 +31,7 @@ use crate::{
     cluster::{
         error::ClusterError,
         identity::{Identity, Stage},
+        inspections::Inspections,
         promise::PromiseBook,
         store::{Leadership, OpenStore, Store, StoreError, View},
         token::Token,
@@ -58,6 +59,8 @@ pub struct OpenOptions {
     pub rpc: SocketAddr,
     /// Answers the other nodes' questions about leases.
     pub promises: Arc<dyn PromiseBook>,
+    /// Looks at this host for the other nodes.
+    pub inspections: Inspections,
 }
 
 /// A running member of the cluster. Raft, its connections and its listener run on two threads of
@@ -227,7 +230,8 @@ async fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Res
     tokio::spawn(leadership::follow(raft.metrics(), publish, peers.clone(), options.timing.election.1));
     let leader = Leader::new(identity.node, raft.clone(), peers, view.clone(), leadership);
     let stop = CancellationToken::new();
-    let answerer = Arc::new(Answerer::new(raft, leader.clone(), view.clone(), options.promises));
+    let answerer =
+        Arc::new(Answerer::new(raft, leader.clone(), view.clone(), options.promises, options.inspections));
     let listening = tokio::spawn(transport::serve(listener, credentials, answerer, stop.clone()));
     let (tidy, ended) = (leader.clone(), stop.clone());
     tokio::spawn(async move { ended.run_until_cancelled(tidy.tidy()).await });

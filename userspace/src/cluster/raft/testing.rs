@@ -13,8 +13,8 @@ use tokio::time::sleep;
 use super::{OpenOptions, RaftStore};
 use crate::{
     cluster::{
-        ClusterError, OpenStore, PromiseAnswer, PromiseBook, PromiseQuery, StoreError, Token, View, admitted,
-        enroll, init, resume,
+        ClusterError, Inspections, OpenStore, PromiseAnswer, PromiseBook, PromiseQuery, StoreError, Token,
+        View, admitted, enroll, init, resume,
     },
     config::{StoreConfig, Timing},
     core::change::{Applied, Change, NewNode},
@@ -62,6 +62,7 @@ impl TestNode {
                 store: StoreConfig::default(),
                 rpc,
                 promises: Arc::new(Book),
+                inspections: Inspections::channel().0,
             },
             new: NewNode { name: name.into(), rpc, paths: vec![rpc], witness: false },
             store: None,

@@ -19,7 +19,10 @@ use crate::{
         raft::{SnapshotMeta, Types, Vote},
     },
     config::StoreKind,
-    core::change::{Applied, Change, NewNode},
+    core::{
+        change::{Applied, Change, NewNode},
+        inspection::{Findings, Inquiry},
+    },
     model::NodeId,
 };
 
@@ -54,6 +57,8 @@ pub enum PeerRequest {
     StoreKind,
     /// How far the node has applied the log in etcd. Answered with `Index`.
     Applied,
+    /// To look at itself, before a change is made. Answered with `Inspected`.
+    Inspect(Inquiry),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,6 +72,7 @@ pub enum PeerAnswer {
     Done,
     Promise(PromiseAnswer),
     StoreKind(StoreKind),
+    Inspected(Findings),
     /// Whoever asks is not part of the cluster any more.
     Removed,
     /// Ask the leader, if this node knows it.
@@ -137,6 +143,7 @@ impl PeerRequest {
             Self::Promise(_) => "promise",
             Self::StoreKind => "store kind",
             Self::Applied => "applied",
+            Self::Inspect(_) => "inspect",
         }
     }
 
@@ -155,7 +162,8 @@ impl PeerRequest {
             | Self::Reserve(_)
             | Self::Admit(_)
             | Self::Remove { .. }
-            | Self::Readdress { .. } => true,
+            | Self::Readdress { .. }
+            | Self::Inspect(_) => true,
         }
     }
 }

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     cluster::promise::{PromiseAnswer, PromiseQuery},
     config::Timing,
+    core::inspection::{Findings, Inquiry},
     model::NodeId,
 };
 
@@ -120,6 +121,20 @@ impl Peers {
         match self.call(&to, &PeerRequest::Promise(query), self.0.promise).await? {
             PeerAnswer::Promise(answer) => Ok(answer),
             other => Err(wrong_answer(&to, "promise", &other)),
+        }
+    }
+
+    /// Has a node look at itself.
+    pub async fn inspect(
+        &self,
+        node: NodeId,
+        inquiry: Inquiry,
+        patience: Duration,
+    ) -> Result<Findings, PeerError> {
+        let to = self.contact(node).ok_or(PeerError::Unknown(node))?;
+        match self.call(&to, &PeerRequest::Inspect(inquiry), patience).await? {
+            PeerAnswer::Inspected(findings) => Ok(findings),
+            other => Err(wrong_answer(&to, "inspect", &other)),
         }
     }
 

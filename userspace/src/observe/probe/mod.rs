@@ -2,7 +2,8 @@
 //! for duplicate address detection (RFC 4862 section 5.4.2), from a raw socket.
 //!
 //! Another host's simultaneous probe for the address counts as a claim, as the RFCs ask; so two hosts
-//! must not check the same address at the same time unless at least one of them is to be refused.
+//! must not check the same address at the same time unless at least one of them is to be refused, or they
+//! tell probes from claims ([`uses_of`]).
 
 mod sweep;
 
@@ -20,7 +21,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use self::sweep::claims_of;
+pub use self::sweep::{claims_of, uses_of};
+pub use super::frame::Heard;
 use super::{
     frame::{self, Mac},
     network::{self, Link, NetworkError, netlink::Netlink},
@@ -47,8 +49,8 @@ pub async fn claims(link: &Link, address: IpAddr, wait: Duration) -> Result<Vec<
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
-    let heard = |_, claimant| {
-        found.push(claimant);
+    let heard = |heard: Heard| {
+        found.push(heard.mac);
         false
     };
     match listen(link, &[address], wait, heard).await {
@@ -75,19 +77,19 @@ struct Batch {
 
 struct Asker {
     address: IpAddr,
-    answer: oneshot::Sender<Result<Vec<Mac>, String>>,
+    answer: oneshot::Sender<Result<Vec<Heard>, String>>,
 }
 
 const DROPPED: &str = "all probes were dropped on their way out (is the transmit queue full?)";
 
 impl Prober {
-    /// As [`claims`].
-    pub(crate) async fn claims(
+    /// As [`claims`], but who only probes does not end it early.
+    pub(crate) async fn uses(
         &self,
         link: &Link,
         address: IpAddr,
         wait: Duration,
-    ) -> Result<Vec<Mac>, NetworkError> {
+    ) -> Result<Vec<Heard>, NetworkError> {
         if !link.is_ethernet() {
             return Ok(Vec::new());
         }
@@ -123,10 +125,17 @@ impl Prober {
 
 async fn serve_some(link: &Link, mut askers: Vec<Asker>, wait: Duration) {
     let addresses: Vec<_> = askers.iter().map(|asker| asker.address).collect();
-    let outcome = listen(link, &addresses, wait, |address, claimant| {
-        for asker in askers.extract_if(.., |asker| asker.address == address) {
+    let mut probing: Vec<Heard> = Vec::new();
+    let outcome = listen(link, &addresses, wait, |heard| {
+        if heard.probing {
+            if !probing.contains(&heard) {
+                probing.push(heard);
+            }
+            return true;
+        }
+        for asker in askers.extract_if(.., |asker| asker.address == heard.address) {
             // Whoever has given up needs no answer.
-            let _ = asker.answer.send(Ok(vec![claimant]));
+            let _ = asker.answer.send(Ok(vec![heard]));
         }
         !askers.is_empty()
     });
@@ -134,7 +143,7 @@ async fn serve_some(link: &Link, mut askers: Vec<Asker>, wait: Duration) {
     for asker in askers {
         let answer = match &outcome {
             Ok(unsent) if unsent.contains(&asker.address) => Err(DROPPED.to_owned()),
-            Ok(_) => Ok(Vec::new()),
+            Ok(_) => Ok(probing.iter().copied().filter(|h| h.address == asker.address).collect()),
             Err(reason) => Err(reason.clone()),
         };
         let _ = asker.answer.send(answer);
@@ -152,7 +161,7 @@ async fn listen(
     link: &Link,
     addresses: &[IpAddr],
     wait: Duration,
-    mut heard: impl FnMut(IpAddr, Mac) -> bool,
+    mut heard: impl FnMut(Heard) -> bool,
 ) -> io::Result<Vec<IpAddr>> {
     // Listening begins before anything is sent, so that no answer can be too early.
     let listener = listener(link, addresses)?;
@@ -167,9 +176,9 @@ async fn listen(
         }
         let until = start + wait * (n + 1) / PROBES;
         while let Ok(length) = timeout_at(until, listener.receive(&mut buffer)).await {
-            let Some((address, claimant)) = frame::claim(&buffer[..length?]) else { continue };
-            let matters = addresses.contains(&address) && !own.is(claimant).await?;
-            if matters && !heard(address, claimant) {
+            let Some(met) = frame::heard(&buffer[..length?]) else { continue };
+            let matters = addresses.contains(&met.address) && !own.is(met.mac).await?;
+            if matters && !heard(met) {
                 return Ok(Vec::new());
             }
         }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{ADDRESSES_PER_SOCKET, DROPPED, FRAME_BYTES, Own, PROBES, listener, probe};
 use crate::observe::{
-    frame::{self, Mac},
+    frame::{self, Heard},
     network::{Link, NetworkError},
     packet_socket::{ETH_P_ARP, ETH_P_IPV6, Groups, Listener, Outgoing},
 };
@@ -36,6 +36,18 @@ pub async fn claims_of(
     addresses: impl IntoIterator<Item = IpAddr>,
     wait: Duration,
 ) -> Result<Vec<(IpAddr, [u8; 6])>, NetworkError> {
+    let mut found = uses_of(link, addresses, wait).await?;
+    found.truncate(CLAIMS);
+    Ok(found.into_iter().map(|h| (h.address, h.mac)).collect())
+}
+
+/// As [`claims_of`], with others' probes told from their claims. Of each host's probes one is answered, and they
+/// end nothing early: members of the cluster may be probing as well.
+pub async fn uses_of(
+    link: &Link,
+    addresses: impl IntoIterator<Item = IpAddr>,
+    wait: Duration,
+) -> Result<Vec<Heard>, NetworkError> {
     let (mut v4, mut v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(IpAddr::is_ipv4);
     if !link.is_ethernet() {
         return Ok(Vec::new());
@@ -47,17 +59,20 @@ pub async fn claims_of(
         let (four, six) = (pin!(sweep(link, &v4, wait)), pin!(sweep(link, &v6, wait)));
         let (first, other) = select(four, six).await.factor_first();
         let mut found = first?;
-        if found.len() < CLAIMS {
+        if !is_enough(&found) {
             found.extend(other.await?);
-            found.truncate(CLAIMS);
         }
         Ok(found)
     };
     both.await.map_err(NetworkError::trying(action))
 }
 
+fn is_enough(found: &[Heard]) -> bool {
+    found.iter().filter(|h| !h.probing).count() >= CLAIMS
+}
+
 /// Of one family, sorted.
-async fn sweep(link: &Link, addresses: &[IpAddr], wait: Duration) -> io::Result<Vec<(IpAddr, Mac)>> {
+async fn sweep(link: &Link, addresses: &[IpAddr], wait: Duration) -> io::Result<Vec<Heard>> {
     let Some(first) = addresses.first() else { return Ok(Vec::new()) };
     // Listening begins before anything is sent, so that no answer can be too early.
     let listener = if addresses.len() > ADDRESSES_PER_SOCKET {
@@ -100,7 +115,7 @@ struct Sweep<'a> {
     own: Own,
     /// Which of the addresses were probed for at least once.
     sent: Vec<bool>,
-    found: Vec<(IpAddr, Mac)>,
+    found: Vec<Heard>,
 }
 
 impl Sweep<'_> {
@@ -130,17 +145,24 @@ impl Sweep<'_> {
     async fn listen_until(&mut self, until: Instant) -> io::Result<bool> {
         let mut buffer = [0; FRAME_BYTES];
         while let Ok(length) = timeout_at(until, self.listener.receive(&mut buffer)).await {
-            let Some(claim) = frame::claim(&buffer[..length?]) else { continue };
-            let (address, claimant) = claim;
-            let wanted = self.addresses.binary_search(&address).is_ok() && !self.found.contains(&claim);
-            if wanted && !self.own.is(claimant).await? {
-                self.found.push(claim);
-                if self.found.len() == CLAIMS {
+            let Some(heard) = frame::heard(&buffer[..length?]) else { continue };
+            let wanted = self.addresses.binary_search(&heard.address).is_ok() && !self.knows(&heard);
+            if wanted && !self.own.is(heard.mac).await? {
+                self.found.push(heard);
+                if is_enough(&self.found) {
                     return Ok(true);
                 }
             }
         }
         Ok(false)
+    }
+
+    fn knows(&self, heard: &Heard) -> bool {
+        if !heard.probing {
+            return self.found.contains(heard);
+        }
+        let probers = || self.found.iter().filter(|h| h.probing);
+        probers().any(|h| h.mac == heard.mac) || probers().count() >= CLAIMS
     }
 }
 

@@ -68,15 +68,12 @@ impl Context {
         let used: Vec<&Link> = wish.links.iter().filter(|l| here.devices.contains(&l.name)).collect();
         let ip = resource.ip();
         self.check_xdp(ip.accept, ip.accept_by, &new, &used)?;
-        if let Some(link) = wish.links.iter().find(|l| Some(&l.name) == here.devices.first()) {
-            self.refuse_duplicates(link, &new.hosts(), out).await?;
-        }
         let change =
             Change::AlterAddresses { tag: group.clone(), add: new.clone(), remove: Ranges::default() };
-        member.propose(vec![change]).await?;
+        let unasked = self.propose_checked(member, state, vec![change], wanted.force, out).await?;
         progress(out, format!("{group} gets {}", counted(&new))).await;
         let said = format!(
-            "{group} has {} more: {}, now {} in all",
+            "{group} has {} more: {}, now {} in all{unasked}",
             thousands(new.count()),
             counted(&new),
             thousands(grown.count())

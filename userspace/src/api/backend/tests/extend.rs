@@ -1,7 +1,7 @@
 use super::*;
 
 fn extend(to: &str) -> Request {
-    Request::Extend { tag: tag("ip-10.0.0.9"), to: to.into(), priority: None, devices: vec![] }
+    Request::Extend { tag: tag("ip-10.0.0.9"), to: to.into(), priority: None, devices: vec![], force: false }
 }
 
 #[tokio::test]
@@ -55,15 +55,27 @@ async fn what_cannot_be_is_refused() {
     let bench = bench();
     bench.done(create("10.0.0.9")).await;
     bench.done(create("10.0.0.1")).await;
-    let physical =
-        Request::Extend { tag: tag("ip-10.0.0.1"), to: "b".into(), priority: None, devices: vec![] };
+    let physical = Request::Extend {
+        tag: tag("ip-10.0.0.1"),
+        to: "b".into(),
+        priority: None,
+        devices: vec![],
+        force: false,
+    };
     let taken = Request::Extend {
         tag: tag("ip-10.0.0.9"),
         to: "b".into(),
         priority: Some(1),
         devices: vec!["eth0".into()],
+        force: false,
     };
-    let unknown = Request::Extend { tag: tag("10.0.0.9"), to: "b".into(), priority: None, devices: vec![] };
+    let unknown = Request::Extend {
+        tag: tag("10.0.0.9"),
+        to: "b".into(),
+        priority: None,
+        devices: vec![],
+        force: false,
+    };
     let cases = [
         (extend("a"), "already"),
         (extend("w"), "witness"),
@@ -77,32 +89,4 @@ async fn what_cannot_be_is_refused() {
         assert_eq!(e.kind, ErrorKind::Refused);
         assert!(e.message.contains(reason), "{}", e.message);
     }
-}
-
-#[tokio::test]
-async fn interfaces_are_checked_here_and_said_to_be_unchecked_elsewhere() {
-    let bench = bench();
-    bench.done(create_on_all("10.0.0.9")).await;
-    let state = bench.store.state();
-    let nodes = state.resources[&tag("ip-10.0.0.9")].nodes.clone();
-    let only_b = nodes.into_iter().filter(|(id, _)| *id == 2);
-    let other =
-        crate::model::Resource::new(tag("other"), "10.0.0.8/24".parse::<ipnet::IpNet>().unwrap(), only_b);
-    bench.store.change(&Change::Create { resource: other, on: 2 });
-    let extend = |to: &str, device: &str| Request::Extend {
-        tag: tag("other"),
-        to: to.into(),
-        priority: None,
-        devices: vec![device.into()],
-    };
-    assert!(bench.refused(extend("a", "nosuch")).await.message.contains("no interface 'nosuch'"));
-    let e = bench.refused(extend("a", "eth1")).await;
-    assert!(
-        e.message.contains("10.0.0.8 cannot be on eth1") && e.message.contains("allowed: eth0"),
-        "{}",
-        e.message
-    );
-    let said = bench.done(extend("c", "nosuch")).await;
-    assert!(said.contains("not checked from here whether c has that interface"), "{said}");
-    assert!(!bench.done(extend("a", "eth0")).await.contains("not checked"));
 }

@@ -140,7 +140,8 @@ async fn in_service_on_a_node_that_cannot_have_it_is_refused() {
     bench.done(create("10.0.0.9")).await;
     assert!(bench.refused(in_service(Some("b"))).await.message.contains("extend ip-10.0.0.9 --to b"));
     assert!(bench.refused(in_service(Some("w"))).await.message.contains("witness"));
-    let extend = Request::Extend { tag: tag(WEB), to: "b".into(), priority: None, devices: vec![] };
+    let extend =
+        Request::Extend { tag: tag(WEB), to: "b".into(), priority: None, devices: vec![], force: false };
     bench.done(extend).await;
     bench.facts.send_modify(|f| {
         f.peers.insert(2, crate::api::facts::PeerFacts::default());
@@ -190,16 +191,20 @@ async fn delete_ends_when_it_is_gone_and_ping_lists_stay() {
         node: None,
     };
     bench.ask(add).await;
-    let (_, answer) =
-        meanwhile(&bench, Request::Delete { tag: tag(WEB), hierarchy: false, wait: true }, async |b| {
+    let (_, answer) = meanwhile(
+        &bench,
+        Request::Delete { tag: tag(WEB), hierarchy: false, force: false, wait: true },
+        async |b| {
             b.release(WEB);
             b.report(WEB, Outcome::Released);
-        })
-        .await;
+        },
+    )
+    .await;
     assert_eq!(answer, Answer::done("ip-10.0.0.9 is deleted"));
     assert!(!bench.store.state().resources.contains_key(&tag(WEB)));
     assert_eq!(bench.store.state().ping_lists.len(), 1);
-    let e = bench.refused(Request::Delete { tag: tag(WEB), hierarchy: false, wait: true }).await;
+    let e =
+        bench.refused(Request::Delete { tag: tag(WEB), hierarchy: false, force: false, wait: true }).await;
     assert_eq!(e.kind, ErrorKind::Refused);
 }
 

@@ -10,7 +10,7 @@ const WEB: &str = "web";
 const IP: &str = "ip-10.0.0.9";
 
 fn depend() -> Request {
-    Request::Depend { parent: tag(WEB), child: tag(IP) }
+    Request::Depend { parent: tag(WEB), child: tag(IP), force: false }
 }
 
 fn create_as(address: &str, name: &str) -> Request {
@@ -66,13 +66,22 @@ impl Bench {
 async fn dependencies_are_refused_as_a_whole() {
     let bench = hierarchy().await;
     bench.unchanged(depend(), "already").await;
-    bench.unchanged(Request::Depend { parent: tag(IP), child: tag(WEB) }, "neither could start").await;
-    bench.unchanged(Request::Depend { parent: tag(WEB), child: tag("wep") }, "is 'web' meant?").await;
-    bench.unchanged(Request::Undepend { parent: tag(IP), child: tag(WEB) }, "does not depend directly").await;
+    bench
+        .unchanged(Request::Depend { parent: tag(IP), child: tag(WEB), force: false }, "neither could start")
+        .await;
+    bench
+        .unchanged(Request::Depend { parent: tag(WEB), child: tag("wep"), force: false }, "is 'web' meant?")
+        .await;
+    bench
+        .unchanged(
+            Request::Undepend { parent: tag(IP), child: tag(WEB), force: false },
+            "does not depend directly",
+        )
+        .await;
     bench.done(create("10.0.0.11")).await;
-    let elsewhere = Request::Depend { parent: tag(WEB), child: tag("ip-10.0.0.11") };
+    let elsewhere = Request::Depend { parent: tag(WEB), child: tag("ip-10.0.0.11"), force: false };
     bench.unchanged(elsewhere, "'vipctl extend ip-10.0.0.11 --to").await;
-    let said = bench.done(Request::Undepend { parent: tag(WEB), child: tag(IP) }).await;
+    let said = bench.done(Request::Undepend { parent: tag(WEB), child: tag(IP), force: false }).await;
     assert!(said.contains("both stay where they are"), "{said}");
     assert!(bench.store.state().resources[&tag(WEB)].stands_alone());
 }
@@ -81,7 +90,7 @@ async fn dependencies_are_refused_as_a_whole() {
 async fn a_hierarchy_is_extended_and_unextended_as_one() {
     let bench = hierarchy().await;
     bench.give(IP, 1);
-    let unextend = |from: &str| Request::Unextend { tag: tag(WEB), from: from.into() };
+    let unextend = |from: &str| Request::Unextend { tag: tag(WEB), from: from.into(), force: false };
     bench.unchanged(unextend("a"), "in service on node 'a'").await;
     bench.unchanged(unextend("w"), "not extended").await;
     bench.unchanged(unextend("x"), "no node 'x'").await;
@@ -92,7 +101,8 @@ async fn a_hierarchy_is_extended_and_unextended_as_one() {
         [WEB, IP].map(|name| state.resources[&tag(name)].nodes.contains_key(&3))
     };
     assert_eq!(extended(&bench), [false, false]);
-    let extend = Request::Extend { tag: tag(IP), to: "c".into(), priority: None, devices: vec![] };
+    let extend =
+        Request::Extend { tag: tag(IP), to: "c".into(), priority: None, devices: vec![], force: false };
     let said = bench.done(extend).await;
     assert!(said.contains("so are web of its hierarchy"), "{said}");
     assert_eq!(extended(&bench), [true, true]);
@@ -101,7 +111,7 @@ async fn a_hierarchy_is_extended_and_unextended_as_one() {
 #[tokio::test]
 async fn what_others_depend_on_is_deleted_only_with_them() {
     let bench = hierarchy().await;
-    let delete = |hierarchy| Request::Delete { tag: tag(IP), hierarchy, wait: false };
+    let delete = |hierarchy| Request::Delete { tag: tag(IP), hierarchy, force: false, wait: false };
     bench.unchanged(delete(false), "'vipctl undepend web ip-10.0.0.9'").await;
     let said = bench.done(delete(true)).await;
     assert!(said.contains("with web of its hierarchy"), "{said}");
@@ -253,4 +263,32 @@ async fn constraints_have_names_and_say_what_they_mean() {
     bench.unchanged(Request::ConstraintRemove { id: "apart".into() }, "apart").await;
     bench.done(Request::ConstraintRemove { id: "together".into() }).await;
     assert_eq!(bench.store.state().constraints.len(), 1);
+}
+
+#[tokio::test]
+async fn standby_tells_only_of_what_was_on_that_node() {
+    let bench = bench();
+    bench.done(create_on_all("10.0.0.9")).await;
+    bench.done(create_as("10.0.0.10", WEB)).await;
+    bench.give(IP, 2);
+    bench.report(IP, Outcome::Started);
+    let standby =
+        |name: &str| Request::NodeOrder { node: name.into(), order: NodeOrder::Standby, wait: true };
+    assert_eq!(
+        bench.done(standby("c")).await,
+        "c is on standby and holds nothing",
+        "web is nobody's, as before"
+    );
+    let (left, said) = tokio::join!(
+        async {
+            while !bench.store.state().nodes[&2].standby {
+                tokio::task::yield_now().await;
+            }
+            bench.release(IP);
+            bench.report(IP, Outcome::Released);
+        },
+        bench.done(standby("b"))
+    );
+    let () = left;
+    assert!(said.contains("nobody holds ip-10.0.0.9 yet") && !said.contains(WEB), "{said}");
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::{
-    ClusterStatus, DatapathStatus, HierarchyStatus, InterfaceStatus, LeaseStatus, MemberStatus, PathStatus,
-    ResourceNodeStatus, Run, StoreMemberStatus, SubnetStatus,
+    ChoiceStatus, ClusterStatus, DatapathStatus, HierarchyStatus, InterfaceStatus, LeaseStatus, MemberStatus,
+    PathStatus, ResourceNodeStatus, Run, StoreMemberStatus, SubnetStatus,
 };
 
 fn resource(n: u8) -> ResourceStatus {
@@ -247,4 +247,16 @@ fn hierarchies_are_trees_and_failures_and_duties_are_told() {
     ] {
         assert!(text.contains(fact), "{fact:?} is missing in\n{text}");
     }
+}
+
+#[test]
+fn an_operators_choice_of_a_node_is_shown() {
+    let chosen = |node: &str, owner: Option<&str>| {
+        let choice = Some(ChoiceStatus { node: node.into(), ends: None });
+        super::owner(&ResourceStatus { choice, owner: owner.map(Into::into), ..resource(1) })
+    };
+    assert_eq!(chosen("a", Some("a")), "a (chosen)");
+    assert_eq!(chosen("b", Some("a")), "a (chosen: b)");
+    assert_eq!(chosen("b", None), "(chosen: b)");
+    assert_eq!(super::owner(&resource(1)), "a");
 }
