@@ -167,6 +167,8 @@ pub enum Request {
         token: String,
     },
     ClusterToken,
+    /// Replaces the secret that all nodes share, while they run.
+    ClusterRotateKey,
     Events {
         follow: bool,
         #[serde(flatten)]
@@ -236,6 +238,7 @@ impl Request {
             | Self::SubnetUnmonitor { .. }
             | Self::ClusterInit { .. }
             | Self::ClusterJoin { .. }
+            | Self::ClusterRotateKey
             | Self::Events { .. } => false,
         }
     }

@@ -41,6 +41,12 @@ enum Action {
     },
     /// Print what another node needs to join: keep it secret
     Token,
+    /// Replace the secret that all nodes share, while they run
+    ///
+    /// Every node must be there. Nothing in service is touched. Afterwards the old key and the tokens that were
+    /// printed before open nothing any more. Do it when a token may have been seen by others, and after a node
+    /// was removed
+    RotateKey,
     /// Show the cluster: members, paths, quorum
     Status,
     /// Change what holds for all resources that say nothing else
@@ -62,6 +68,7 @@ impl Cluster {
                 let token = if token == "-" { read_token()? } else { token };
                 session.order(&Request::ClusterJoin { address, token })
             }
+            Action::RotateKey => session.order(&Request::ClusterRotateKey),
             Action::Set { settings } => session.order(&Request::ClusterSet { settings }),
             Action::Token => match session.ask(&Request::ClusterToken)? {
                 Answer::Token(token) if session.json => output::json(&serde_json::json!({ "token": token })),

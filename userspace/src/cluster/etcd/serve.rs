@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     cluster::{
+        keyring::Keyring,
         promise::PromiseBook,
         store::StoreError,
         transport::{Contact, Handler, PeerAnswer, PeerRequest, Peers},
@@ -98,6 +99,7 @@ pub(crate) struct Answerer {
     pub(crate) proposer: Proposer,
     pub(crate) known: Arc<dyn Known>,
     pub(crate) promises: Arc<dyn PromiseBook>,
+    pub(crate) keyring: Keyring,
 }
 
 #[async_trait]
@@ -109,6 +111,7 @@ impl Handler for Answerer {
             PeerRequest::Promise(query) => return PeerAnswer::Promise(self.promises.query(&query)),
             PeerRequest::StoreKind => return PeerAnswer::StoreKind(StoreKind::Etcd),
             PeerRequest::Applied => return PeerAnswer::Index(self.log.image().applied),
+            PeerRequest::OfferKey(offer) => return self.keyring.answer(offer).await,
             PeerRequest::Reserve(node) => {
                 let deadline = Instant::now() + PATIENCE;
                 self.proposer.propose(Change::Reserve { node }, deadline).await.map(PeerAnswer::Applied)

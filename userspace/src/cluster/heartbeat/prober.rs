@@ -23,8 +23,8 @@ use tokio::sync::watch;
 
 use super::{
     ears::Ears,
+    keys::LiveKeys,
     pulse::{lock, prefer_this_thread},
-    wire::Key,
 };
 use crate::{
     cluster::View,
@@ -63,7 +63,7 @@ pub struct ProberConfig {
     /// This node's heartbeat addresses, and a socket bound to each.
     pub paths: Vec<SocketAddr>,
     pub sockets: Vec<UdpSocket>,
-    pub key: Key,
+    pub keys: LiveKeys,
     pub timing: Timing,
     pub incarnation: u64,
     /// All interfaces that may speak for an address here are guarded.
@@ -124,8 +124,11 @@ impl Prober {
         view: watch::Receiver<View>,
         ears: Arc<Mutex<Ears>>,
     ) -> std::io::Result<Self> {
-        let who =
-            ProbeIdentity { cluster: config.key.cluster(), me: config.me, incarnation: config.incarnation };
+        let who = ProbeIdentity {
+            cluster: config.keys.used().cluster(),
+            me: config.me,
+            incarnation: config.incarnation,
+        };
         probes.identify(who).map_err(std::io::Error::other)?;
         let (waker, woken) = UnixDatagram::pair()?;
         waker.set_nonblocking(true)?;
@@ -232,7 +235,9 @@ impl Work {
 
     /// Whom the programs probe and answer.
     fn follow(&mut self) {
-        let ProberConfig { me, key, timing, .. } = &self.config;
+        self.config.keys.refresh();
+        let ProberConfig { me, keys, timing, .. } = &self.config;
+        let key = keys.used();
         let mut peers = Vec::new();
         for node in self.view.borrow().state.nodes.values().filter(|n| n.id != *me) {
             for (path, (theirs, ours)) in node.paths.iter().zip(&self.config.paths).enumerate() {
@@ -275,7 +280,7 @@ impl Work {
             let kind = if below.is_some() { PROBE_KIND_FENCE } else { PROBE_KIND_PROBE };
             let mut probe = Probe {
                 head: Probe::head(kind, peer.path),
-                cluster: self.config.key.cluster(),
+                cluster: self.config.keys.used().cluster(),
                 from: self.config.me,
                 to: peer.node,
                 incarnation: self.config.incarnation,

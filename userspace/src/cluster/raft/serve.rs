@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     cluster::{
+        keyring::Keyring,
         promise::PromiseBook,
         transport::{Handler, PeerAnswer, PeerRequest},
     },
@@ -25,11 +26,12 @@ pub(crate) struct Answerer {
     raft: Raft,
     leader: Leader,
     promises: Arc<dyn PromiseBook>,
+    keyring: Keyring,
 }
 
 impl Answerer {
-    pub(crate) fn new(raft: Raft, leader: Leader, promises: Arc<dyn PromiseBook>) -> Self {
-        Self { raft, leader, promises }
+    pub(crate) fn new(raft: Raft, leader: Leader, promises: Arc<dyn PromiseBook>, keyring: Keyring) -> Self {
+        Self { raft, leader, promises, keyring }
     }
 
     async fn answer(&self, request: PeerRequest, deadline: Instant) -> PeerAnswer {
@@ -42,6 +44,7 @@ impl Answerer {
             },
             PeerRequest::StoreKind => PeerAnswer::StoreKind(StoreKind::Raft),
             PeerRequest::Promise(query) => PeerAnswer::Promise(self.promises.query(&query)),
+            PeerRequest::OfferKey(offer) => self.keyring.answer(offer).await,
             leaders => self.leader.lead(leaders, deadline).await,
         }
     }

@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     cluster::{
+        keyring::KeyOffer,
         promise::{PromiseAnswer, PromiseQuery},
         raft::{SnapshotMeta, Types, Vote},
     },
@@ -41,6 +42,8 @@ pub enum PeerRequest {
     StoreKind,
     /// How far the node has applied the log in etcd. Answered with `Index`.
     Applied,
+    /// A key that may become the cluster's. Answered with `Done` once it is stored and accepted.
+    OfferKey(KeyOffer),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -120,6 +123,7 @@ impl PeerRequest {
             Self::Promise(_) => "promise",
             Self::StoreKind => "store kind",
             Self::Applied => "applied",
+            Self::OfferKey(_) => "offer key",
         }
     }
 
@@ -133,7 +137,11 @@ impl PeerRequest {
             | Self::Promise(_)
             | Self::StoreKind
             | Self::Applied => false,
-            Self::InstallSnapshot(_) | Self::Propose(_) | Self::Reserve(_) | Self::Admit(_) => true,
+            Self::InstallSnapshot(_)
+            | Self::Propose(_)
+            | Self::Reserve(_)
+            | Self::Admit(_)
+            | Self::OfferKey(_) => true,
         }
     }
 }

@@ -1,0 +1,207 @@
+//! The cluster's keys as this node has them, shared by all that use them: connections, heartbeats, probes.
+//! They change while the daemon runs ([`super::rekey`]); whatever is published here is durable.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::{sync::watch, task::spawn_blocking};
+
+use super::{
+    durable::DiskError,
+    heartbeat,
+    identity::{ClusterKey, Identity, Stage},
+    raft::ANY_NODE,
+    transport::{Credentials, PeerAnswer},
+};
+use crate::model::{KeyFingerprint, KeyGeneration, NodeId};
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberedKey {
+    pub generation: KeyGeneration,
+    pub key: ClusterKey,
+}
+
+impl NumberedKey {
+    pub fn fingerprint(&self) -> KeyFingerprint {
+        let bytes = heartbeat::derive(&self.key.0, [b"vipd fingerprint 1", b"vipd fingerprint 2"]);
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+/// There are never more than two: an offer tells that nobody needs the one before the present any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    /// Under which this node speaks.
+    pub current: NumberedKey,
+    /// Offered: others may use it before this node knows that it is to be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<NumberedKey>,
+    /// Others may not know yet that it is not to be used any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<NumberedKey>,
+}
+
+impl Keys {
+    /// Of a new cluster.
+    pub fn first(key: ClusterKey) -> Self {
+        Self::only(NumberedKey { generation: 1, key })
+    }
+
+    pub fn only(current: NumberedKey) -> Self {
+        Self { current, pending: None, previous: None }
+    }
+
+    /// Under which others may speak; the present one first.
+    pub fn accepted(&self) -> impl Iterator<Item = &NumberedKey> {
+        [Some(&self.current), self.pending.as_ref(), self.previous.as_ref()].into_iter().flatten()
+    }
+
+    pub fn accepts(&self, generation: KeyGeneration) -> bool {
+        self.accepted().any(|k| k.generation == generation)
+    }
+
+    /// Whoever has no number yet comes with a token: a former one lets nobody in any more.
+    pub fn lets_in(&self, from: NodeId, generation: KeyGeneration) -> bool {
+        self.accepts(generation) && (from != ANY_NODE || generation >= self.current.generation)
+    }
+
+    /// With the offered key pending; the reason when it is not taken.
+    pub fn taking(&self, offer: KeyOffer) -> Result<Self, String> {
+        let (used, offered) = (self.current.generation, offer.key.generation);
+        if used != offer.follows || offered <= used {
+            return Err(format!(
+                "it uses the cluster key of generation {used}, and was offered {offered} as the one after {}",
+                offer.follows
+            ));
+        }
+        let pending = self.pending.as_ref().filter(|p| p.generation >= offered && **p != offer.key);
+        if let Some(known) = pending {
+            return Err(format!("it was offered a newer key meanwhile (generation {})", known.generation));
+        }
+        // Nothing is offered before all nodes use the present key: the one before is done with.
+        Ok(Self { current: self.current.clone(), pending: Some(offer.key), previous: None })
+    }
+
+    /// With that key as the present one. None: this node was never offered it, or has lost it.
+    pub fn using(&self, generation: KeyGeneration, fingerprint: &KeyFingerprint) -> Option<Self> {
+        if self.current.generation >= generation {
+            return Some(self.clone());
+        }
+        let fits = |k: &&NumberedKey| k.generation == generation && k.fingerprint() == *fingerprint;
+        let current = self.pending.as_ref().filter(fits)?.clone();
+        Some(Self { current, pending: None, previous: Some(self.current.clone()) })
+    }
+
+    /// Without the key before that of the generation, which all nodes use.
+    pub fn forgetting_before(&self, generation: KeyGeneration) -> Self {
+        let done = self.current.generation == generation;
+        Self { previous: self.previous.clone().filter(|_| !done), ..self.clone() }
+    }
+}
+
+/// What one node sends to all when the key is to be changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyOffer {
+    /// The generation that all nodes use now.
+    pub follows: KeyGeneration,
+    pub key: NumberedKey,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Keyring(Arc<Inner>);
+
+struct Inner {
+    state_dir: PathBuf,
+    /// As it is on disk.
+    identity: Mutex<Identity>,
+    keys: watch::Sender<Keys>,
+}
+
+impl Keyring {
+    /// `identity` is on disk in `state_dir`.
+    pub fn new(identity: Identity, state_dir: PathBuf) -> Self {
+        let keys = watch::Sender::new(identity.keys.clone());
+        Self(Arc::new(Inner { state_dir, identity: Mutex::new(identity), keys }))
+    }
+
+    pub fn identity(&self) -> Identity {
+        self.lock().clone()
+    }
+
+    pub fn keys(&self) -> watch::Receiver<Keys> {
+        self.0.keys.subscribe()
+    }
+
+    pub(crate) fn credentials(&self) -> Credentials {
+        let identity = self.lock();
+        Credentials { id: identity.id, keys: self.keys(), me: identity.node }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Identity> {
+        self.0.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// First on disk, then for all to see.
+    fn save(&self, mut present: MutexGuard<'_, Identity>, next: Identity) -> Result<(), DiskError> {
+        if *present != next {
+            next.save(&self.0.state_dir)?;
+            self.0.keys.send_if_modified(|keys| {
+                let changed = *keys != next.keys;
+                keys.clone_from(&next.keys);
+                changed
+            });
+            *present = next;
+        }
+        Ok(())
+    }
+
+    /// The cluster has admitted this node.
+    pub fn become_member(&self) -> Result<(), DiskError> {
+        let present = self.lock();
+        let next = Identity { stage: Stage::Member, ..present.clone() };
+        self.save(present, next)
+    }
+
+    /// Alters the keys; when that fails nothing is altered.
+    pub(crate) fn alter<T, E: From<DiskError>>(
+        &self,
+        change: impl FnOnce(&Keys) -> Result<(Keys, T), E>,
+    ) -> Result<T, E> {
+        let present = self.lock();
+        let (keys, answer) = change(&present.keys)?;
+        let next = Identity { keys, ..present.clone() };
+        self.save(present, next)?;
+        Ok(answer)
+    }
+
+    /// Stores a key that may become the cluster's, and accepts it from now on; the reason when not.
+    pub fn take(&self, offer: KeyOffer) -> Result<(), String> {
+        self.alter(|keys| Ok((keys.taking(offer).map_err(NotTaken)?, ()))).map_err(|NotTaken(reason)| reason)
+    }
+
+    /// [`Self::take`] for a peer.
+    pub(crate) async fn answer(&self, offer: KeyOffer) -> PeerAnswer {
+        let keyring = self.clone();
+        match spawn_blocking(move || keyring.take(offer)).await {
+            Ok(Ok(())) => PeerAnswer::Done,
+            Ok(Err(reason)) => PeerAnswer::Failed { reason },
+            Err(e) => PeerAnswer::Failed { reason: format!("the key was not stored: {e}") },
+        }
+    }
+}
+
+/// Why an offered key is not taken.
+struct NotTaken(String);
+
+impl From<DiskError> for NotTaken {
+    fn from(e: DiskError) -> Self {
+        Self(e.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests;
