@@ -33,7 +33,7 @@ impl Lab {
         let token = self.wait(PATIENCE, "the first host gives a token", || {
             Ok(first.vipctl(&["cluster", "token"])?.done()?.stdout.trim().to_owned())
         })?;
-        for host in &self.hosts[1..] {
+        for host in &self.members()[1..] {
             self.wait(PATIENCE, &format!("{} joins", host.name()), || {
                 host.vipctl(&["cluster", "join", first.rpc(), "--token", &token])?.done().map(drop)
             })?;
@@ -41,10 +41,10 @@ impl Lab {
         self.wait_whole()
     }
 
-    /// Until every host knows all hosts as trusted members with a quorum, and holds a lease.
+    /// Until every host of the cluster knows all of them as trusted members with a quorum, and holds a lease.
     pub fn wait_whole(&self) -> Result<()> {
         self.wait(PATIENCE, "the cluster is whole", || {
-            self.hosts.iter().try_for_each(|host| self.check_whole(host))
+            self.members().iter().try_for_each(|host| self.check_whole(host))
         })
     }
 
@@ -53,7 +53,7 @@ impl Lab {
         let cluster = status.cluster.with_context(|| format!("{name} has no cluster"))?;
         ensure!(cluster.quorum, "{name} has no quorum");
         ensure!(cluster.leader.is_some(), "{name} knows no leader");
-        ensure!(status.nodes.len() == self.hosts.len(), "{name} knows {} nodes", status.nodes.len());
+        ensure!(status.nodes.len() == self.members().len(), "{name} knows {} nodes", status.nodes.len());
         for node in &status.nodes {
             ensure!(node.standing == Standing::Member, "{name}: {} is {:?}", node.name, node.standing);
             ensure!(node.alive || node.name == name, "{name} does not hear {}", node.name);

@@ -11,6 +11,7 @@ mod density;
 mod etcd;
 mod five;
 mod hierarchies;
+mod keys;
 mod links;
 mod membership;
 mod neighbours;
@@ -46,6 +47,7 @@ fn main() -> std::process::ExitCode {
         probes::TESTS,
         restarts::TESTS,
         membership::TESTS,
+        keys::TESTS,
         operator::TESTS,
         links::TESTS,
         subnets::TESTS,

@@ -44,8 +44,9 @@ impl Scene {
     /// A cluster with both addresses in service on the host `on`, and all others as its successors in
     /// their order.
     pub fn new(options: &Options, on: usize) -> Result<Self> {
-        let others: Vec<usize> =
-            (0..options.hosts).filter(|i| *i != on && options.witness != Some(*i)).collect();
+        let others: Vec<usize> = (0..options.hosts - options.outside)
+            .filter(|i| *i != on && options.witness != Some(*i))
+            .collect();
         let scene = Self::empty(options)?;
         for (tag, address) in TAGS.into_iter().zip([V4, V6]) {
             scene.lab.create_ip(&NewIp { address, tag, on, extend_to: &others })?;
