@@ -4,10 +4,11 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{sync::watch, task::spawn_blocking, time::timeout};
 
 use super::{
     durable::DiskError,
@@ -57,6 +58,11 @@ impl Keys {
     /// Under which others may speak; the present one first.
     pub fn accepted(&self) -> impl Iterator<Item = &NumberedKey> {
         [Some(&self.current), self.pending.as_ref(), self.previous.as_ref()].into_iter().flatten()
+    }
+
+    fn seen(&self) -> Seen {
+        let other = self.accepted().nth(1).map_or(0, |k| k.generation);
+        [self.current.generation, other]
     }
 
     pub fn accepts(&self, generation: KeyGeneration) -> bool {
@@ -110,11 +116,48 @@ pub struct KeyOffer {
     pub key: NumberedKey,
 }
 
+/// How long those are waited for who use the keys at a pace of their own.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// The generations of the keys that are accepted, the one in use first.
+type Seen = [KeyGeneration; 2];
+
+/// The keys as one thread knows them. Says that it has ended when it is dropped.
+pub struct Follower {
+    keys: watch::Receiver<Keys>,
+    seen: Seen,
+    taken: watch::Sender<Seen>,
+}
+
+impl Follower {
+    pub(crate) fn keys(&self) -> Keys {
+        self.keys.borrow().clone()
+    }
+
+    /// What was published since the last call, if anything was.
+    pub(crate) fn changed(&mut self) -> Option<Keys> {
+        // An error says that the store is closed: then they do not change any more.
+        if !self.keys.has_changed().unwrap_or(false) {
+            return None;
+        }
+        let keys = self.keys.borrow_and_update().clone();
+        self.seen = keys.seen();
+        Some(keys)
+    }
+
+    /// What was last returned is in effect.
+    pub(crate) fn taken_over(&self) {
+        self.taken.send_if_modified(|taken| std::mem::replace(taken, self.seen) != self.seen);
+    }
+}
+
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Keyring(Arc<Inner>);
 
 struct Inner {
+    /// Who uses the keys at a pace of its own.
+    followers: Mutex<Vec<watch::Receiver<Seen>>>,
     state_dir: PathBuf,
     /// As it is on disk.
     identity: Mutex<Identity>,
@@ -125,7 +168,8 @@ impl Keyring {
     /// `identity` is on disk in `state_dir`.
     pub fn new(identity: Identity, state_dir: PathBuf) -> Self {
         let keys = watch::Sender::new(identity.keys.clone());
-        Self(Arc::new(Inner { state_dir, identity: Mutex::new(identity), keys }))
+        let followers = Mutex::default();
+        Self(Arc::new(Inner { followers, state_dir, identity: Mutex::new(identity), keys }))
     }
 
     pub fn identity(&self) -> Identity {
@@ -134,6 +178,31 @@ impl Keyring {
 
     pub fn keys(&self) -> watch::Receiver<Keys> {
         self.0.keys.subscribe()
+    }
+
+    /// The keys for one who says when it has taken them over.
+    pub fn follower(&self) -> Follower {
+        let keys = self.keys();
+        let seen = keys.borrow().seen();
+        let (taken, takes) = watch::channel(seen);
+        self.0.followers.lock().unwrap_or_else(PoisonError::into_inner).push(takes);
+        Follower { keys, seen, taken }
+    }
+
+    /// Until all followers use the present keys, which is a matter of milliseconds. One that is stuck is not waited
+    /// for: its probes are not understood for a while, which alone has no consequence.
+    pub(crate) async fn settled(&self) {
+        let wanted = self.0.keys.borrow().seen();
+        let mut followers = self.0.followers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all = async {
+            for follower in &mut followers {
+                // An error says that it has ended.
+                let _ = follower.wait_for(|seen| *seen == wanted).await;
+            }
+        };
+        if timeout(SETTLE, all).await.is_err() {
+            tracing::warn!("a changed cluster key was not taken over by the probes within {SETTLE:?}");
+        }
     }
 
     pub(crate) fn credentials(&self) -> Credentials {
@@ -187,7 +256,10 @@ impl Keyring {
     pub(crate) async fn answer(&self, offer: KeyOffer) -> PeerAnswer {
         let keyring = self.clone();
         match spawn_blocking(move || keyring.take(offer)).await {
-            Ok(Ok(())) => PeerAnswer::Done,
+            Ok(Ok(())) => {
+                self.settled().await;
+                PeerAnswer::Done
+            }
             Ok(Err(reason)) => PeerAnswer::Failed { reason },
             Err(e) => PeerAnswer::Failed { reason: format!("the key was not stored: {e}") },
         }

@@ -155,6 +155,8 @@ pub async fn follow_key(
                 false
             }
             Step::Confirm(generation) => {
+                // Whoever hears it may soon accept nothing else.
+                keyring.settled().await;
                 match store.propose(Change::KeyInUse { node: me, generation }).await {
                     Ok(Applied::Done | Applied::Node(_)) => {
                         told(

@@ -156,7 +156,7 @@ pub fn start(
 ) -> anyhow::Result<()> {
     let me = identity.node;
     let transmits = Arc::new(AtomicU8::new(0));
-    let keys = || LiveKeys::new(identity.id, store.keyring().keys());
+    let keys = || LiveKeys::new(identity.id, store.keyring().follower());
     let incarnation = identity::next_incarnation(&host.state_dir)?;
     let mut pulse = Pulse::start(
         PulseConfig {

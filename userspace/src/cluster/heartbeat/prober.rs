@@ -237,7 +237,7 @@ impl Work {
     fn follow(&mut self) {
         self.config.keys.refresh();
         let ProberConfig { me, keys, timing, .. } = &self.config;
-        let key = keys.used();
+        let both = [keys.used(), keys.other()];
         let mut peers = Vec::new();
         for node in self.view.borrow().state.nodes.values().filter(|n| n.id != *me) {
             for (path, (theirs, ours)) in node.paths.iter().zip(&self.config.paths).enumerate() {
@@ -249,8 +249,8 @@ impl Work {
                     path: path as u8,
                     ours: *ours,
                     theirs: *theirs,
-                    ours_key: key.probe(*me, node.id),
-                    theirs_key: key.probe(node.id, *me),
+                    ours_keys: both.map(|key| key.probe(*me, node.id)),
+                    theirs_keys: both.map(|key| key.probe(node.id, *me)),
                     timeout: timing.probe_timeout,
                 });
             }
@@ -259,9 +259,10 @@ impl Work {
             match self.probes.set_peers(&peers) {
                 Ok(()) => self.peers = peers,
                 // Tried again at the next probe; heartbeats go on.
-                Err(error) => tracing::warn!(%error, "the kernel was not told whom to probe"),
+                Err(error) => return tracing::warn!(%error, "the kernel was not told whom to probe"),
             }
         }
+        self.config.keys.taken_over();
     }
 
     fn tell_alive(&self, now: BootTime) {
@@ -295,7 +296,7 @@ impl Work {
                 reserved: 0,
                 tag: 0,
             };
-            probe.sign(&peer.ours_key);
+            probe.sign(&peer.ours_keys[0]);
             let socket = &self.config.sockets[usize::from(peer.path)];
             if let Err(error) = socket.send_to(bytemuck::bytes_of(&probe), peer.theirs) {
                 // A link that is down: what does not leave starts no timer, and heartbeats tell the rest.

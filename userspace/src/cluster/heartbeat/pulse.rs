@@ -159,6 +159,7 @@ impl Heart {
     /// Asks everybody for a renewal, itself included.
     fn beat(&mut self, now: BootTime) {
         self.config.keys.refresh();
+        self.config.keys.taken_over();
         self.follow_state();
         let held = self.keeper.held();
         self.holder.adopt(held.epoch);

@@ -180,3 +180,33 @@ fn fingerprints_tell_keys_apart() {
     almost.key.0[31] ^= 1;
     assert_ne!(one, almost.fingerprint());
 }
+
+#[tokio::test]
+async fn a_follower_is_waited_for_until_it_has_taken_over_or_ended() {
+    let bench = Bench::new();
+    bench.ring.settled().await;
+    let (mut quick, gone) = (bench.ring.follower(), bench.ring.follower());
+    bench.ring.settled().await;
+    bench.ring.take(offer(1, 2)).unwrap();
+    drop(gone);
+    let mut settled = Box::pin(bench.ring.settled());
+    assert!(futures_now(&mut settled).is_none(), "it has not looked yet");
+    assert!(quick.changed().is_some() && quick.changed().is_none());
+    assert!(futures_now(&mut settled).is_none(), "it has only looked");
+    quick.taken_over();
+    settled.await;
+    assert!(bench.start(2));
+    assert!(futures_now(&mut Box::pin(bench.ring.settled())).is_none());
+    quick.changed();
+    quick.taken_over();
+    bench.ring.settled().await;
+}
+
+/// What the future says when it is asked once.
+fn futures_now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::Pin::new(future).poll(&mut context) {
+        std::task::Poll::Ready(output) => Some(output),
+        std::task::Poll::Pending => None,
+    }
+}
