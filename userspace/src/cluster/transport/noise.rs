@@ -147,13 +147,16 @@ pub(crate) async fn call<S: AsyncRead + AsyncWrite + Unpin>(
     Ok((Seal::new(noise.into_stateless_transport_mode()?), key.generation))
 }
 
+/// A handshake under a key, and what the caller says.
+type Heard<'a> = (HandshakeState, KeyGeneration, &'a [u8]);
+
 /// The state after the caller's message, under the first key that fits it.
 fn read_hello<'a>(
     credentials: &Credentials,
     keys: &Keys,
     message: &[u8],
     payload: &'a mut [u8],
-) -> Result<Option<(HandshakeState, KeyGeneration, &'a [u8])>, LinkError> {
+) -> Result<Option<Heard<'a>>, LinkError> {
     for key in keys.accepted() {
         let mut noise = handshake(credentials.id, key, false)?;
         if let Ok(length) = noise.read_message(message, payload) {
