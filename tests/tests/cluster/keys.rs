@@ -38,6 +38,9 @@ const TROUBLE: &[&str] = &[
     "key.missing",
 ];
 
+/// To kill a node between two steps.
+const ATTEMPTS: usize = 5;
+
 fn rotate(host: &Host) -> Result<Answer> {
     host.vipctl(&["cluster", "rotate-key"])
 }
@@ -214,13 +217,16 @@ fn killed_between() -> Result<()> {
     })?;
     let mut between = false;
     // Killed a moment too early, it has not said that it has the key: then the command is refused, and repeated.
-    while !between {
+    for _ in 0..ATTEMPTS {
         let before = generation(owner)?;
+        let last = killed.events()?.last().map_or(0, |e| e.number);
         frozen.sigstop()?;
         let said = thread::scope(|scope| {
             let rotating = scope.spawn(|| rotate(owner));
             lab.wait(PATIENCE, "the key is handed out", || {
-                identity(killed)?["keys"].get("pending").context("not yet").map(drop)
+                let events = killed.events()?;
+                let stored = events.iter().find(|e| e.number > last && e.kind == "key.stored");
+                stored.context("not yet").map(drop)
             })?;
             killed.sigkill()?;
             frozen.sigcont()?;
@@ -239,7 +245,11 @@ fn killed_between() -> Result<()> {
         }
         killed.start()?;
         lab.wait_whole()?;
+        if between {
+            break;
+        }
     }
+    ensure!(between, "{ATTEMPTS} times it was killed too early");
     wait_used(lab, &[0, 1, 2], cluster(owner)?.key_generation)?;
     let status = owner.vipctl(&["cluster", "status"])?.done()?.stdout;
     ensure!(!status.contains("still accepted"), "{status}");

@@ -127,9 +127,18 @@ pub async fn follow_key(
 ) {
     let keyring = store.keyring().clone();
     let me = keyring.identity().node;
-    let mut view = store.view();
-    let mut missing = 0;
+    let (mut view, mut keys) = (store.view(), keyring.keys());
+    let (mut missing, mut stored) = (0, 0);
     loop {
+        let pending = keys.borrow_and_update().pending.as_ref().map_or(0, |k| k.generation);
+        if pending > stored {
+            stored = pending;
+            keyring.settled().await;
+            told(
+                "key.stored",
+                format!("a key of generation {pending} is stored: it is used once all nodes have it"),
+            );
+        }
         let state = view.borrow_and_update().state.clone();
         let step = match step(&keyring, state, me).await {
             Ok(step) => step,
@@ -185,20 +194,28 @@ pub async fn follow_key(
                 false
             }
         };
-        if !wait(&mut view, again.then_some(pace)).await {
+        if !wait(&mut view, &mut keys, again.then_some(pace)).await {
             return;
         }
     }
 }
 
-/// Until the state changes, or it is time to try again; false at the end.
-async fn wait(view: &mut watch::Receiver<View>, again: Option<Duration>) -> bool {
-    match again {
-        None => view.changed().await.is_ok(),
-        Some(pace) => tokio::select! {
-            changed = view.changed() => changed.is_ok(),
-            () = sleep(pace) => true,
-        },
+/// Until the state or the keys change, or it is time to try again; false at the end.
+async fn wait(
+    view: &mut watch::Receiver<View>,
+    keys: &mut watch::Receiver<Keys>,
+    again: Option<Duration>,
+) -> bool {
+    let later = async {
+        match again {
+            Some(pace) => sleep(pace).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        changed = view.changed() => changed.is_ok(),
+        changed = keys.changed() => changed.is_ok(),
+        () = later => true,
     }
 }
 
