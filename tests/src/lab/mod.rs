@@ -63,8 +63,6 @@ pub struct Options {
     /// The host (from 0) that only votes.
     pub witness: Option<usize>,
     pub store: Store,
-    /// The last so many hosts run a daemon and belong to no cluster yet.
-    pub outside: usize,
     /// Lines of the tunables file, in shell-assignment form.
     pub tunables: String,
 }
@@ -78,7 +76,6 @@ impl Default for Options {
             profile: "default",
             witness: None,
             store: Store::Raft,
-            outside: 0,
             tunables: String::new(),
         }
     }
@@ -87,8 +84,6 @@ impl Default for Options {
 /// Fields are dropped in this order: daemons first, then the network below them.
 pub struct Lab {
     pub hosts: Vec<Host>,
-    /// The first so many form the cluster.
-    members: usize,
     etcd: Option<Etcd>,
     pub segment: Segment,
     dir: TempDir,
@@ -119,7 +114,7 @@ impl Lab {
         let hosts = (0..options.hosts)
             .map(|index| Host::prepare(index, &name, dir.path(), &segment, options, etcd.as_ref()))
             .collect::<Result<_>>()?;
-        Ok(Self { hosts, members: options.hosts - options.outside, etcd, segment, dir })
+        Ok(Self { hosts, etcd, segment, dir })
     }
 
     /// Only where the options ask for it.
@@ -134,11 +129,6 @@ impl Lab {
 
     pub fn host(&self, index: usize) -> &Host {
         &self.hosts[index]
-    }
-
-    /// Those that form the cluster.
-    pub fn members(&self) -> &[Host] {
-        &self.hosts[..self.members]
     }
 
     /// 10.77.0.0/16 instead of /24 on all hosts, so that thousands of addresses have room.

@@ -6,13 +6,13 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use vipd::api::ClusterStatus;
 use vipd_tests::{
-    lab::{Answer, Host, Lab, Options, PATIENCE, Store},
+    lab::{Answer, Host, Lab, NewIp, Options, PATIENCE, Store},
     timeline::Moment,
 };
 
 use crate::{
     Test,
-    scene::{Scene, addresses, options},
+    scene::{Scene, TAGS, V4, V6, addresses, options},
 };
 
 pub const TESTS: &[(&str, Test)] = &[
@@ -81,11 +81,11 @@ fn marks(lab: &Lab) -> Result<BTreeMap<String, (u64, u64)>> {
         let last = host.events()?.last().map_or(0, |e| e.number);
         Ok((host.name().to_owned(), (last, host.status()?.lease.epoch)))
     };
-    lab.members().iter().map(mark).collect()
+    lab.hosts[..3].iter().map(mark).collect()
 }
 
 fn check_untroubled(lab: &Lab, since: &BTreeMap<String, (u64, u64)>) -> Result<()> {
-    for host in lab.members() {
+    for host in &lab.hosts[..3] {
         let (number, epoch) = since[host.name()];
         let events = host.events()?;
         let bad: Vec<_> =
@@ -101,27 +101,29 @@ fn token(host: &Host) -> Result<String> {
     Ok(host.vipctl(&["cluster", "token"])?.done()?.stdout.trim().to_owned())
 }
 
-fn with_outsider() -> Options {
-    Options { hosts: 4, outside: 1, ..options() }
+/// One of them is not in the cluster.
+fn four() -> Options {
+    Options { hosts: 4, ..options() }
 }
 
 fn rotated() -> Result<()> {
-    twice(&with_outsider())
+    twice(&four())
 }
 
 fn rotated_fast() -> Result<()> {
-    twice(&Options { profile: "fast", ..with_outsider() })
+    twice(&Options { profile: "fast", ..four() })
 }
 
 fn rotated_with_etcd() -> Result<()> {
-    twice(&Options { store: Store::Etcd, ..with_outsider() })
+    twice(&Options { store: Store::Etcd, ..four() })
 }
 
 fn twice(options: &Options) -> Result<()> {
-    run_twice(&Scene::new(options, 0)?)
-}
-
-fn run_twice(scene: &Scene) -> Result<()> {
+    let scene = Scene::empty_of(options, 3)?;
+    for (tag, address) in TAGS.into_iter().zip([V4, V6]) {
+        scene.lab.create_ip(&NewIp { address, tag, on: 0, extend_to: &[1, 2] })?;
+    }
+    scene.wait_answers(0, Moment::default())?;
     let lab = &scene.lab;
     ensure!(cluster(lab.host(0))?.key_generation == 1, "a new cluster has its first key");
     let tokens = [token(lab.host(0))?, token(lab.host(1))?];
@@ -139,6 +141,8 @@ fn run_twice(scene: &Scene) -> Result<()> {
         ensure!(silence <= scene.lease(), "{address} was not answered for {silence:?}");
     }
     let (outsider, door) = (lab.host(3), lab.host(0));
+    outsider.start()?;
+    outsider.wait_up()?;
     for old in tokens {
         let refused = outsider.vipctl(&["cluster", "join", door.rpc(), "--token", &old])?;
         ensure!(refused.code() == 1 && refused.stderr.contains("the cluster keys differ"), "{refused:?}");
@@ -298,7 +302,7 @@ fn old_identity() -> Result<()> {
     fs::write(&file, old)?;
     restored.start()?;
     restored.wait_up()?;
-    for other in &lab.members()[..2] {
+    for other in &lab.hosts[..2] {
         lab.wait(PATIENCE, "it is told why it is not let in", || {
             let log = restored.log();
             ensure!(

@@ -8,6 +8,7 @@ mod crashes;
 mod create;
 mod declare;
 mod density;
+mod departures;
 mod etcd;
 mod five;
 mod hierarchies;
@@ -48,6 +49,7 @@ fn main() -> std::process::ExitCode {
         restarts::TESTS,
         membership::TESTS,
         keys::TESTS,
+        departures::TESTS,
         operator::TESTS,
         links::TESTS,
         subnets::TESTS,

@@ -44,9 +44,8 @@ impl Scene {
     /// A cluster with both addresses in service on the host `on`, and all others as its successors in
     /// their order.
     pub fn new(options: &Options, on: usize) -> Result<Self> {
-        let others: Vec<usize> = (0..options.hosts - options.outside)
-            .filter(|i| *i != on && options.witness != Some(*i))
-            .collect();
+        let others: Vec<usize> =
+            (0..options.hosts).filter(|i| *i != on && options.witness != Some(*i)).collect();
         let scene = Self::empty(options)?;
         for (tag, address) in TAGS.into_iter().zip([V4, V6]) {
             scene.lab.create_ip(&NewIp { address, tag, on, extend_to: &others })?;
@@ -57,11 +56,16 @@ impl Scene {
 
     /// A cluster without resources, and a client that asks for both addresses.
     pub fn empty(options: &Options) -> Result<Self> {
+        Self::empty_of(options, options.hosts)
+    }
+
+    /// As [`Scene::empty`], with the first `members` of the hosts; the others are not started.
+    pub fn empty_of(options: &Options, members: usize) -> Result<Self> {
         let lab = Lab::new(options)?;
         let capture = lab.capture(&addresses())?;
         let targets = Targets { addresses: addresses(), interval: Duration::from_millis(5) };
         let prober = lab.prober(vec![targets])?;
-        lab.form_cluster()?;
+        lab.form_cluster_of(members)?;
         let profile = if options.profile == "fast" { Profile::Fast } else { Profile::Default };
         Ok(Self { _prober: prober, capture, lab, timing: profile.timing() })
     }

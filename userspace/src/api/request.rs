@@ -169,6 +169,16 @@ pub enum Request {
     ClusterToken,
     /// Replaces the secret that all nodes share, while they run.
     ClusterRotateKey,
+    /// This node leaves; with `drain` what it holds moves away first.
+    ClusterLeave {
+        drain: bool,
+    },
+    ClusterRemove {
+        node: String,
+        heir: Option<String>,
+    },
+    /// This node takes its addresses from its configuration anew.
+    ClusterReaddress,
     Events {
         follow: bool,
         #[serde(flatten)]
@@ -239,6 +249,9 @@ impl Request {
             | Self::ClusterInit { .. }
             | Self::ClusterJoin { .. }
             | Self::ClusterRotateKey
+            | Self::ClusterLeave { .. }
+            | Self::ClusterRemove { .. }
+            | Self::ClusterReaddress
             | Self::Events { .. } => false,
         }
     }

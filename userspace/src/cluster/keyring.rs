@@ -3,7 +3,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -162,6 +165,7 @@ struct Inner {
     /// As it is on disk.
     identity: Mutex<Identity>,
     keys: watch::Sender<Keys>,
+    closed: AtomicBool,
 }
 
 impl Keyring {
@@ -169,7 +173,13 @@ impl Keyring {
     pub fn new(identity: Identity, state_dir: PathBuf) -> Self {
         let keys = watch::Sender::new(identity.keys.clone());
         let followers = Mutex::default();
-        Self(Arc::new(Inner { followers, state_dir, identity: Mutex::new(identity), keys }))
+        Self(Arc::new(Inner {
+            followers,
+            state_dir,
+            identity: Mutex::new(identity),
+            keys,
+            closed: AtomicBool::new(false),
+        }))
     }
 
     pub fn identity(&self) -> Identity {
@@ -217,6 +227,10 @@ impl Keyring {
     /// First on disk, then for all to see.
     fn save(&self, mut present: MutexGuard<'_, Identity>, next: Identity) -> Result<(), DiskError> {
         if *present != next {
+            if self.0.closed.load(Ordering::Relaxed) {
+                let stopping = std::io::Error::other("vipd is stopping");
+                return Err(DiskError::io("write", &self.0.state_dir)(stopping));
+            }
             next.save(&self.0.state_dir)?;
             self.0.keys.send_if_modified(|keys| {
                 let changed = *keys != next.keys;
@@ -226,6 +240,13 @@ impl Keyring {
             *present = next;
         }
         Ok(())
+    }
+
+    /// Nothing is written from now on: the files may be another life's, or of another cluster.
+    pub(crate) fn close(&self) {
+        // No write is under way meanwhile.
+        let _alone = self.lock();
+        self.0.closed.store(true, Ordering::Relaxed);
     }
 
     /// The cluster has admitted this node.

@@ -25,7 +25,7 @@ use super::{
     kv::Kv,
     log::Log,
     propose::{Known, Proposer},
-    serve::{ADMIT, Answerer, AskPeers, PATIENCE, admit},
+    serve::{ADMIT, Answerer, AskPeers, PATIENCE, admit, remove},
 };
 use crate::{
     cluster::{
@@ -229,6 +229,19 @@ impl Store for EtcdStore {
         }
     }
 
+    async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> Result<Applied, StoreError> {
+        remove(&self.log, &self.proposer, &*self.known, node, heir, Instant::now() + ADMIT).await
+    }
+
+    async fn readdress(
+        &self,
+        node: NodeId,
+        rpc: SocketAddr,
+        paths: Vec<SocketAddr>,
+    ) -> Result<Applied, StoreError> {
+        self.propose(Change::Readdress { node, rpc, paths }).await
+    }
+
     fn health(&self) -> StoreHealth {
         StoreHealth {
             kind: StoreKind::Etcd,
@@ -265,6 +278,7 @@ impl OpenStore for EtcdStore {
     }
 
     async fn shutdown(&self) {
+        self.keyring.close();
         self.stop.cancel();
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {

@@ -139,6 +139,7 @@ impl RaftStore {
 
     /// Leaves the threads, closes the listener and all connections.
     pub async fn shutdown(&self) {
+        self.keyring.close();
         self.stop.cancel();
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
@@ -160,6 +161,14 @@ impl RaftStore {
         let me = self.keyring.identity().node;
         let nodes = BTreeMap::from([(me, BasicNode::new(self.rpc))]);
         raft.initialize(nodes).await.map_err(|e| failed(e.to_string()))
+    }
+
+    async fn change_members(&self, request: PeerRequest) -> Result<Applied, StoreError> {
+        match self.leader.ask(request, Instant::now() + leader::ADMIT).await?.answer {
+            PeerAnswer::Done => Ok(Applied::Done),
+            PeerAnswer::Applied(applied) => Ok(applied),
+            other => Err(leader::odd(&other)),
+        }
     }
 
     /// Returns once this node has applied that entry.
@@ -197,7 +206,8 @@ async fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Res
     tokio::spawn(leadership::follow(raft.metrics(), publish, peers.clone(), options.timing.election.1));
     let leader = Leader::new(me, raft.clone(), peers, view.clone(), leadership);
     let stop = CancellationToken::new();
-    let answerer = Arc::new(Answerer::new(raft, leader.clone(), options.promises, keyring.clone()));
+    let answerer =
+        Arc::new(Answerer::new(raft, leader.clone(), view.clone(), options.promises, keyring.clone()));
     let listening = tokio::spawn(transport::serve(listener, credentials, answerer, stop.clone()));
     let (tidy, ended) = (leader.clone(), stop.clone());
     tokio::spawn(async move { ended.run_until_cancelled(tidy.tidy()).await });
@@ -255,6 +265,19 @@ impl Store for RaftStore {
             }
             other => Err(leader::odd(&other)),
         }
+    }
+
+    async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> Result<Applied, StoreError> {
+        self.change_members(PeerRequest::Remove { node, heir }).await
+    }
+
+    async fn readdress(
+        &self,
+        node: NodeId,
+        rpc: SocketAddr,
+        paths: Vec<SocketAddr>,
+    ) -> Result<Applied, StoreError> {
+        self.change_members(PeerRequest::Readdress { node, rpc, paths }).await
     }
 }
 

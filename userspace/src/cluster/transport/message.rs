@@ -1,5 +1,7 @@
 //! What nodes ask one another, as JSON.
 
+use std::net::SocketAddr;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use openraft::{
     error::{InstallSnapshotError, RaftError},
@@ -37,6 +39,17 @@ pub enum PeerRequest {
     Reserve(NewNode),
     /// Makes a reserved node a voter. Answered with `Done`.
     Admit(NodeId),
+    /// Forgets a node that owns nothing, and takes its vote. Answered with `Done`.
+    Remove {
+        node: NodeId,
+        heir: Option<NodeId>,
+    },
+    /// The node is reached elsewhere from now on. Answered with `Done`.
+    Readdress {
+        node: NodeId,
+        rpc: SocketAddr,
+        paths: Vec<SocketAddr>,
+    },
     Promise(PromiseQuery),
     /// Where the cluster keeps its state; asked before joining. Answered with `StoreKind`.
     StoreKind,
@@ -57,6 +70,8 @@ pub enum PeerAnswer {
     Done,
     Promise(PromiseAnswer),
     StoreKind(StoreKind),
+    /// Whoever asks is not part of the cluster any more.
+    Removed,
     /// Ask the leader, if this node knows it.
     NotLeader {
         leader: Option<Contact>,
@@ -120,6 +135,8 @@ impl PeerRequest {
             Self::ReadIndex => "read index",
             Self::Reserve(_) => "reserve",
             Self::Admit(_) => "admit",
+            Self::Remove { .. } => "remove",
+            Self::Readdress { .. } => "readdress",
             Self::Promise(_) => "promise",
             Self::StoreKind => "store kind",
             Self::Applied => "applied",
@@ -141,7 +158,9 @@ impl PeerRequest {
             | Self::Propose(_)
             | Self::Reserve(_)
             | Self::Admit(_)
-            | Self::OfferKey(_) => true,
+            | Self::OfferKey(_)
+            | Self::Remove { .. }
+            | Self::Readdress { .. } => true,
         }
     }
 }

@@ -72,7 +72,8 @@ fn who_is_no_node_is_not_waited_for() {
     for node in 1..=3 {
         done(&mut state, used(2, node));
     }
-    state.nodes.remove(&4);
+    done(&mut state, Change::Remove { node: 4, heir: None });
+    assert_eq!(state.key.awaited, [].into());
     assert_eq!(state.without_key_names(), None);
     refused(&state, used(2, 4), &["no node number 4"]);
     done(&mut state, offer(3));
