@@ -13,7 +13,7 @@ pub use siphash::siphash24;
 
 /// Version of the layout of all pinned maps together. Any change of a type below raises it; pins of
 /// another version are replaced, never reinterpreted.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Key of the map `VIPS`: an address as 16 bytes, IPv4 in the mapped form ::ffff:a.b.c.d
 /// (RFC 4291 section 2.5.5.2), so that one look-up and one map serve both families.

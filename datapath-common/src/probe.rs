@@ -124,9 +124,10 @@ pub struct PeerKey {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PeerPath {
-    /// What it signs with, and what this node signs with for it.
-    pub theirs_key: [u64; 2],
-    pub ours_key: [u64; 2],
+    /// What it signs with, and what this node signs with for it: the key in use and the other one that is accepted
+    /// while the cluster's key changes, else the same again. An answer is signed with the key of the question.
+    pub theirs_keys: [[u64; 2]; 2],
+    pub ours_keys: [[u64; 2]; 2],
     pub theirs: Address,
     pub ours: Address,
     /// Unanswered for this long, the path is silent.
@@ -219,6 +220,6 @@ pub const MAX_PATHS: u32 = 512;
 const _: () = {
     assert!(size_of::<Probe>() == PROBE_LENGTH);
     assert!(size_of::<Node>() == 40);
-    assert!(size_of::<PeerPath>() == 80);
+    assert!(size_of::<PeerPath>() == 112);
     assert!(size_of::<TimedPath>() == TIMER_SIZE + size_of::<PathState>());
 };

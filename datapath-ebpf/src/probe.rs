@@ -220,10 +220,16 @@ fn judge(context: *mut xdp_md, scratch: &mut Scratch, offset: u32) -> Option<u32
         || scratch.destination.0 != peer.ours.0
         || scratch.source_port != peer.theirs_port
         || scratch.destination_port != peer.ours_port
-        || probe.tag != tag(probe.signed(), &peer.theirs_key)
     {
         return None;
     }
+    let ours_key = if probe.tag == tag(probe.signed(), &peer.theirs_keys[0]) {
+        &peer.ours_keys[0]
+    } else if probe.tag == tag(probe.signed(), &peer.theirs_keys[1]) {
+        &peer.ours_keys[1]
+    } else {
+        return None;
+    };
     let answer = match probe.kind() {
         PROBE_KIND_PROBE => {
             fresh(&key, probe)?;
@@ -240,7 +246,7 @@ fn judge(context: *mut xdp_md, scratch: &mut Scratch, offset: u32) -> Option<u32
         }
         _ => return None,
     };
-    reflect(probe, node, peer, scratch.now);
+    reflect(probe, node, ours_key, scratch.now);
     let sum = scratch.pseudo
         + u32::from(u16::from(UDP_PROTOCOL).to_be())
         + 2 * u32::from(UDP_LENGTH.to_be())
@@ -278,7 +284,7 @@ fn fresh(key: &PeerKey, probe: &Probe) -> Option<()> {
 }
 
 #[inline(always)]
-fn reflect(probe: &mut Probe, node: &Node, peer: &PeerPath, now: u64) {
+fn reflect(probe: &mut Probe, node: &Node, key: &[u64; 2], now: u64) {
     probe.head |= Probe::head(PROBE_KIND_REFLECTED, 0);
     (probe.from, probe.to) = (probe.to, probe.from);
     probe.reflected_ns = now;
@@ -293,7 +299,7 @@ fn reflect(probe: &mut Probe, node: &Node, peer: &PeerPath, now: u64) {
     let guarded = if node.guarded != 0 { PROBE_GUARDED } else { 0 };
     probe.flags = alive | guarded;
     probe.reserved = 0;
-    probe.tag = tag(probe.signed(), &peer.ours_key);
+    probe.tag = tag(probe.signed(), key);
 }
 
 /// The sum of the payload's 32-bit halves.

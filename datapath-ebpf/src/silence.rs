@@ -105,7 +105,7 @@ pub fn departs(ctx: &TcContext) {
     // SAFETY: an entry is replaced as a whole; what is read torn fits no tag.
     let Some(peer) = (unsafe { PEERS.get(key) }) else { return };
     // Anybody on this host may send such a datagram: only the daemon can sign it.
-    if probe.tag != tag(probe.signed(), &peer.ours_key) {
+    if probe.tag != tag(probe.signed(), &peer.ours_keys[0]) {
         return;
     }
     let Some(path) = PATHS.get_ptr_mut(peer.slot) else { return };

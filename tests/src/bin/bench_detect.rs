@@ -206,28 +206,28 @@ fn kernel(arguments: &Arguments, stage: &Stage) -> Result<(Vec<f64>, u64)> {
         b.probes.forget()?;
         if on {
             b.probes.identify(identity(2))?;
-            let (ours_key, theirs_key) = (KEYS[1], KEYS[0]);
+            let (ours_keys, theirs_keys) = ([KEYS[1]; 2], [KEYS[0]; 2]);
             b.probes.set_peers(&[ProbePeer {
                 node: 1,
                 path,
                 ours: right,
                 theirs: left,
-                ours_key,
-                theirs_key,
+                ours_keys,
+                theirs_keys,
                 timeout,
             }])?;
         }
         Ok(())
     };
     a.probes.identify(identity(1))?;
-    let (ours_key, theirs_key) = (KEYS[0], KEYS[1]);
+    let (ours_keys, theirs_keys) = ([KEYS[0]; 2], [KEYS[1]; 2]);
     a.probes.set_peers(&[ProbePeer {
         node: 2,
         path,
         ours: left,
         theirs: right,
-        ours_key,
-        theirs_key,
+        ours_keys,
+        theirs_keys,
         timeout,
     }])?;
     answering(true)?;

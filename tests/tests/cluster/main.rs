@@ -13,6 +13,7 @@ mod departures;
 mod etcd;
 mod five;
 mod hierarchies;
+mod keys;
 mod links;
 mod membership;
 mod neighbours;
@@ -49,6 +50,7 @@ fn main() -> std::process::ExitCode {
         probes::TESTS,
         restarts::TESTS,
         membership::TESTS,
+        keys::TESTS,
         departures::TESTS,
         operator::TESTS,
         links::TESTS,

@@ -52,6 +52,7 @@ fn main() {
         ("activity: starts at zero", activity::starts_at_zero),
         ("activity: goes with its address", activity::goes_with_its_address),
         ("probe: is reflected", probe::is_reflected),
+        ("probe: either key is believed", probe::either_key_is_believed),
         ("probe: nothing else is believed", probe::nothing_else_is_believed),
         ("probe: replays are refused", probe::replays_are_refused),
         ("probe: the fence shuts for good", probe::the_fence_shuts_for_good),

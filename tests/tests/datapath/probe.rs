@@ -29,6 +29,9 @@ const PEER: u64 = 5;
 const INCARNATION: u64 = 9;
 const OURS_KEY: [u64; 2] = [0x0102_0304_0506_0708, 0x1112_1314_1516_1718];
 const THEIRS_KEY: [u64; 2] = [0xa1a2_a3a4_a5a6_a7a8, 0xb1b2_b3b4_b5b6_b7b8];
+/// Under the other cluster key that is accepted.
+const OURS_OTHER_KEY: [u64; 2] = [0x2122_2324_2526_2728, 0x3132_3334_3536_3738];
+const THEIRS_OTHER_KEY: [u64; 2] = [0xc1c2_c3c4_c5c6_c7c8, 0xd1d2_d3d4_d5d6_d7d8];
 const PORT: u16 = 7402;
 const TIMEOUT: Duration = Duration::from_millis(50);
 const XDP_DROP: u32 = 1;
@@ -52,8 +55,8 @@ fn probes(bench: &Bench) -> Arc<Probes> {
             path,
             ours: SocketAddr::new(ours, PORT),
             theirs: SocketAddr::new(theirs, PORT + 1),
-            ours_key: OURS_KEY,
-            theirs_key: THEIRS_KEY,
+            ours_keys: [OURS_KEY, OURS_OTHER_KEY],
+            theirs_keys: [THEIRS_KEY, THEIRS_OTHER_KEY],
             timeout: TIMEOUT,
         }
     };
@@ -218,6 +221,49 @@ pub fn is_reflected() -> Result<(), String> {
     bench.set(Gates::Expired);
     let outcome = bench.ingress(&frame(&inbound(0), &[], &bytes(&request(PROBE_KIND_PROBE, 0, 0))));
     check("a lease that has run out has no rest", payload(&outcome.frame).lease_remaining_ns == 0)
+}
+
+/// While the cluster's key changes: a question under either key is answered under the same, and an answer to ours
+/// is taken under either.
+pub fn either_key_is_believed() -> Result<(), String> {
+    let mut bench = bench();
+    bench.set(Gates::Open);
+    for (theirs, ours) in [(THEIRS_KEY, OURS_KEY), (THEIRS_OTHER_KEY, OURS_OTHER_KEY)] {
+        let probes = probes(&bench);
+        for kind in [PROBE_KIND_PROBE, PROBE_KIND_FENCE] {
+            let mut ask = request(kind, 0, 0);
+            ask.sign(&theirs);
+            let outcome = bench.ingress(&frame(&inbound(0), &[], &bytes(&ask)));
+            let verdict =
+                if kind == PROBE_KIND_FENCE { Verdict::AnsweredFence } else { Verdict::AnsweredProbe };
+            is("asked", &outcome, XDP_TX, verdict)?;
+            let mut expected = payload(&outcome.frame);
+            let told = expected.tag;
+            expected.sign(&ours);
+            check("answered under the same key", told == expected.tag)?;
+        }
+        bench.renew_programs();
+        let reader = bench.own_probes();
+        let _known = self::probes(&bench);
+        bench.egress(&ours_probe(&OURS_OTHER_KEY));
+        check("what leaves is signed with the key in use", reader.state(PEER, 0).is_none())?;
+        bench.egress(&ours_probe(&OURS_KEY));
+        let mut answer = Probe {
+            head: Probe::head(PROBE_KIND_PROBE | PROBE_KIND_REFLECTED, 0),
+            incarnation: INCARNATION,
+            sequence: 1,
+            ..request(PROBE_KIND_PROBE, 0, 0)
+        };
+        answer.sign(&theirs);
+        let outcome = bench.ingress(&frame(&inbound(0), &[], &bytes(&answer)));
+        is("answered", &outcome, XDP_DROP, Verdict::DroppedReflection)?;
+        drop(probes);
+    }
+    Ok(())
+}
+
+fn ours_probe(key: &[u64; 2]) -> Vec<u8> {
+    ours(0, 1, key)
 }
 
 /// All that is not a whole, fresh, authentic probe for this node goes on to the kernel untouched.

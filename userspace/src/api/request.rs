@@ -182,6 +182,8 @@ pub enum Request {
         token: String,
     },
     ClusterToken,
+    /// Replaces the secret that all nodes share, while they run.
+    ClusterRotateKey,
     /// This node leaves; with `drain` what it holds moves away first.
     ClusterLeave {
         drain: bool,
@@ -261,6 +263,7 @@ impl Request {
             | Self::SubnetUnmonitor { .. }
             | Self::ClusterInit { .. }
             | Self::ClusterJoin { .. }
+            | Self::ClusterRotateKey
             | Self::ClusterLeave { .. }
             | Self::ClusterRemove { .. }
             | Self::ClusterReaddress

@@ -52,6 +52,12 @@ pub struct ClusterStatus {
     pub voters: usize,
     #[serde(default)]
     pub store: StoreStatus,
+    /// The number of the secret that all nodes share.
+    #[serde(default)]
+    pub key_generation: u64,
+    /// Nodes that have not confirmed it yet: until they do, the key before it is accepted too.
+    #[serde(default)]
+    pub key_unconfirmed: Vec<String>,
 }
 
 /// Where the cluster's state is kept.

@@ -41,6 +41,12 @@ enum Action {
     },
     /// Print what another node needs to join: keep it secret
     Token,
+    /// Replace the secret that all nodes share, while they run
+    ///
+    /// Every node must be there. Nothing in service is touched. Afterwards the old key and the tokens that were
+    /// printed before open nothing any more. Do it when a token may have been seen by others, and after a node
+    /// was removed
+    RotateKey,
     /// Take this node out of the cluster
     ///
     /// It must hold nothing, and the others must be able to go on deciding without it. Its vipd goes on running
@@ -87,6 +93,7 @@ impl Cluster {
                 let token = if token == "-" { read_token()? } else { token };
                 session.order(&Request::ClusterJoin { address, token })
             }
+            Action::RotateKey => session.order(&Request::ClusterRotateKey),
             Action::Leave { drain } => session.order(&Request::ClusterLeave { drain }),
             Action::Remove { node, replace_by } => {
                 session.order(&Request::ClusterRemove { node, heir: replace_by })

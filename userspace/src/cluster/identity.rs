@@ -10,7 +10,10 @@ use std::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 
-use super::durable::{self, DiskError};
+use super::{
+    durable::{self, DiskError},
+    keyring::Keys,
+};
 use crate::{config::StoreKind, core::change::NewNode, model::NodeId};
 
 /// The number by which nodes tell clusters apart. Not secret.
@@ -99,7 +102,7 @@ pub struct Identity {
     /// The cluster's name.
     pub cluster: String,
     pub id: ClusterId,
-    pub key: ClusterKey,
+    pub keys: Keys,
     /// This node.
     pub node: NodeId,
     pub name: String,
@@ -195,7 +198,7 @@ mod tests {
         Identity {
             cluster: "lab".into(),
             id: ClusterId(random().unwrap()),
-            key: ClusterKey(random().unwrap()),
+            keys: Keys::first(ClusterKey(random().unwrap())),
             node: 3,
             name: "c".into(),
             stage,
@@ -232,7 +235,7 @@ mod tests {
     #[test]
     fn the_key_is_never_printed() {
         let identity = identity(Stage::Member);
-        let key = String::from(identity.key.clone());
+        let key = String::from(identity.keys.current.key.clone());
         assert!(!format!("{identity:?}").contains(&key));
     }
 

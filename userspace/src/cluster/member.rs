@@ -16,6 +16,7 @@ use super::{
     departure,
     error::ClusterError,
     identity::{ClusterId, ClusterKey, Identity, Stage, random},
+    keyring::Keys,
     raft::{ANY_NODE, OpenOptions, RaftStore},
     store::{OpenStore, StoreError},
     token::Token,
@@ -103,7 +104,7 @@ pub async fn init(
             Identity {
                 cluster: cluster.to_owned(),
                 id: ClusterId(random()?),
-                key: ClusterKey(random()?),
+                keys: Keys::first(ClusterKey(random()?)),
                 node: FOUNDER,
                 name: node.name.clone(),
                 stage: Stage::Founding { node: node.clone() },
@@ -174,7 +175,7 @@ pub async fn enroll(
             Identity {
                 cluster: token.cluster.clone(),
                 id: token.id,
-                key: token.key.clone(),
+                keys: Keys::only(token.key.clone()),
                 node: reserve(options, via, token, &node, deadline).await?,
                 name: node.name,
                 stage: Stage::Joining { via },
@@ -204,7 +205,7 @@ async fn reserve(
     node: &NewNode,
     deadline: Instant,
 ) -> Result<NodeId, ClusterError> {
-    let credentials = Credentials { id: token.id, key: token.key.clone(), me: ANY_NODE };
+    let credentials = Credentials::fixed(token.id, Keys::only(token.key.clone()), ANY_NODE);
     let peers =
         Peers::from_outside(Arc::new(credentials), options.rpc.ip(), &options.timing, Handle::current());
     match ask(&peers, via, &PeerRequest::StoreKind, deadline, Door::New).await? {

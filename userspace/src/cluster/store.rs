@@ -11,7 +11,10 @@ use std::{
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{error::ClusterError, heartbeat::Ears, identity::Identity, token::Token, transport::Peers};
+use super::{
+    error::ClusterError, heartbeat::Ears, identity::Identity, keyring::Keyring, token::Token,
+    transport::Peers,
+};
 use crate::{
     config::StoreKind,
     core::change::{Applied, Change},
@@ -127,11 +130,18 @@ pub trait Store: Send + Sync {
 /// The store of a node that is a member, or on its way to be one. It listens for peers until it is shut down.
 #[async_trait]
 pub trait OpenStore: Store + Any {
+    /// The cluster's keys and who this node is, as they are on disk.
+    fn keyring(&self) -> &Keyring;
+
     /// This node, as it is on disk.
-    fn identity(&self) -> Identity;
+    fn identity(&self) -> Identity {
+        self.keyring().identity()
+    }
 
     /// Notes on disk that the cluster has admitted this node.
-    fn become_member(&self) -> Result<(), ClusterError>;
+    fn become_member(&self) -> Result<(), ClusterError> {
+        Ok(self.keyring().become_member()?)
+    }
 
     /// Begins a cluster of this node alone, if that was not done before.
     async fn initialize(&self) -> Result<(), StoreError>;
@@ -139,8 +149,11 @@ pub trait OpenStore: Store + Any {
     /// Requests to the other nodes.
     fn peers(&self) -> &Peers;
 
-    /// What another node needs to join.
-    fn token(&self) -> Token;
+    /// What another node needs to join now.
+    fn token(&self) -> Token {
+        let identity = self.identity();
+        Token { cluster: identity.cluster, id: identity.id, key: identity.keys.current, rpc: self.rpc() }
+    }
 
     /// Where this node listens for peers.
     fn rpc(&self) -> SocketAddr;

@@ -4,14 +4,17 @@ use std::{fmt, net::SocketAddr, str::FromStr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::identity::{ClusterId, ClusterKey};
+use super::{
+    identity::{ClusterId, ClusterKey},
+    keyring::NumberedKey,
+};
 
 /// Secret: whoever has it can join.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token {
     pub cluster: String,
     pub id: ClusterId,
-    pub key: ClusterKey,
+    pub key: NumberedKey,
     /// Where a member listens.
     pub rpc: SocketAddr,
 }
@@ -24,7 +27,7 @@ pub enum BadToken {
     Version(u8),
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 impl fmt::Debug for Token {
     // The key stays out of logs.
@@ -33,13 +36,14 @@ impl fmt::Debug for Token {
     }
 }
 
-/// `version, id (16), key (32), length of the address, address, name, crc32`, as base64url.
+/// `version, id (16), key (32), its generation (8), length of the address, address, name, crc32`, as base64url.
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rpc = self.rpc.to_string();
         let mut bytes = vec![VERSION];
         bytes.extend(self.id.0);
-        bytes.extend(self.key.0);
+        bytes.extend(self.key.key.0);
+        bytes.extend(self.key.generation.to_be_bytes());
         bytes.push(u8::try_from(rpc.len()).map_err(|_| fmt::Error)?);
         bytes.extend(rpc.as_bytes());
         bytes.extend(self.cluster.as_bytes());
@@ -62,13 +66,14 @@ impl FromStr for Token {
         }
         let (id, body) = body.split_first_chunk::<16>().ok_or(BadToken::Garbled)?;
         let (key, body) = body.split_first_chunk::<32>().ok_or(BadToken::Garbled)?;
+        let (generation, body) = body.split_first_chunk::<8>().ok_or(BadToken::Garbled)?;
         let (&length, body) = body.split_first().ok_or(BadToken::Garbled)?;
         let (rpc, name) = body.split_at_checked(length.into()).ok_or(BadToken::Garbled)?;
         let text = |b: &[u8]| std::str::from_utf8(b).map(str::to_owned).map_err(|_| BadToken::Garbled);
         Ok(Self {
             cluster: text(name)?,
             id: ClusterId(*id),
-            key: ClusterKey(*key),
+            key: NumberedKey { generation: u64::from_be_bytes(*generation), key: ClusterKey(*key) },
             rpc: text(rpc)?.parse().map_err(|_| BadToken::Garbled)?,
         })
     }
@@ -80,11 +85,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn tokens() -> impl Strategy<Value = Token> {
-        (".{0,64}", any::<[u8; 16]>(), any::<[u8; 32]>(), any::<(std::net::IpAddr, u16)>()).prop_map(
+        let keys = (any::<u64>(), any::<[u8; 32]>())
+            .prop_map(|(generation, key)| NumberedKey { generation, key: ClusterKey(key) });
+        (".{0,64}", any::<[u8; 16]>(), keys, any::<(std::net::IpAddr, u16)>()).prop_map(
             |(cluster, id, key, (ip, port))| Token {
                 cluster,
                 id: ClusterId(id),
-                key: ClusterKey(key),
+                key,
                 rpc: SocketAddr::new(ip, port),
             },
         )

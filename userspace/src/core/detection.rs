@@ -12,9 +12,9 @@ pub struct ProbePeer {
     pub path: u8,
     pub ours: SocketAddr,
     pub theirs: SocketAddr,
-    /// The keys of either direction.
-    pub ours_key: [u64; 2],
-    pub theirs_key: [u64; 2],
+    /// The keys of either direction: the one in use, and the other one that is accepted now, or the same again.
+    pub ours_keys: [[u64; 2]; 2],
+    pub theirs_keys: [[u64; 2]; 2],
     /// Unanswered for this long, the path is silent.
     pub timeout: Duration,
 }

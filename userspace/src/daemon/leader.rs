@@ -235,6 +235,9 @@ impl Leader {
             | Change::SetDefault { .. }
             | Change::SetConnectivity { .. }
             | Change::ReportConnectivity { .. }
+            | Change::OfferKey { .. }
+            | Change::UseKey { .. }
+            | Change::KeyInUse { .. }
             | Change::Batch { .. }
             | Change::OutOfService { .. }
             | Change::Rejoin { .. }

@@ -20,6 +20,7 @@ use super::{
     interfaces::Interfaces,
     leader::{Leader, Voters},
     links::{LinkMonitor, Unreachable},
+    rekey,
     subnets::SubnetMonitor,
     watcher::Watcher,
 };
@@ -37,7 +38,7 @@ use crate::{
     },
     cluster::{
         OpenStore, PromiseAnswer, PromiseBook, PromiseQuery,
-        heartbeat::{Key, LeaseSlot, Prober, ProberConfig, ProbingKernel, Promises, Pulse, PulseConfig},
+        heartbeat::{LeaseSlot, LiveKeys, Prober, ProberConfig, ProbingKernel, Promises, Pulse, PulseConfig},
         identity::{self, Identity},
         macs_of,
         transport::Peers,
@@ -174,13 +175,13 @@ pub fn start(
 ) -> anyhow::Result<()> {
     let me = identity.node;
     let transmits = Arc::new(AtomicU8::new(0));
-    let key = Key::derive(&identity.id.0, &identity.key.0);
+    let keys = || LiveKeys::new(identity.id, store.keyring().follower());
     let incarnation = identity::next_incarnation(&host.state_dir)?;
     let mut pulse = Pulse::start(
         PulseConfig {
             me,
             paths: host.config.paths.clone(),
-            key: key.clone(),
+            keys: keys(),
             timing: host.timing,
             incarnation,
             promises: promises.clone(),
@@ -190,7 +191,7 @@ pub fn start(
         store.leadership(),
         host.keeper.clone(),
     )?;
-    let prober = probe_peers(host, me, key, incarnation, &mut pulse, store.as_ref());
+    let prober = probe_peers(host, me, keys(), incarnation, &mut pulse, store.as_ref());
     store.hear(pulse.ears.clone());
     let (caught, caught_up) = watch::channel(false);
     let watcher = Watcher {
@@ -294,6 +295,7 @@ pub fn start(
     tokio::spawn(watcher.run());
     tokio::spawn(leader.run());
     tokio::spawn(agent.run());
+    tokio::spawn(rekey::follow(store.clone(), host.timing.heartbeat, host.events.clone()));
     tokio::spawn(catch_up(
         store,
         promises,
@@ -309,7 +311,7 @@ pub fn start(
 fn probe_peers(
     host: &Host,
     me: NodeId,
-    key: Key,
+    keys: LiveKeys,
     incarnation: u64,
     pulse: &mut Pulse,
     store: &dyn OpenStore,
@@ -319,7 +321,7 @@ fn probe_peers(
         me,
         paths: host.config.paths.clone(),
         sockets: std::mem::take(&mut pulse.sockets),
-        key,
+        keys,
         timing: host.timing,
         incarnation,
         guarded: {

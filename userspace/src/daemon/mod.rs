@@ -11,6 +11,7 @@ pub mod links;
 pub mod member;
 pub mod owners;
 mod poll;
+mod rekey;
 pub mod run;
 pub mod runner;
 pub mod subnets;

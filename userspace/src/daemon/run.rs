@@ -7,7 +7,7 @@ use std::{
         unix::net::{SocketAddr, UnixListener},
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -25,6 +25,7 @@ use super::{
     interfaces::Interfaces,
     leftovers::{self, Which},
     member::{self, Host},
+    rekey,
 };
 use crate::{
     act::{
@@ -252,7 +253,8 @@ struct Control {
     promises: Promises,
     inspections: Inspections,
     store: Mutex<Option<Arc<dyn OpenStore>>>,
-    token: std::sync::OnceLock<Token>,
+    /// The same, at hand without waiting for `init` or `join` to end.
+    open: std::sync::Mutex<Option<Arc<dyn OpenStore>>>,
     member: watch::Sender<Option<Member>>,
     start: Options,
     over: watch::Sender<Option<Over>>,
@@ -265,7 +267,7 @@ impl Control {
             inspections,
             host,
             store: Mutex::default(),
-            token: std::sync::OnceLock::new(),
+            open: std::sync::Mutex::default(),
             member: watch::Sender::new(None),
             start,
             over: watch::Sender::new(None),
@@ -316,8 +318,7 @@ impl Control {
     fn begin(&self, slot: &mut Option<Arc<dyn OpenStore>>, store: Arc<dyn OpenStore>) -> anyhow::Result<()> {
         let identity = store.identity();
         member::start(&self.host, &identity, store.clone(), self.promises.clone())?;
-        // Only the first membership of a daemon's life gets here.
-        let _ = self.token.set(store.token());
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
         self.member.send_replace(Some(Member {
             id: identity.node,
             peers: Arc::new(store.peers().clone()),
@@ -331,6 +332,11 @@ impl Control {
         tokio::spawn(keep_addresses(store.clone(), self.host.config.clone(), self.host.events.clone()));
         *slot = Some(store);
         Ok(())
+    }
+
+    fn open(&self) -> Result<Arc<dyn OpenStore>, ApiError> {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        open.ok_or_else(|| ApiError::failed("this node is not part of a cluster"))
     }
 
     async fn shutdown(&self) {
@@ -389,8 +395,11 @@ impl ClusterControl for Control {
     }
 
     fn token(&self) -> Result<String, ApiError> {
-        let token = self.token.get().ok_or_else(|| ApiError::failed("this node is not part of a cluster"))?;
-        Ok(token.to_string())
+        Ok(self.open()?.token().to_string())
+    }
+
+    async fn rotate_key(&self) -> Result<String, ApiError> {
+        rekey::rotate(&*self.open()?, to_api).await
     }
 }
 

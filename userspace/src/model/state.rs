@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Connectivity, Constraint, ConstraintId, Defaults, Epoch, Map, MonitoredSubnet, Node, NodeId, Placement,
-    Ranges, Resource, ResourceId, SubnetDown, Tag,
+    Connectivity, Constraint, ConstraintId, Defaults, Epoch, KeyState, Map, MonitoredSubnet, Node, NodeId,
+    Placement, Ranges, Resource, ResourceId, SubnetDown, Tag,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,9 @@ pub struct ClusterState {
     /// How often operators changed anything: a plan made from an older state is refused.
     #[serde(default)]
     pub revision: u64,
+    /// Which cluster key is in use.
+    #[serde(default)]
+    pub key: KeyState,
 }
 
 impl ClusterState {

@@ -116,8 +116,8 @@ impl Probes {
                 }
             };
             let value = PeerPath {
-                theirs_key: peer.theirs_key,
-                ours_key: peer.ours_key,
+                theirs_keys: peer.theirs_keys,
+                ours_keys: peer.ours_keys,
                 theirs: layout::address(layout::key(peer.theirs.ip())),
                 ours: layout::address(layout::key(peer.ours.ip())),
                 timeout_ns: peer.timeout.as_nanos() as u64,

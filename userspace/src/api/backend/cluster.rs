@@ -21,6 +21,9 @@ pub trait ClusterControl: Send + Sync {
 
     /// What another node needs to join.
     fn token(&self) -> Result<String>;
+
+    /// Replaces the secret that the nodes share; answers what to tell the operator.
+    async fn rotate_key(&self) -> Result<String>;
 }
 
 impl Context {

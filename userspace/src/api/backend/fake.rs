@@ -246,6 +246,10 @@ impl ClusterControl for FakeControl {
     fn token(&self) -> Result<String> {
         Ok("secret".into())
     }
+
+    async fn rotate_key(&self) -> Result<String> {
+        Ok("the key is another one".into())
+    }
 }
 
 #[derive(Default)]

@@ -24,6 +24,7 @@ mod node;
 mod ping_list;
 mod placement;
 mod policy;
+mod rekey;
 mod select;
 mod set;
 mod show;
@@ -164,6 +165,7 @@ impl Context {
             Request::ClusterInit { name } => self.cluster_init(&name).await,
             Request::ClusterJoin { address, token } => self.cluster_join(address, &token, out).await,
             Request::ClusterToken => self.cluster_token(),
+            Request::ClusterRotateKey => self.cluster_rotate_key(out).await,
             Request::ClusterLeave { drain } => self.cluster_leave(drain, out).await,
             Request::ClusterRemove { node, heir } => self.cluster_remove(&node, heir.as_deref(), out).await,
             Request::ClusterReaddress => self.cluster_readdress(out).await,

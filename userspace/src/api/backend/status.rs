@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Context, Member, Result, create::accept, hierarchy_status, placement, select, subnet, trouble, warnings,
+    Context, Member, Result, create::accept, hierarchy_status, placement, rekey, select, subnet, trouble,
+    warnings,
 };
 use crate::{
     act::{
@@ -119,6 +120,7 @@ impl Context {
             (status.resources, status.states) = select::select(selection, &member.state(), all);
         }
         status.warnings.extend(warnings::of_amendments(&state));
+        status.warnings.extend(rekey::warnings(&state));
         status.warnings.extend(trouble::warnings(&state));
         status.warnings.extend(subnet::warnings(&state));
         status.warnings.extend(here.problems);
@@ -138,6 +140,8 @@ impl Context {
             quorum: facts.quorum,
             voters: leadership.voters.len(),
             store: store(member.store.health()),
+            key_generation: state.key.generation,
+            key_unconfirmed: state.without_key().map(|id| state.node_name(id)).collect(),
         });
         let mut serving: BTreeMap<NodeId, usize> = BTreeMap::new();
         for grant in state.placements.values().filter_map(|p| p.grant) {

@@ -58,6 +58,7 @@ fn every_form_of_the_contract_is_understood() {
         "vipctl cluster join 10.0.0.1:7411 --token T",
         "vipctl cluster join node-a --token -",
         "vipctl cluster token",
+        "vipctl cluster rotate-key",
         "vipctl cluster status",
         "vipctl events --follow",
         "vipctl ping 10.0.0.1",

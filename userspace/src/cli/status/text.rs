@@ -28,7 +28,7 @@ pub fn status(s: &Status) -> String {
 
 /// Only what concerns the cluster: `vipctl cluster status`.
 pub fn cluster_text(s: &Status) -> String {
-    let mut parts = vec![head(s)];
+    let mut parts = vec![head(s) + &key(s)];
     parts.extend(warnings(s));
     if s.cluster.is_some() {
         parts.push(nodes(s));
@@ -75,6 +75,16 @@ fn head(s: &Status) -> String {
         line("frames", verdicts.join(", "));
     }
     table.render()
+}
+
+/// `key      generation 2, not confirmed by c`
+fn key(s: &Status) -> String {
+    let Some(cluster) = &s.cluster else { return String::new() };
+    let without = match &cluster.key_unconfirmed[..] {
+        [] => String::new(),
+        names => format!(", not confirmed by {}", names.join(", ")),
+    };
+    format!("key      generation {}{without}\n", cluster.key_generation)
 }
 
 /// `etcd, 3 of 3 members well, keys /vipd/lab/`

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     cluster::{
         inspections::{self, Inspections},
+        keyring::Keyring,
         promise::PromiseBook,
         rest,
         store::StoreError,
@@ -134,6 +135,7 @@ pub(crate) struct Answerer {
     pub(crate) known: Arc<dyn Known>,
     pub(crate) promises: Arc<dyn PromiseBook>,
     pub(crate) inspections: Inspections,
+    pub(crate) keyring: Keyring,
 }
 
 #[async_trait]
@@ -154,6 +156,7 @@ impl Handler for Answerer {
                 });
             }
             PeerRequest::Applied => return PeerAnswer::Index(self.log.image().applied),
+            PeerRequest::OfferKey(offer) => return self.keyring.answer(offer).await,
             PeerRequest::Reserve(node) => {
                 let deadline = Instant::now() + PATIENCE;
                 self.proposer.propose(Change::Reserve { node }, deadline).await.map(PeerAnswer::Applied)

@@ -3,8 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -32,11 +31,11 @@ use crate::{
     cluster::{
         error::ClusterError,
         heartbeat::{Ears, lock},
-        identity::{Identity, Stage},
+        identity::Identity,
+        keyring::Keyring,
         raft::OpenOptions,
         store::{Leadership, OpenStore, Store, StoreError, StoreHealth, StoreMember, View},
-        token::Token,
-        transport::{self, Credentials, Peers},
+        transport::{self, Peers},
     },
     config::{StoreConfig, StoreKind, Timing},
     core::change::{Applied, Change, Refusal},
@@ -53,8 +52,7 @@ const HEALTH: Duration = Duration::from_secs(2);
 /// A member of a cluster whose state is in etcd. Its connections run on two threads of their own. Dropping it
 /// stops them as a crash would, which loses nothing.
 pub(crate) struct EtcdStore {
-    identity: Mutex<Identity>,
-    state_dir: PathBuf,
+    keyring: Keyring,
     rpc: SocketAddr,
     timing: Timing,
     log: Arc<Log>,
@@ -108,10 +106,6 @@ impl EtcdStore {
         }
         Ok(())
     }
-
-    fn lock_identity(&self) -> MutexGuard<'_, Identity> {
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Result<EtcdStore, ClusterError> {
@@ -124,7 +118,8 @@ fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Result<Et
     let keys = Keys::new(options.store.prefix(), &identity.cluster);
     let image = cache::load(&options.state_dir)?;
     let log = Arc::new(Log::new(kv.clone(), keys, identity.id.to_string(), image));
-    let credentials = Arc::new(Credentials { id: identity.id, key: identity.key.clone(), me });
+    let keyring = Keyring::new(identity, options.state_dir.clone());
+    let credentials = Arc::new(keyring.credentials());
     let peers = Peers::new(credentials.clone(), options.rpc.ip(), &options.timing, runtime);
     let known: Arc<dyn Known> = Arc::new(AskPeers { me, log: log.clone(), peers: peers.clone() });
     let proposer = Proposer::start(log.clone(), known.clone());
@@ -135,6 +130,7 @@ fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Result<Et
         known: known.clone(),
         promises: options.promises,
         inspections: options.inspections,
+        keyring: keyring.clone(),
     });
     let listening = tokio::spawn(transport::serve(listener, credentials, answerer, stop.clone()));
     let ears = election::Ears::default();
@@ -153,8 +149,7 @@ fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Result<Et
         work.iter().for_each(JoinHandle::abort);
     });
     Ok(EtcdStore {
-        identity: Mutex::new(identity),
-        state_dir: options.state_dir,
+        keyring,
         rpc,
         timing: options.timing,
         log,
@@ -260,16 +255,8 @@ impl Store for EtcdStore {
 
 #[async_trait]
 impl OpenStore for EtcdStore {
-    fn identity(&self) -> Identity {
-        self.lock_identity().clone()
-    }
-
-    fn become_member(&self) -> Result<(), ClusterError> {
-        let mut identity = self.lock_identity();
-        let next = Identity { stage: Stage::Member, ..identity.clone() };
-        next.save(&self.state_dir)?;
-        *identity = next;
-        Ok(())
+    fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     async fn initialize(&self) -> Result<(), StoreError> {
@@ -278,11 +265,6 @@ impl OpenStore for EtcdStore {
 
     fn peers(&self) -> &Peers {
         &self.peers
-    }
-
-    fn token(&self) -> Token {
-        let identity = self.identity();
-        Token { cluster: identity.cluster, id: identity.id, key: identity.key, rpc: self.rpc }
     }
 
     fn rpc(&self) -> SocketAddr {
@@ -297,6 +279,7 @@ impl OpenStore for EtcdStore {
     }
 
     async fn shutdown(&self) {
+        self.keyring.close();
         self.stop.cancel();
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {

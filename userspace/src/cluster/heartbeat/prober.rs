@@ -23,8 +23,8 @@ use tokio::sync::watch;
 
 use super::{
     ears::Ears,
+    keys::LiveKeys,
     pulse::{lock, prefer_this_thread},
-    wire::Key,
 };
 use crate::{
     cluster::View,
@@ -63,7 +63,7 @@ pub struct ProberConfig {
     /// This node's heartbeat addresses, and a socket bound to each.
     pub paths: Vec<SocketAddr>,
     pub sockets: Vec<UdpSocket>,
-    pub key: Key,
+    pub keys: LiveKeys,
     pub timing: Timing,
     pub incarnation: u64,
     /// All interfaces that may speak for an address here are guarded.
@@ -124,8 +124,11 @@ impl Prober {
         view: watch::Receiver<View>,
         ears: Arc<Mutex<Ears>>,
     ) -> std::io::Result<Self> {
-        let who =
-            ProbeIdentity { cluster: config.key.cluster(), me: config.me, incarnation: config.incarnation };
+        let who = ProbeIdentity {
+            cluster: config.keys.used().cluster(),
+            me: config.me,
+            incarnation: config.incarnation,
+        };
         probes.identify(who).map_err(std::io::Error::other)?;
         let (waker, woken) = UnixDatagram::pair()?;
         waker.set_nonblocking(true)?;
@@ -232,7 +235,9 @@ impl Work {
 
     /// Whom the programs probe and answer.
     fn follow(&mut self) {
-        let ProberConfig { me, key, timing, .. } = &self.config;
+        self.config.keys.refresh();
+        let ProberConfig { me, keys, timing, .. } = &self.config;
+        let both = [keys.used(), keys.other()];
         let mut peers = Vec::new();
         for node in self.view.borrow().state.nodes.values().filter(|n| n.id != *me) {
             for (path, (theirs, ours)) in node.paths.iter().zip(&self.config.paths).enumerate() {
@@ -244,8 +249,8 @@ impl Work {
                     path: path as u8,
                     ours: *ours,
                     theirs: *theirs,
-                    ours_key: key.probe(*me, node.id),
-                    theirs_key: key.probe(node.id, *me),
+                    ours_keys: both.map(|key| key.probe(*me, node.id)),
+                    theirs_keys: both.map(|key| key.probe(node.id, *me)),
                     timeout: timing.probe_timeout,
                 });
             }
@@ -254,9 +259,10 @@ impl Work {
             match self.probes.set_peers(&peers) {
                 Ok(()) => self.peers = peers,
                 // Tried again at the next probe; heartbeats go on.
-                Err(error) => tracing::warn!(%error, "the kernel was not told whom to probe"),
+                Err(error) => return tracing::warn!(%error, "the kernel was not told whom to probe"),
             }
         }
+        self.config.keys.taken_over();
     }
 
     fn tell_alive(&self, now: BootTime) {
@@ -275,7 +281,7 @@ impl Work {
             let kind = if below.is_some() { PROBE_KIND_FENCE } else { PROBE_KIND_PROBE };
             let mut probe = Probe {
                 head: Probe::head(kind, peer.path),
-                cluster: self.config.key.cluster(),
+                cluster: self.config.keys.used().cluster(),
                 from: self.config.me,
                 to: peer.node,
                 incarnation: self.config.incarnation,
@@ -290,7 +296,7 @@ impl Work {
                 reserved: 0,
                 tag: 0,
             };
-            probe.sign(&peer.ours_key);
+            probe.sign(&peer.ours_keys[0]);
             let socket = &self.config.sockets[usize::from(peer.path)];
             if let Err(error) = socket.send_to(bytemuck::bytes_of(&probe), peer.theirs) {
                 // A link that is down: what does not leave starts no timer, and heartbeats tell the rest.

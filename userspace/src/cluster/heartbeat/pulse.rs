@@ -16,8 +16,9 @@ use tokio::sync::watch;
 
 use super::{
     ears::Ears,
+    keys::LiveKeys,
     promises::Promises,
-    wire::{Body, Key, MAX_LEN, Message, ReplayWindow},
+    wire::{Body, MAX_LEN, Message, ReplayWindow},
 };
 use crate::{
     cluster::{Leadership, View},
@@ -43,7 +44,7 @@ pub trait LeaseSlot: Send + Sync {
 pub struct PulseConfig {
     pub me: NodeId,
     pub paths: Vec<SocketAddr>,
-    pub key: Key,
+    pub keys: LiveKeys,
     pub timing: Timing,
     /// This life of the daemon: higher than any before.
     pub incarnation: u64,
@@ -161,6 +162,8 @@ impl Heart {
 
     /// Asks everybody for a renewal, itself included.
     fn beat(&mut self, now: BootTime) {
+        self.config.keys.refresh();
+        self.config.keys.taken_over();
         self.follow_state();
         let held = self.keeper.held();
         self.holder.adopt(held.epoch);
@@ -221,19 +224,20 @@ impl Heart {
             lease_epoch,
             body,
         };
-        if let Err(error) = self.sockets[path].send_to(&message.encode(&self.config.key), address) {
+        if let Err(error) = self.sockets[path].send_to(&message.encode(self.config.keys.used()), address) {
             // A link that is down: the other paths and the peers' silence tell the rest.
             tracing::trace!(%address, %error, "heartbeat not sent");
         }
     }
 
     fn receive(&mut self) {
+        self.config.keys.refresh();
         let mut buffer = [0; MAX_LEN + 1];
         for path in 0..self.sockets.len() {
             // Bounded, so that a flood on one path can't keep the next beat from being sent.
             for _ in 0..256 {
                 let Ok((len, from)) = self.sockets[path].recv_from(&mut buffer) else { break };
-                let Some(message) = Message::decode(&buffer[..len], &self.config.key) else {
+                let Some(message) = self.config.keys.decode(&buffer[..len]) else {
                     tracing::trace!(%from, "not a heartbeat of this cluster");
                     continue;
                 };

@@ -59,6 +59,19 @@ pub enum Body {
     Ack { asker_incarnation: u64, refused: Option<Refused> },
 }
 
+/// Something that tells nothing of the secret from which it follows, another for other labels.
+pub(crate) fn derive(secret: &[u8; 32], labels: [&[u8]; 2]) -> [u8; 16] {
+    let mut derived = [0; 16];
+    for ((half, label), out) in secret.chunks(16).zip(labels).zip(derived.chunks_mut(8)) {
+        let mut key = [0; 16];
+        key.copy_from_slice(half);
+        let mut h = SipHasher24::new_with_key(&key);
+        h.write(label);
+        out.copy_from_slice(&h.finish().to_be_bytes());
+    }
+    derived
+}
+
 /// The key of one cluster's heartbeats.
 #[derive(Clone)]
 pub struct Key {
@@ -71,21 +84,10 @@ pub struct Key {
 impl Key {
     /// Derived from the cluster's id and secret, so that the secret itself serves one purpose only.
     pub fn derive(cluster_id: &[u8; 16], secret: &[u8; 32]) -> Self {
-        let word = |half: &[u8], label: &[u8]| {
-            let mut key = [0; 16];
-            key.copy_from_slice(half);
-            let mut h = SipHasher24::new_with_key(&key);
-            h.write(label);
-            h.finish().to_be_bytes()
-        };
-        let mut key = [0; 16];
-        key[..8].copy_from_slice(&word(&secret[..16], b"vipd heartbeat 1"));
-        key[8..].copy_from_slice(&word(&secret[16..], b"vipd heartbeat 2"));
+        let key = derive(secret, [b"vipd heartbeat 1", b"vipd heartbeat 2"]);
         let mut cluster = [0; 8];
         cluster.copy_from_slice(&cluster_id[..8]);
-        let mut probe = [0; 16];
-        probe[..8].copy_from_slice(&word(&secret[..16], b"vipd probe 1"));
-        probe[8..].copy_from_slice(&word(&secret[16..], b"vipd probe 2"));
+        let probe = derive(secret, [b"vipd probe 1", b"vipd probe 2"]);
         let half = |label: &[u8]| {
             let mut h = SipHasher24::new_with_key(&probe);
             h.write(label);

@@ -21,7 +21,7 @@ fn what_can_go_wrong_with_a_join_has_an_error_of_its_own() {
         let rpc = a.options.rpc;
 
         let mut wrong = token.clone();
-        wrong.key.0[3] ^= 1;
+        wrong.key.key.0[3] ^= 1;
         let e = error(&mut b, rpc, &wrong).await;
         assert!(e.contains("keys differ") && e.contains("cluster token"), "{e}");
 

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     cluster::{
         inspections::{self, Inspections},
+        keyring::Keyring,
         promise::PromiseBook,
         store::View,
         transport::{Handler, PeerAnswer, PeerRequest},
@@ -32,6 +33,7 @@ pub(crate) struct Answerer {
     view: watch::Receiver<View>,
     promises: Arc<dyn PromiseBook>,
     inspections: Inspections,
+    keyring: Keyring,
 }
 
 impl Answerer {
@@ -41,8 +43,9 @@ impl Answerer {
         view: watch::Receiver<View>,
         promises: Arc<dyn PromiseBook>,
         inspections: Inspections,
+        keyring: Keyring,
     ) -> Self {
-        Self { raft, leader, view, promises, inspections }
+        Self { raft, leader, view, promises, inspections, keyring }
     }
 
     /// Such a node learns it from whomever it asks. Raft's word of its leader still counts: one that removed itself
@@ -64,6 +67,7 @@ impl Answerer {
             PeerRequest::StoreKind => PeerAnswer::StoreKind(StoreKind::Raft),
             PeerRequest::Promise(query) => PeerAnswer::Promise(self.promises.query(&query)),
             PeerRequest::Inspect(inquiry) => self.inspections.answer(inquiry).await,
+            PeerRequest::OfferKey(offer) => self.keyring.answer(offer).await,
             leaders => self.leader.lead(leaders, deadline).await,
         }
     }

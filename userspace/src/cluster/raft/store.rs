@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -30,12 +30,12 @@ use super::{
 use crate::{
     cluster::{
         error::ClusterError,
-        identity::{Identity, Stage},
+        identity::Identity,
         inspections::Inspections,
+        keyring::Keyring,
         promise::PromiseBook,
         store::{Leadership, OpenStore, Store, StoreError, View},
-        token::Token,
-        transport::{self, Credentials, PeerAnswer, PeerRequest, Peers},
+        transport::{self, PeerAnswer, PeerRequest, Peers},
     },
     config::{StoreConfig, Timing},
     core::change::{Applied, Change, Refusal},
@@ -68,8 +68,7 @@ pub struct OpenOptions {
 /// crash would, which loses nothing; [`RaftStore::shutdown`] waits for it.
 pub struct RaftStore {
     leader: Leader,
-    identity: Mutex<Identity>,
-    state_dir: PathBuf,
+    keyring: Keyring,
     rpc: SocketAddr,
     view: watch::Receiver<View>,
     stop: CancellationToken,
@@ -131,24 +130,9 @@ impl RaftStore {
         }
     }
 
-    /// This node, as it is on disk.
-    pub fn identity(&self) -> Identity {
-        self.lock_identity().clone()
-    }
-
-    fn lock_identity(&self) -> MutexGuard<'_, Identity> {
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Requests to the other nodes.
     pub fn peers(&self) -> &Peers {
         self.leader.peers()
-    }
-
-    /// What another node needs to join.
-    pub fn token(&self) -> Token {
-        let identity = self.identity();
-        Token { cluster: identity.cluster, id: identity.id, key: identity.key, rpc: self.rpc }
     }
 
     /// Where this node listens for peers.
@@ -158,6 +142,7 @@ impl RaftStore {
 
     /// Leaves the threads, closes the listener and all connections.
     pub async fn shutdown(&self) {
+        self.keyring.close();
         self.stop.cancel();
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(listener) = listener {
@@ -169,14 +154,6 @@ impl RaftStore {
         }
     }
 
-    pub(crate) fn become_member(&self) -> Result<(), ClusterError> {
-        let mut identity = self.lock_identity();
-        let next = Identity { stage: Stage::Member, ..identity.clone() };
-        next.save(&self.state_dir)?;
-        *identity = next;
-        Ok(())
-    }
-
     /// Begins a cluster of this node alone, if that was not done before.
     pub(crate) async fn initialize(&self) -> Result<(), StoreError> {
         let raft = self.leader.raft();
@@ -184,7 +161,7 @@ impl RaftStore {
         if raft.is_initialized().await.map_err(|e| failed(e.to_string()))? {
             return Ok(());
         }
-        let me = self.lock_identity().node;
+        let me = self.keyring.identity().node;
         let nodes = BTreeMap::from([(me, BasicNode::new(self.rpc))]);
         raft.initialize(nodes).await.map_err(|e| failed(e.to_string()))
     }
@@ -217,34 +194,33 @@ async fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Res
     let (publish, view) = watch::channel(View::default());
     let machine = Machine::open(&dir, publish)?;
     let log = Log::open(&dir, machine.snapshot())?;
-    let credentials = Arc::new(Credentials { id: identity.id, key: identity.key.clone(), me: identity.node });
+    let (me, cluster) = (identity.node, identity.cluster.clone());
+    let keyring = Keyring::new(identity, options.state_dir);
+    let credentials = Arc::new(keyring.credentials());
     let peers = Peers::new(credentials.clone(), options.rpc.ip(), &options.timing, runtime);
     let network = Network { peers: peers.clone(), pause: options.timing.raft_heartbeat };
-    let config = config(&options.timing, &identity.cluster)
+    let config = config(&options.timing, &cluster)
         .validate()
         .map_err(|e| StoreError::Storage(format!("the timing does not suit Raft: {e}")))?;
-    let raft = Raft::new(identity.node, Arc::new(config), network, log, machine)
+    let raft = Raft::new(me, Arc::new(config), network, log, machine)
         .await
         .map_err(|e| StoreError::Storage(e.to_string()))?;
     let (publish, leadership) = watch::channel(Leadership::default());
     tokio::spawn(leadership::follow(raft.metrics(), publish, peers.clone(), options.timing.election.1));
-    let leader = Leader::new(identity.node, raft.clone(), peers, view.clone(), leadership);
+    let leader = Leader::new(me, raft.clone(), peers, view.clone(), leadership);
     let stop = CancellationToken::new();
-    let answerer =
-        Arc::new(Answerer::new(raft, leader.clone(), view.clone(), options.promises, options.inspections));
+    let answerer = Arc::new(Answerer::new(
+        raft,
+        leader.clone(),
+        view.clone(),
+        options.promises,
+        options.inspections,
+        keyring.clone(),
+    ));
     let listening = tokio::spawn(transport::serve(listener, credentials, answerer, stop.clone()));
     let (tidy, ended) = (leader.clone(), stop.clone());
     tokio::spawn(async move { ended.run_until_cancelled(tidy.tidy()).await });
-    Ok(RaftStore {
-        leader,
-        identity: Mutex::new(identity),
-        state_dir: options.state_dir,
-        rpc,
-        view,
-        stop,
-        listener: Mutex::new(Some(listening)),
-        runtime: None,
-    })
+    Ok(RaftStore { leader, keyring, rpc, view, stop, listener: Mutex::new(Some(listening)), runtime: None })
 }
 
 impl Drop for RaftStore {
@@ -316,12 +292,8 @@ impl Store for RaftStore {
 
 #[async_trait]
 impl OpenStore for RaftStore {
-    fn identity(&self) -> Identity {
-        self.identity()
-    }
-
-    fn become_member(&self) -> Result<(), ClusterError> {
-        self.become_member()
+    fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     async fn initialize(&self) -> Result<(), StoreError> {
@@ -330,10 +302,6 @@ impl OpenStore for RaftStore {
 
     fn peers(&self) -> &Peers {
         self.peers()
-    }
-
-    fn token(&self) -> Token {
-        self.token()
     }
 
     fn rpc(&self) -> SocketAddr {

@@ -14,15 +14,20 @@ use std::{
 use tokio::{
     net::{TcpSocket, TcpStream, tcp::OwnedWriteHalf},
     sync::{mpsc, oneshot},
-    time::{Instant, interval, timeout},
+    task::JoinHandle,
+    time::{Instant, Interval, interval, timeout},
 };
 
 use super::{
     frame::{Kind, Message},
+    keys::no_longer,
     noise::{self, Credentials, LinkError, Writer},
     quiet::Quiet,
 };
-use crate::{config::Timing, model::NodeId};
+use crate::{
+    config::Timing,
+    model::{KeyGeneration, NodeId},
+};
 
 /// How long a peer is waited for.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +84,7 @@ pub(crate) struct Call {
 }
 
 /// What a lane needs to know.
+#[derive(Clone)]
 pub(crate) struct Lane {
     pub(crate) node: NodeId,
     pub(crate) address: String,
@@ -106,6 +112,9 @@ const MOST_WAITING: usize = 1024;
 
 type Waiting = HashMap<u64, Call>;
 
+/// A connection, and under which key it was made.
+type Made = (noise::Seal, KeyGeneration);
+
 impl Lane {
     /// Serves until the other end of `calls` is gone.
     pub(crate) async fn run(self, mut calls: mpsc::Receiver<Call>) {
@@ -119,12 +128,12 @@ impl Lane {
                 continue;
             }
             let reason = match timeout(self.patience.connect, self.connect()).await {
-                Ok(Ok((stream, seal))) => {
+                Ok(Ok((stream, made))) => {
                     if blocked.take().is_some() {
                         tracing::info!("node {} at {} is reachable again", self.node, self.address);
                     }
                     pause = self.patience.retry.0;
-                    let reason = self.session(stream, &seal, first, &mut calls).await;
+                    let reason = self.session(stream, made, first, &mut calls).await;
                     tracing::debug!("connection to {} ended: {reason}", self.address);
                     continue;
                 }
@@ -150,25 +159,25 @@ impl Lane {
         let _ = call.answer.send(Err(error));
     }
 
-    async fn connect(&self) -> Result<(TcpStream, noise::Seal), LinkError> {
+    async fn connect(&self) -> Result<(TcpStream, Made), LinkError> {
         let mut stream = connect(self.from, &self.address).await?;
         stream.set_nodelay(true)?;
-        let seal = noise::call(&mut stream, &self.credentials, self.node).await?;
-        Ok((stream, seal))
+        let made = noise::call(&mut stream, &self.credentials, self.node).await?;
+        Ok((stream, made))
     }
 
     /// Carries requests and answers until the connection fails; says why it did.
     async fn session(
         &self,
         stream: TcpStream,
-        seal: &noise::Seal,
+        (seal, generation): Made,
         first: Call,
         calls: &mut mpsc::Receiver<Call>,
     ) -> String {
         let (read, write) = stream.into_split();
         let began = Instant::now();
         let heard = Arc::new(AtomicU64::new(0));
-        let (answers, mut incoming) = mpsc::channel(16);
+        let (answers, incoming) = mpsc::channel(16);
         let mut reader = seal.reader(read);
         let note = heard.clone();
         let reading = tokio::spawn(async move {
@@ -182,11 +191,16 @@ impl Lane {
             }
         });
         let mut link = Link {
-            lane: self,
+            lane: self.clone(),
             writer: seal.writer(write),
             waiting: Waiting::new(),
             waiting_since: began,
             next: 0,
+            began,
+            heard,
+            incoming,
+            reading,
+            tick: interval(self.patience.silence / 4),
         };
         // A short message first proves to the peer that this is no repetition of another's handshake.
         let mut end = match link.ping().await {
@@ -196,41 +210,88 @@ impl Lane {
                 Some(e)
             }
         };
-        let mut tick = interval(self.patience.silence / 4);
+        let mut keys = self.credentials.keys.clone();
         while end.is_none() {
             end = tokio::select! {
+                () = no_longer(&mut keys, |k| k.current.generation == generation) => {
+                    // What is under way is answered; what comes goes over a connection under the new key.
+                    tokio::spawn(link.drain(generation));
+                    return "the cluster's key was changed".into();
+                }
                 call = calls.recv() => match call {
                     Some(call) => link.send(call).await.err(),
                     None => Some(LinkError::Closed),
                 },
-                message = incoming.recv() => match message {
-                    Some(Ok(message)) => link.receive(message).err(),
-                    Some(Err(e)) => Some(e),
-                    None => Some(LinkError::Closed),
-                },
-                _ = tick.tick() => {
-                    link.check(began + Duration::from_millis(heard.load(Ordering::Relaxed))).await.err()
-                }
+                next = link.next() => link.handle(next).await.err(),
             };
         }
-        reading.abort();
-        let reason = end.map_or_else(String::new, |e| e.to_string());
-        link.fail(&reason);
-        reason
+        link.close(end)
     }
 }
 
-struct Link<'a> {
-    lane: &'a Lane,
+/// What a connection has to deal with.
+enum Next {
+    Came(Result<Message, LinkError>),
+    /// It is time to look whether the peer lives.
+    Look,
+}
+
+struct Link {
+    lane: Lane,
     writer: Writer<OwnedWriteHalf>,
     /// Those whose caller has given up too: their silence tells as much about the peer.
     waiting: Waiting,
     /// When an answer began to be due.
     waiting_since: Instant,
     next: u64,
+    began: Instant,
+    /// When the peer was heard last, in milliseconds since then.
+    heard: Arc<AtomicU64>,
+    incoming: mpsc::Receiver<Result<Message, LinkError>>,
+    reading: JoinHandle<()>,
+    tick: Interval,
 }
 
-impl Link<'_> {
+impl Link {
+    /// May be cancelled: nothing is lost.
+    async fn next(&mut self) -> Next {
+        tokio::select! {
+            message = self.incoming.recv() => Next::Came(message.unwrap_or(Err(LinkError::Closed))),
+            _ = self.tick.tick() => Next::Look,
+        }
+    }
+
+    /// Not to be cancelled.
+    async fn handle(&mut self, next: Next) -> Result<(), LinkError> {
+        match next {
+            Next::Came(message) => self.receive(message?),
+            Next::Look => {
+                let heard = Duration::from_millis(self.heard.load(Ordering::Relaxed));
+                self.check(self.began + heard).await
+            }
+        }
+    }
+
+    /// Waits for the answers that are due, while the key of this connection is accepted.
+    async fn drain(mut self, generation: KeyGeneration) {
+        let mut keys = self.lane.credentials.keys.clone();
+        let mut end = None;
+        while end.is_none() && !self.waiting.is_empty() {
+            end = tokio::select! {
+                () = no_longer(&mut keys, |k| k.accepts(generation)) => Some(LinkError::OldKey),
+                next = self.next() => self.handle(next).await.err(),
+            };
+        }
+        self.close(end);
+    }
+
+    fn close(mut self, end: Option<LinkError>) -> String {
+        self.reading.abort();
+        let reason = end.map_or_else(String::new, |e| e.to_string());
+        self.fail(&reason);
+        reason
+    }
+
     async fn send(&mut self, mut call: Call) -> Result<(), LinkError> {
         if call.answer.is_closed() {
             return Ok(());

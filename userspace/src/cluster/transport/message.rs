@@ -15,6 +15,7 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     cluster::{
+        keyring::KeyOffer,
         promise::{PromiseAnswer, PromiseQuery},
         raft::{SnapshotMeta, Types, Vote},
     },
@@ -59,6 +60,8 @@ pub enum PeerRequest {
     Applied,
     /// To look at itself, before a change is made. Answered with `Inspected`.
     Inspect(Inquiry),
+    /// A key that may become the cluster's. Answered with `Done` once it is stored and accepted.
+    OfferKey(KeyOffer),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -144,6 +147,7 @@ impl PeerRequest {
             Self::StoreKind => "store kind",
             Self::Applied => "applied",
             Self::Inspect(_) => "inspect",
+            Self::OfferKey(_) => "offer key",
         }
     }
 
@@ -161,6 +165,7 @@ impl PeerRequest {
             | Self::Propose(_)
             | Self::Reserve(_)
             | Self::Admit(_)
+            | Self::OfferKey(_)
             | Self::Remove { .. }
             | Self::Readdress { .. }
             | Self::Inspect(_) => true,

@@ -1,6 +1,7 @@
 //! How nodes talk: encrypted TCP connections, requests and answers.
 
 mod frame;
+mod keys;
 mod lane;
 mod message;
 mod noise;

@@ -14,6 +14,7 @@ use std::{io, sync::Arc, time::Duration};
 use snow::{Builder, HandshakeState, StatelessTransportState};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::watch,
     task::yield_now,
     time::timeout,
 };
@@ -21,10 +22,11 @@ use tokio::{
 use super::frame::{self, Assembler, FrameError, Message};
 use crate::{
     cluster::{
-        identity::{ClusterId, ClusterKey},
+        identity::ClusterId,
+        keyring::{Keys, NumberedKey},
         raft::ANY_NODE,
     },
-    model::NodeId,
+    model::{KeyGeneration, NodeId},
 };
 
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
@@ -37,9 +39,17 @@ const LONGEST_HANDSHAKE: usize = 256;
 #[derive(Clone, Debug)]
 pub(crate) struct Credentials {
     pub(crate) id: ClusterId,
-    pub(crate) key: ClusterKey,
+    /// As they are now: they may change while connections stand.
+    pub(crate) keys: watch::Receiver<Keys>,
     /// This node; [`ANY_NODE`] before it has a number.
     pub(crate) me: NodeId,
+}
+
+impl Credentials {
+    /// With keys that never change.
+    pub(crate) fn fixed(id: ClusterId, keys: Keys, me: NodeId) -> Self {
+        Self { id, keys: watch::channel(keys).1, me }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +66,8 @@ pub enum LinkError {
     OtherCluster,
     #[error("the cluster keys differ: get a fresh token with 'vipctl cluster token' on a member")]
     WrongKey,
+    #[error("it was made under a cluster key that is not accepted any more")]
+    OldKey,
     #[error("another node answers there: check the rpc addresses of the nodes")]
     OtherNode,
     #[error("too many connections")]
@@ -93,20 +105,21 @@ fn hello(id: ClusterId) -> Vec<u8> {
     [&GREETING[..], &[VERSION], &id.0].concat()
 }
 
-fn handshake(credentials: &Credentials, caller: bool) -> Result<HandshakeState, LinkError> {
-    let prologue = hello(credentials.id);
+fn handshake(id: ClusterId, key: &NumberedKey, caller: bool) -> Result<HandshakeState, LinkError> {
+    let prologue = hello(id);
     let params = PATTERN.parse().map_err(|_| LinkError::Nonsense("unknown Noise pattern".into()))?;
-    let builder = Builder::new(params).prologue(&prologue)?.psk(0, &credentials.key.0)?;
+    let builder = Builder::new(params).prologue(&prologue)?.psk(0, &key.key.0)?;
     Ok(if caller { builder.build_initiator()? } else { builder.build_responder()? })
 }
 
-/// Calls `to` over a fresh stream.
+/// Calls `to` over a fresh stream, under the cluster's present key; says which that was.
 pub(crate) async fn call<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     credentials: &Credentials,
     to: NodeId,
-) -> Result<Seal, LinkError> {
-    let mut noise = handshake(credentials, true)?;
+) -> Result<(Seal, KeyGeneration), LinkError> {
+    let key = credentials.keys.borrow().current.clone();
+    let mut noise = handshake(credentials.id, &key, true)?;
     let mut out = hello(credentials.id);
     let mut buffer = [0; LONGEST_HANDSHAKE];
     let who = [credentials.me.to_be_bytes(), to.to_be_bytes()].concat();
@@ -131,14 +144,34 @@ pub(crate) async fn call<S: AsyncRead + AsyncWrite + Unpin>(
     let message = buffer.get_mut(..length).ok_or(LinkError::NotVipd)?;
     stream.read_exact(message).await?;
     noise.read_message(message, &mut [0; LONGEST_HANDSHAKE]).map_err(|_| LinkError::WrongKey)?;
-    Ok(Seal::new(noise.into_stateless_transport_mode()?))
+    Ok((Seal::new(noise.into_stateless_transport_mode()?), key.generation))
 }
 
-/// Answers a call; says who called.
+/// A handshake under a key, and what the caller says.
+type Heard<'a> = (HandshakeState, KeyGeneration, &'a [u8]);
+
+/// The state after the caller's message, under the first key that fits it.
+fn read_hello<'a>(
+    credentials: &Credentials,
+    keys: &Keys,
+    message: &[u8],
+    payload: &'a mut [u8],
+) -> Result<Option<Heard<'a>>, LinkError> {
+    for key in keys.accepted() {
+        let mut noise = handshake(credentials.id, key, false)?;
+        if let Ok(length) = noise.read_message(message, payload) {
+            return Ok(Some((noise, key.generation, &payload[..length])));
+        }
+    }
+    Ok(None)
+}
+
+/// Answers a call; says who called, and under which key. Whoever has no number yet is let in only under a key
+/// that tokens are printed for, or will be.
 pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     credentials: &Credentials,
-) -> Result<(Seal, NodeId), LinkError> {
+) -> Result<(Seal, NodeId, KeyGeneration), LinkError> {
     let mut head = [0; 5];
     stream.read_exact(&mut head).await?;
     if !head.starts_with(GREETING) {
@@ -158,19 +191,20 @@ pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     let mut buffer = [0; LONGEST_HANDSHAKE];
     let message = buffer.get_mut(..length).ok_or_else(|| LinkError::Nonsense("a long handshake".into()))?;
     stream.read_exact(message).await?;
-    let mut noise = handshake(credentials, false)?;
+    let keys = credentials.keys.borrow().clone();
     let mut payload = [0; LONGEST_HANDSHAKE];
-    let who = match noise.read_message(message, &mut payload) {
-        Ok(length) => &payload[..length],
-        Err(_) => {
-            refuse(stream, Verdict::WrongKey).await?;
-            return Err(LinkError::WrongKey);
-        }
+    let Some((mut noise, generation, who)) = read_hello(credentials, &keys, message, &mut payload)? else {
+        refuse(stream, Verdict::WrongKey).await?;
+        return Err(LinkError::WrongKey);
     };
     let number = |at: usize| who.get(at..at + 8)?.try_into().ok().map(NodeId::from_be_bytes);
     let (Some(from), Some(to)) = (number(0), number(8)) else {
         return Err(LinkError::Nonsense("a handshake without node numbers".into()));
     };
+    if !keys.lets_in(from, generation) {
+        refuse(stream, Verdict::WrongKey).await?;
+        return Err(LinkError::WrongKey);
+    }
     if to != ANY_NODE && to != credentials.me {
         refuse(stream, Verdict::OtherNode).await?;
         return Err(LinkError::OtherNode);
@@ -180,7 +214,7 @@ pub(crate) async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     out.extend((length as u16).to_be_bytes());
     out.extend(&buffer[..length]);
     stream.write_all(&out).await?;
-    Ok((Seal::new(noise.into_stateless_transport_mode()?), from))
+    Ok((Seal::new(noise.into_stateless_transport_mode()?), from, generation))
 }
 
 async fn refuse<S: AsyncWrite + Unpin>(stream: &mut S, verdict: Verdict) -> Result<(), LinkError> {

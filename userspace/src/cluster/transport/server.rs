@@ -18,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     frame::{Kind, Message},
+    keys::no_longer,
     message::{PeerAnswer, PeerRequest, decode},
     noise::{self, Credentials, LinkError},
     quiet::Quiet,
     strangers::{Stranger, Strangers},
 };
-use crate::model::NodeId;
+use crate::model::{KeyGeneration, NodeId};
 
 /// Carries requests out.
 #[async_trait]
@@ -57,6 +58,9 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(128)?;
     TcpListener::from_std(socket.into())
 }
+
+/// The connection, who called, and under which key.
+type Welcomed = (noise::Seal, NodeId, KeyGeneration);
 
 struct Server<H> {
     credentials: Arc<Credentials>,
@@ -114,18 +118,19 @@ impl<H: Handler> Server<H> {
 
     async fn connection(&self, mut stream: TcpStream, from: IpAddr, stranger: Stranger) {
         let end = match timeout(HANDSHAKE, self.welcome(&mut stream)).await {
-            Ok(Ok((seal, node))) => self.session(stream, &seal, node, stranger).await,
+            Ok(Ok(welcomed)) => self.session(stream, welcomed, stranger).await,
             Ok(Err(e)) => e,
             Err(_) => LinkError::Timeout,
         };
         match end {
             LinkError::Closed => {}
+            e @ LinkError::OldKey => tracing::debug!("connection from {from} ended: {e}"),
             LinkError::Io(e) => tracing::debug!("connection from {from} ended: {e}"),
             e => self.quiet.warn(&format!("{from} {e}"), &format!("connection from {from} refused: {e}")),
         }
     }
 
-    async fn welcome(&self, stream: &mut TcpStream) -> Result<(noise::Seal, NodeId), LinkError> {
+    async fn welcome(&self, stream: &mut TcpStream) -> Result<Welcomed, LinkError> {
         stream.set_nodelay(true)?;
         noise::answer(stream, &self.credentials).await
     }
@@ -133,10 +138,10 @@ impl<H: Handler> Server<H> {
     async fn session(
         &self,
         stream: TcpStream,
-        seal: &noise::Seal,
-        node: NodeId,
+        (seal, node, generation): Welcomed,
         stranger: Stranger,
     ) -> LinkError {
+        let mut keys = self.credentials.keys.clone();
         let (read, write) = stream.into_split();
         let mut reader = seal.reader(read);
         let mut writer = seal.writer(write);
@@ -167,6 +172,8 @@ impl<H: Handler> Server<H> {
                 }
             };
             let message = tokio::select! {
+                biased;
+                () = no_longer(&mut keys, |k| k.lets_in(node, generation)) => return LinkError::OldKey,
                 () = closed.cancelled() => return LinkError::Closed,
                 message = timeout(wait, reader.receive(alive)) => match message {
                     Ok(Ok(message)) => message,

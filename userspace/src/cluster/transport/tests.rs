@@ -21,6 +21,7 @@ use super::*;
 use crate::{
     cluster::{
         identity::{ClusterId, ClusterKey},
+        keyring::Keys,
         promise::{PromiseAnswer, PromiseQuery},
         raft::testing::{eventually, ping_list, timing},
     },
@@ -29,7 +30,7 @@ use crate::{
 };
 
 fn credentials(me: NodeId) -> Arc<Credentials> {
-    Arc::new(Credentials { id: ClusterId([7; 16]), key: ClusterKey([9; 32]), me })
+    Arc::new(Credentials::fixed(ClusterId([7; 16]), Keys::first(ClusterKey([9; 32])), me))
 }
 
 /// Answers promises at once and changes never; counts those.
@@ -232,7 +233,7 @@ async fn a_handshake_that_is_repeated_opens_nothing() {
 #[tokio::test]
 async fn a_wrong_key_is_refused_on_both_sides() {
     let server = Answering::start(anywhere());
-    let wrong = Credentials { key: ClusterKey([1; 32]), ..credentials(1).as_ref().clone() };
+    let wrong = Credentials::fixed(ClusterId([7; 16]), Keys::first(ClusterKey([1; 32])), 1);
     let peers =
         Peers::new(Arc::new(wrong), std::net::Ipv4Addr::LOCALHOST.into(), &timing(), Handle::current());
     let error = peers.call(&server.contact(), &PROMISE, LONG).await.unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use super::{Applied, NewGrant, NewNode, Refusal, Result, grants, no_node, sweep_deleted};
+use super::{Applied, NewGrant, NewNode, Refusal, Result, grants, keys, no_node, sweep_deleted};
 use crate::model::{ClusterState, LeaseEpoch, Node, NodeId, Placement, Standing, Tag};
 
 pub(super) fn found(state: &mut ClusterState, name: &str, node: &NewNode) -> Result<Applied> {
@@ -40,6 +40,8 @@ pub(super) fn reserve(state: &mut ClusterState, node: &NewNode) -> Result<Applie
         };
     }
     check_new(state, node, None)?;
+    // Whoever asks may have the key that is given up: then nobody could talk to it soon.
+    keys::check_finished(state)?;
     Ok(Applied::Node(add(state, node, Standing::Joining)))
 }
 

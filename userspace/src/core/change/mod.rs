@@ -8,6 +8,7 @@ mod constraints;
 mod duties;
 mod grants;
 mod hierarchy;
+mod keys;
 mod members;
 mod removal;
 mod resources;
@@ -28,9 +29,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::resources::ADDRESSES_MAX;
 use crate::model::{
-    Accept, Addresses, ClusterState, Connectivity, Constraint, ConstraintId, Epoch, LeaseEpoch,
-    MonitoredSubnet, NodeId, NodeSettings, OnConflict, Placement, Ranges, Resource, Score, SubnetDown,
-    Switchback, Tag, Threshold,
+    Accept, Addresses, ClusterState, Connectivity, Constraint, ConstraintId, Epoch, KeyFingerprint,
+    KeyGeneration, LeaseEpoch, MonitoredSubnet, NodeId, NodeSettings, OnConflict, Placement, Ranges,
+    Resource, Score, SubnetDown, Switchback, Tag, Threshold,
 };
 
 /// A change, with all that it presumes: where the presumption no longer holds it is refused and
@@ -219,6 +220,22 @@ pub enum Change {
         tag: Tag,
         node: NodeId,
     },
+    /// A new cluster key is about to be handed to all nodes; an earlier one that is not used is void. Presumes
+    /// that `generation` is the next and that all nodes use the present key.
+    OfferKey {
+        generation: KeyGeneration,
+        fingerprint: KeyFingerprint,
+    },
+    /// These nodes, which are all, have the offered key: it is the cluster's from now on.
+    UseKey {
+        generation: KeyGeneration,
+        nodes: BTreeSet<NodeId>,
+    },
+    /// The node uses the cluster's key, and needs the one before no longer.
+    KeyInUse {
+        node: NodeId,
+        generation: KeyGeneration,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -405,6 +422,8 @@ impl Change {
             | Self::Forgive { .. }
             | Self::ReportSubnets { .. }
             | Self::ReportConnectivity { .. } => false,
+            // No part of what is configured: a plan made before stays right.
+            Self::OfferKey { .. } | Self::UseKey { .. } | Self::KeyInUse { .. } => false,
         }
     }
 }
@@ -451,6 +470,9 @@ fn dispatch(state: &mut ClusterState, change: &Change) -> Result<Applied> {
         Change::Release { tag, epoch } => grants::release(state, tag, *epoch),
         Change::Report { node, reports } => grants::report(state, *node, reports),
         Change::Forgive { tag, node } => grants::forgive(state, tag, *node),
+        Change::OfferKey { generation, fingerprint } => keys::offer(state, *generation, fingerprint),
+        Change::UseKey { generation, nodes } => keys::start_using(state, *generation, nodes),
+        Change::KeyInUse { node, generation } => keys::in_use(state, *node, *generation),
     }
 }
 

@@ -145,6 +145,7 @@ fn forget(state: &mut ClusterState, id: NodeId) {
     state.ping_lists.retain(|(node, _), _| *node != id);
     state.subnets_down.remove(&id);
     state.unreached.remove(&id);
+    state.key.awaited.remove(&id);
     state.constraints.retain(|_, c| !matches!(c, Constraint::Location { node, .. } if *node == id));
     state.nodes.remove(&id);
 }

@@ -43,6 +43,8 @@ fn example(vips: u8) -> Status {
             quorum: true,
             voters: 3,
             store: StoreStatus::default(),
+            key_generation: 1,
+            key_unconfirmed: vec![],
         }),
         lease: LeaseStatus { valid: true, remaining_ms: 1750, duration_ms: 2000, epoch: 1 },
         datapath: DatapathStatus {
@@ -188,6 +190,10 @@ fn bad_interfaces_and_subnets_stand_out() {
 fn the_cluster_alone_shows_its_paths() {
     let text = cluster_text(&example(1));
     assert!(text.contains("b     10.0.0.2:7412  DOWN   2.5 s ago   SILENT  31 us (min 9)"), "{text}");
+    assert!(text.contains("key      generation 1\n"), "{text}");
+    let mut s = example(1);
+    s.cluster.as_mut().unwrap().key_unconfirmed = vec!["b".into()];
+    assert!(cluster_text(&s).contains("key      generation 1, not confirmed by b\n"));
 }
 
 #[test]

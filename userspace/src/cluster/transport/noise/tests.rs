@@ -2,9 +2,14 @@ use proptest::prelude::*;
 use tokio::io::{DuplexStream, duplex};
 
 use super::{super::frame::Kind, *};
+use crate::cluster::identity::ClusterKey;
 
 fn credentials(me: NodeId) -> Credentials {
-    Credentials { id: ClusterId([7; 16]), key: ClusterKey([9; 32]), me }
+    with(me, Keys::first(ClusterKey([9; 32])))
+}
+
+fn with(me: NodeId, keys: Keys) -> Credentials {
+    Credentials::fixed(ClusterId([7; 16]), keys, me)
 }
 
 fn pipe() -> (DuplexStream, DuplexStream) {
@@ -28,9 +33,9 @@ async fn connected() -> ((DuplexStream, Seal), (DuplexStream, Seal)) {
     let (mut a, mut b) = pipe();
     let (me, you) = (credentials(1), credentials(2));
     let (called, answered) = tokio::join!(call(&mut a, &me, 2), answer(&mut b, &you));
-    let (seal, from) = answered.unwrap();
-    assert_eq!(from, 1);
-    ((a, called.unwrap()), (b, seal))
+    let (seal, from, generation) = answered.unwrap();
+    assert_eq!((from, generation), (1, 1));
+    ((a, called.unwrap().0), (b, seal))
 }
 
 #[tokio::test]
@@ -52,7 +57,7 @@ async fn members_meet_and_exchange_messages_of_any_length() {
 async fn whoever_does_not_belong_is_told_why() {
     let (me, you) = (credentials(1), credentials(2));
     assert!(matches!(meet(&me, ANY_NODE, &you).await, (None, None)));
-    let wrong = Credentials { key: ClusterKey([8; 32]), ..me.clone() };
+    let wrong = with(1, Keys::first(ClusterKey([8; 32])));
     assert!(matches!(meet(&wrong, 2, &you).await, (Some(LinkError::WrongKey), Some(LinkError::WrongKey))));
     let wrong = Credentials { id: ClusterId([8; 16]), ..me.clone() };
     assert!(matches!(
@@ -60,6 +65,48 @@ async fn whoever_does_not_belong_is_told_why() {
         (Some(LinkError::OtherCluster), Some(LinkError::OtherCluster))
     ));
     assert!(matches!(meet(&me, 3, &you).await, (Some(LinkError::OtherNode), Some(LinkError::OtherNode))));
+}
+
+fn numbered(generation: KeyGeneration) -> NumberedKey {
+    NumberedKey { generation, key: ClusterKey([generation as u8; 32]) }
+}
+
+/// The one before, the present and the next.
+fn ring(previous: Option<u64>, current: u64, pending: Option<u64>) -> Keys {
+    Keys { current: numbered(current), pending: pending.map(numbered), previous: previous.map(numbered) }
+}
+
+#[tokio::test]
+async fn every_accepted_key_lets_a_node_in_and_no_other_does() {
+    for answerer in [ring(None, 3, None), ring(None, 3, Some(4)), ring(Some(2), 3, None)] {
+        for generation in 1..6 {
+            let caller = with(1, Keys::only(numbered(generation)));
+            let you = with(2, answerer.clone());
+            let (mut a, mut b) = pipe();
+            let (called, answered) = tokio::join!(call(&mut a, &caller, 2), answer(&mut b, &you));
+            if answerer.accepts(generation) {
+                assert_eq!(called.unwrap().1, generation);
+                assert_eq!(answered.unwrap().2, generation, "{answerer:?}");
+            } else {
+                assert!(matches!(called, Err(LinkError::WrongKey)), "{generation} at {answerer:?}");
+                assert!(matches!(answered, Err(LinkError::WrongKey)));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_former_token_lets_nobody_in() {
+    let you = with(2, ring(Some(2), 3, None));
+    for (generation, welcome) in [(2, false), (3, true)] {
+        let caller = with(ANY_NODE, Keys::only(numbered(generation)));
+        let (called, answered) = meet(&caller, ANY_NODE, &you).await;
+        assert_eq!(called.is_none(), welcome, "{called:?}");
+        assert_eq!(answered.is_none(), welcome);
+    }
+    // Printed by a node that knows already that the offered key is used.
+    let caller = with(ANY_NODE, Keys::only(numbered(4)));
+    assert!(matches!(meet(&caller, ANY_NODE, &with(2, ring(None, 3, Some(4)))).await, (None, None)));
 }
 
 #[tokio::test]

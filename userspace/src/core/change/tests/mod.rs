@@ -4,6 +4,7 @@ mod constraints;
 mod duties;
 mod grants;
 mod hierarchy;
+mod keys;
 mod members;
 mod properties;
 mod removal;
@@ -170,6 +171,9 @@ fn every_change_survives_json() {
         report("vip", 1, 1, Outcome::Released),
         report("vip", 1, 1, failure()),
         Change::Forgive { tag: tag("vip"), node: 1 },
+        Change::OfferKey { generation: 2, fingerprint: "f00d".to_owned() },
+        Change::UseKey { generation: 2, nodes: [1, 2].into() },
+        Change::KeyInUse { node: 1, generation: 2 },
     ];
     for change in changes {
         let text = serde_json::to_string(&change).unwrap();

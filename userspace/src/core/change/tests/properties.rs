@@ -83,6 +83,17 @@ fn alterations() -> impl Strategy<Value = Change> {
     })
 }
 
+fn key_changes() -> impl Strategy<Value = Change> {
+    let generation = || 1..=4u64;
+    prop_oneof![
+        (generation(), "[ab]")
+            .prop_map(|(generation, fingerprint)| Change::OfferKey { generation, fingerprint }),
+        (generation(), proptest::collection::btree_set(ids(), 2..=5))
+            .prop_map(|(generation, nodes)| Change::UseKey { generation, nodes }),
+        (ids(), generation()).prop_map(|(node, generation)| Change::KeyInUse { node, generation }),
+    ]
+}
+
 fn changes() -> impl Strategy<Value = Change> {
     let node_change = prop_oneof![
         1 => new_nodes().prop_map(|node| Change::Found { name: "test".to_owned(), node }),
@@ -132,7 +143,7 @@ fn changes() -> impl Strategy<Value = Change> {
         6 => (ids(), reports()).prop_map(|(node, reports)| Change::Report { node, reports }),
         1 => (tags(), ids()).prop_map(|(tag, node)| Change::Forgive { tag, node }),
     ];
-    prop_oneof![2 => node_change, 2 => wish, 1 => subnet_change, 4 => ownership]
+    prop_oneof![2 => node_change, 2 => wish, 1 => subnet_change, 1 => key_changes(), 4 => ownership]
 }
 
 /// A cluster to start from, or none.
@@ -188,6 +199,9 @@ fn well_formed(state: &ClusterState) {
         assert!(*id == node.id && *id <= state.last_node && rpc.insert(node.rpc));
     }
     assert!(state.ping_lists.values().all(|l| !l.is_empty()));
+    let key = &state.key;
+    assert!(key.generation <= key.last && key.offered.as_ref().is_none_or(|o| o.generation == key.last));
+    assert!(key.offered.is_none() || state.without_key().next().is_none(), "two keys at most");
     let monitored = |subnet: &IpNet| state.subnets.contains_key(subnet);
     assert!(state.resources.values().all(|r| r.monitored.iter().all(monitored)));
     let known = |id: &NodeId| state.nodes.contains_key(id);
@@ -278,6 +292,7 @@ proptest! {
                 }
             }
             prop_assert!(state.last_node >= before.last_node);
+            prop_assert!(state.key.last >= before.key.last && state.key.generation >= before.key.generation);
         }
         prop_assert_eq!(json(&state), state);
     }

@@ -218,6 +218,9 @@ fn justified(state: &ClusterState, observed: &Observed, change: &Change) {
         | Change::SetDefault { .. }
         | Change::SetConnectivity { .. }
         | Change::ReportConnectivity { .. }
+        | Change::OfferKey { .. }
+        | Change::UseKey { .. }
+        | Change::KeyInUse { .. }
         | Change::Batch { .. }
         | Change::OutOfService { .. }
         | Change::Rejoin { .. }
