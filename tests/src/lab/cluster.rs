@@ -26,19 +26,28 @@ pub struct NewIp<'a> {
 impl Lab {
     /// Starts all daemons and makes one cluster of them.
     pub fn form_cluster(&self) -> Result<()> {
+        self.form_cluster_of(self.hosts.len())?;
+        self.wait_whole()
+    }
+
+    /// Starts all daemons and makes one cluster of the first so many.
+    pub fn form_cluster_of(&self, count: usize) -> Result<()> {
         self.hosts.iter().try_for_each(Host::start)?;
         self.hosts.iter().try_for_each(|host| host.wait_up().map(drop))?;
         let first = &self.hosts[0];
         first.vipctl(&["cluster", "init", "lab"])?.done().map_err(|e| self.explain(e))?;
+        (1..count).try_for_each(|index| self.join(index))
+    }
+
+    /// Has a host that runs join through the first.
+    pub fn join(&self, index: usize) -> Result<()> {
+        let (first, host) = (&self.hosts[0], &self.hosts[index]);
         let token = self.wait(PATIENCE, "the first host gives a token", || {
             Ok(first.vipctl(&["cluster", "token"])?.done()?.stdout.trim().to_owned())
         })?;
-        for host in &self.hosts[1..] {
-            self.wait(PATIENCE, &format!("{} joins", host.name()), || {
-                host.vipctl(&["cluster", "join", first.rpc(), "--token", &token])?.done().map(drop)
-            })?;
-        }
-        self.wait_whole()
+        self.wait(PATIENCE, &format!("{} joins", host.name()), || {
+            host.vipctl(&["cluster", "join", first.rpc(), "--token", &token])?.done().map(drop)
+        })
     }
 
     /// Until every host knows all hosts as trusted members with a quorum, and holds a lease.

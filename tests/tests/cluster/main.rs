@@ -20,8 +20,10 @@ mod probes;
 mod restarts;
 mod scene;
 mod service;
+mod sizes;
 mod standby;
 mod subnets;
+mod two_nodes;
 mod verbs;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -46,6 +48,8 @@ fn main() -> std::process::ExitCode {
         probes::TESTS,
         restarts::TESTS,
         membership::TESTS,
+        sizes::TESTS,
+        two_nodes::TESTS,
         operator::TESTS,
         links::TESTS,
         subnets::TESTS,

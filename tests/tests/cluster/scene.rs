@@ -44,9 +44,20 @@ impl Scene {
     /// A cluster with both addresses in service on the host `on`, and all others as its successors in
     /// their order.
     pub fn new(options: &Options, on: usize) -> Result<Self> {
-        let others: Vec<usize> =
-            (0..options.hosts).filter(|i| *i != on && options.witness != Some(*i)).collect();
-        let scene = Self::empty(options)?;
+        Self::empty(options)?.filled(options, options.hosts, on)
+    }
+
+    /// Both addresses in service on the first host, and the second as its successor; further hosts run and have not
+    /// joined.
+    pub fn founded(options: &Options, hosts: usize) -> Result<Self> {
+        let scene = Self::listening(options)?;
+        scene.lab.form_cluster_of(hosts)?;
+        scene.filled(options, hosts, 0)
+    }
+
+    fn filled(self, options: &Options, hosts: usize, on: usize) -> Result<Self> {
+        let others: Vec<usize> = (0..hosts).filter(|i| *i != on && options.witness != Some(*i)).collect();
+        let scene = self;
         for (tag, address) in TAGS.into_iter().zip([V4, V6]) {
             scene.lab.create_ip(&NewIp { address, tag, on, extend_to: &others })?;
         }
@@ -56,11 +67,16 @@ impl Scene {
 
     /// A cluster without resources, and a client that asks for both addresses.
     pub fn empty(options: &Options) -> Result<Self> {
+        let scene = Self::listening(options)?;
+        scene.lab.form_cluster()?;
+        Ok(scene)
+    }
+
+    fn listening(options: &Options) -> Result<Self> {
         let lab = Lab::new(options)?;
         let capture = lab.capture(&addresses())?;
         let targets = Targets { addresses: addresses(), interval: Duration::from_millis(5) };
         let prober = lab.prober(vec![targets])?;
-        lab.form_cluster()?;
         let profile = if options.profile == "fast" { Profile::Fast } else { Profile::Default };
         Ok(Self { _prober: prober, capture, lab, timing: profile.timing() })
     }

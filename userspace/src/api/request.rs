@@ -167,6 +167,10 @@ pub enum Request {
         token: String,
     },
     ClusterToken,
+    /// An operator's word that this node is dead: the other of two goes on without it.
+    ForceQuorum {
+        dead: String,
+    },
     Events {
         follow: bool,
         #[serde(flatten)]
@@ -236,6 +240,7 @@ impl Request {
             | Self::SubnetUnmonitor { .. }
             | Self::ClusterInit { .. }
             | Self::ClusterJoin { .. }
+            | Self::ForceQuorum { .. }
             | Self::Events { .. } => false,
         }
     }

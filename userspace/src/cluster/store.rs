@@ -107,6 +107,12 @@ pub trait Store: Send + Sync {
     /// Makes a reserved node a voter. Only the leader can.
     async fn admit(&self, node: NodeId) -> Result<(), StoreError>;
 
+    /// The other of two voters is dead, an operator says: has the cluster know it, and decides without it from now
+    /// on. UNSAFE where it is not dead and may hold its lease alone.
+    async fn go_on_without(&self, node: NodeId) -> Result<Applied, StoreError> {
+        self.propose(Change::DeclareDead { node }).await
+    }
+
     /// Where the state is kept, and how that is.
     fn health(&self) -> StoreHealth {
         StoreHealth::default()

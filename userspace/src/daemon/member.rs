@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
     agent::{AgentDriver, CHECKS_AT_ONCE},
+    alone::AloneKeeper,
     conflicts::ConflictWatch,
     connectivity::ConnectivityMonitor,
     events::{About, EventLog},
@@ -36,7 +37,7 @@ use crate::{
     },
     cluster::{
         OpenStore, PromiseAnswer, PromiseBook, PromiseQuery,
-        heartbeat::{Key, LeaseSlot, Prober, ProberConfig, ProbingKernel, Promises, Pulse, PulseConfig},
+        heartbeat::{Key, LeaseSlot, Prober, ProberConfig, ProbingKernel, Promises, Pulse, PulseConfig, Solitude},
         identity::{self, Identity},
         transport::Peers,
     },
@@ -157,6 +158,7 @@ pub fn start(
     let transmits = Arc::new(AtomicU8::new(0));
     let key = Key::derive(&identity.id.0, &identity.key.0);
     let incarnation = identity::next_incarnation(&host.state_dir)?;
+    let solitude = Solitude::new(host.keeper.held().deadline);
     let mut pulse = Pulse::start(
         PulseConfig {
             me,
@@ -165,6 +167,7 @@ pub fn start(
             timing: host.timing,
             incarnation,
             promises: promises.clone(),
+            solitude: solitude.clone(),
             transmits: transmits.clone(),
         },
         store.view(),
@@ -181,6 +184,15 @@ pub fn start(
         timing: host.timing,
         events: host.events.clone(),
         facts: host.facts.clone(),
+    };
+    let alone = AloneKeeper {
+        me,
+        life: incarnation,
+        store: store.clone(),
+        solitude,
+        timing: host.timing,
+        events: host.events.clone(),
+        caught_up: caught_up.clone(),
     };
     let unreachable = watch::Sender::new(Unreachable::new());
     let links = LinkMonitor {
@@ -270,6 +282,7 @@ pub fn start(
     if !host.config.witness {
         tokio::spawn(subnets.run());
         tokio::spawn(connectivity.run());
+        tokio::spawn(alone.run());
     }
     tokio::spawn(watcher.run());
     tokio::spawn(leader.run());

@@ -22,6 +22,7 @@ mod node;
 mod ping_list;
 mod placement;
 mod policy;
+mod quorum;
 mod select;
 mod set;
 mod show;
@@ -156,6 +157,7 @@ impl Context {
             Request::ClusterInit { name } => self.cluster_init(&name).await,
             Request::ClusterJoin { address, token } => self.cluster_join(address, &token, out).await,
             Request::ClusterToken => self.cluster_token(),
+            Request::ForceQuorum { dead } => self.force_quorum(&dead, out).await,
             Request::Events { follow, filter } => self.events(follow, &filter, out).await,
         }
     }

@@ -108,6 +108,7 @@ impl Handler for Answerer {
         let answer = match request {
             PeerRequest::Promise(query) => return PeerAnswer::Promise(self.promises.query(&query)),
             PeerRequest::StoreKind => return PeerAnswer::StoreKind(StoreKind::Etcd),
+            PeerRequest::Voters => return PeerAnswer::Voters(self.log.leadership().borrow().voters.clone()),
             PeerRequest::Applied => return PeerAnswer::Index(self.log.image().applied),
             PeerRequest::Reserve(node) => {
                 let deadline = Instant::now() + PATIENCE;

@@ -5,6 +5,7 @@ mod ears;
 mod prober;
 mod promises;
 mod pulse;
+mod solitude;
 mod wire;
 
 pub use ears::{Ears, Peer};
@@ -12,4 +13,5 @@ pub use prober::{Fences, KernelPath, Prober, ProberConfig, ProbingKernel};
 pub use promises::{Promises, Remember};
 pub use pulse::{LeaseSlot, Pulse, PulseConfig};
 pub(crate) use pulse::{lock, membership_settles_after};
+pub use solitude::Solitude;
 pub use wire::{Key, PATHS_TOLD};

@@ -18,7 +18,7 @@ use crate::{
         transport::{Contact, PeerAnswer, PeerRequest, Peers},
     },
     core::change::{Applied, Change, Refusal},
-    model::{NodeId, Standing},
+    model::{ClusterState, NodeId, Standing},
 };
 
 /// How long making a node a voter may take: it may have to be sent a snapshot first.
@@ -73,6 +73,15 @@ impl Leader {
 
     pub(crate) fn raft(&self) -> &Raft {
         &self.0.raft
+    }
+
+    pub(crate) fn me(&self) -> NodeId {
+        self.0.me
+    }
+
+    /// The state as far as it is applied here.
+    pub(crate) fn state(&self) -> Arc<ClusterState> {
+        self.0.view.borrow().state.clone()
     }
 
     pub(crate) fn peers(&self) -> &Peers {
@@ -222,7 +231,7 @@ impl Leader {
             self.reached(node, &known.rpc.to_string(), deadline).await?;
             self.change(ChangeMembers::AddVoterIds([node].into()), deadline).await?;
         }
-        if known.standing != Standing::Joining {
+        if known.standing != Standing::Joining && !known.declared_dead {
             return Ok(PeerAnswer::Done);
         }
         match self.write(Change::Admit { node }).await? {
@@ -249,14 +258,26 @@ impl Leader {
         }
     }
 
-    /// Changes the membership once no other change is under way.
+    /// [`Self::change`], one after another.
+    pub(crate) async fn change_alone(
+        &self,
+        change: ChangeMembers<NodeId, BasicNode>,
+        deadline: Instant,
+    ) -> Result<(), PeerAnswer> {
+        let Ok(_alone) = timeout_at(deadline, self.0.changing.lock()).await else {
+            return Err(failed("another change of the membership is under way".into()));
+        };
+        self.change(change, deadline).await
+    }
+
+    /// Changes the membership once no other change is under way. Voters that are removed are forgotten.
     async fn change(
         &self,
         change: ChangeMembers<NodeId, BasicNode>,
         deadline: Instant,
     ) -> Result<(), PeerAnswer> {
         loop {
-            let busy = match self.0.raft.change_membership(change.clone(), true).await {
+            let busy = match self.0.raft.change_membership(change.clone(), false).await {
                 Ok(_) => return Ok(()),
                 Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => return Err(forward(to)),
                 Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(

@@ -41,6 +41,7 @@ impl Answerer {
                 Err(e) => PeerAnswer::Failed { reason: format!("a broken part of a snapshot: {e}") },
             },
             PeerRequest::StoreKind => PeerAnswer::StoreKind(StoreKind::Raft),
+            PeerRequest::Voters => PeerAnswer::Voters(self.leader.leadership().borrow().voters.clone()),
             PeerRequest::Promise(query) => PeerAnswer::Promise(self.promises.query(&query)),
             leaders => self.leader.lead(leaders, deadline).await,
         }

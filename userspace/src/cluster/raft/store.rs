@@ -19,6 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    forced::{self, Presumed},
     leader::{self, Leader},
     leadership,
     log::Log,
@@ -65,6 +66,7 @@ pub struct OpenOptions {
 /// crash would, which loses nothing; [`RaftStore::shutdown`] waits for it.
 pub struct RaftStore {
     leader: Leader,
+    presumed: Presumed,
     identity: Mutex<Identity>,
     state_dir: PathBuf,
     rpc: SocketAddr,
@@ -208,7 +210,9 @@ async fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Res
     let log = Log::open(&dir, machine.snapshot())?;
     let credentials = Arc::new(Credentials { id: identity.id, key: identity.key.clone(), me: identity.node });
     let peers = Peers::new(credentials.clone(), options.rpc.ip(), &options.timing, runtime);
-    let network = Network { peers: peers.clone(), pause: options.timing.raft_heartbeat };
+    let presumed = Presumed::default();
+    let pause = options.timing.raft_heartbeat;
+    let network = Network { peers: peers.clone(), pause, presumed: presumed.clone() };
     let config = config(&options.timing, &identity.cluster)
         .validate()
         .map_err(|e| StoreError::Storage(format!("the timing does not suit Raft: {e}")))?;
@@ -223,8 +227,11 @@ async fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Res
     let listening = tokio::spawn(transport::serve(listener, credentials, answerer, stop.clone()));
     let (tidy, ended) = (leader.clone(), stop.clone());
     tokio::spawn(async move { ended.run_until_cancelled(tidy.tidy()).await });
+    let (returned, ended) = (leader.clone(), stop.clone());
+    tokio::spawn(async move { ended.run_until_cancelled(forced::take_back(returned)).await });
     Ok(RaftStore {
         leader,
+        presumed,
         identity: Mutex::new(identity),
         state_dir: options.state_dir,
         rpc,
@@ -259,6 +266,11 @@ impl Store for RaftStore {
             PeerAnswer::Applied(applied) => Ok(applied),
             other => Err(leader::odd(&other)),
         }
+    }
+
+    async fn go_on_without(&self, node: NodeId) -> Result<Applied, StoreError> {
+        let me = self.lock_identity().node;
+        forced::go_on_without(&self.leader, &self.presumed, me, node).await
     }
 
     async fn barrier(&self) -> Result<(), StoreError> {

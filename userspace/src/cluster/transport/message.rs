@@ -1,5 +1,7 @@
 //! What nodes ask one another, as JSON.
 
+use std::collections::BTreeSet;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use openraft::{
     error::{InstallSnapshotError, RaftError},
@@ -39,6 +41,8 @@ pub enum PeerRequest {
     Promise(PromiseQuery),
     /// Where the cluster keeps its state; asked before joining. Answered with `StoreKind`.
     StoreKind,
+    /// Whom the node counts as voters. Answered with `Voters`.
+    Voters,
     /// How far the node has applied the log in etcd. Answered with `Index`.
     Applied,
 }
@@ -54,6 +58,7 @@ pub enum PeerAnswer {
     Done,
     Promise(PromiseAnswer),
     StoreKind(StoreKind),
+    Voters(BTreeSet<NodeId>),
     /// Ask the leader, if this node knows it.
     NotLeader {
         leader: Option<Contact>,
@@ -119,6 +124,7 @@ impl PeerRequest {
             Self::Admit(_) => "admit",
             Self::Promise(_) => "promise",
             Self::StoreKind => "store kind",
+            Self::Voters => "voters",
             Self::Applied => "applied",
         }
     }
@@ -132,6 +138,7 @@ impl PeerRequest {
             | Self::ReadIndex
             | Self::Promise(_)
             | Self::StoreKind
+            | Self::Voters
             | Self::Applied => false,
             Self::InstallSnapshot(_) | Self::Propose(_) | Self::Reserve(_) | Self::Admit(_) => true,
         }
