@@ -85,6 +85,11 @@ impl AloneKeeper {
         self.solitude.ask(alone);
         match self.store.propose(Change::HoldAlone { node: self.me, alone }).await {
             Ok(Applied::Done | Applied::Node(_)) => {
+                // Another permission asked for before this one is known here would take its place.
+                let mut view = self.store.view();
+                let granted = view.wait_for(|v| v.state.nodes.get(&self.me).is_none_or(|n| n.alone == Some(alone)));
+                // Without an end only where the cluster is lost at this moment: then it is asked for again.
+                let _ = tokio::time::timeout(self.timing.lease, granted).await;
                 let message = "this node keeps what it has when it loses the other (two-nodes=freeze)";
                 self.events.record(About::default(), "lease.alone", message);
             }
