@@ -9,8 +9,11 @@ use super::events::{About, EventLog};
 use crate::{
     cluster::{Store, heartbeat::Solitude},
     config::Timing,
-    core::change::{Applied, Change},
-    model::{Alone, ClusterState, NodeId, Standing},
+    core::{
+        alone::{Step, step},
+        change::{Applied, Change},
+    },
+    model::{Alone, NodeId},
     observe::clock,
 };
 
@@ -23,31 +26,6 @@ pub struct AloneKeeper {
     pub timing: Timing,
     pub events: EventLog,
     pub caught_up: watch::Receiver<bool>,
-}
-
-/// What is to be done about the permission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    Nothing,
-    /// A permission of this life is wanted, and there is none.
-    Ask,
-    /// None may be used, and this one is still the cluster's to know of.
-    Return(Alone),
-    /// None may be used, and there is none.
-    Stop,
-}
-
-fn step(state: &ClusterState, me: NodeId, asked: Option<Alone>) -> Step {
-    let Some(node) = state.nodes.get(&me) else { return Step::Stop };
-    if state.freezes() {
-        return match node.standing {
-            Standing::Member if node.alone.is_none() || node.alone != asked => Step::Ask,
-            Standing::Member | Standing::Joining => Step::Nothing,
-            // Until it has rejoined.
-            Standing::Deposed => Step::Stop,
-        };
-    }
-    node.alone.map_or(Step::Stop, Step::Return)
 }
 
 impl AloneKeeper {
@@ -114,57 +92,5 @@ impl AloneKeeper {
             Err(error) => tracing::debug!(%error, "the permission to hold the lease alone is not returned yet"),
         }
         self.timing.heartbeat
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        core::change::{NewNode, apply},
-        model::TwoNodes,
-    };
-
-    fn two(policy: TwoNodes) -> ClusterState {
-        let mut state = ClusterState::default();
-        let node = |n: u8| {
-            let at = ([10, 0, 0, n], 7411).into();
-            NewNode { name: format!("n{n}"), rpc: at, paths: vec![at], witness: false }
-        };
-        apply(&mut state, &Change::Found { name: "lab".into(), node: node(1) });
-        apply(&mut state, &Change::Reserve { node: node(2) });
-        apply(&mut state, &Change::Admit { node: 2 });
-        state.defaults.two_nodes = policy;
-        state
-    }
-
-    #[test]
-    fn asks_where_the_policy_says_so_and_returns_it_where_not() {
-        let mine = Alone { life: 7, turn: 1 };
-        let former = Alone { life: 6, turn: 3 };
-        let mut state = two(TwoNodes::Freeze);
-        assert_eq!(step(&state, 1, None), Step::Ask);
-        assert_eq!(step(&state, 1, Some(mine)), Step::Ask, "asked, not granted");
-        state.nodes.get_mut(&1).unwrap().alone = Some(former);
-        assert_eq!(step(&state, 1, None), Step::Ask, "that of an earlier life is not to be used");
-        state.nodes.get_mut(&1).unwrap().alone = Some(mine);
-        assert_eq!(step(&state, 1, Some(mine)), Step::Nothing);
-        state.nodes.get_mut(&1).unwrap().standing = Standing::Deposed;
-        assert_eq!(step(&state, 1, Some(mine)), Step::Stop);
-        state.nodes.get_mut(&1).unwrap().standing = Standing::Member;
-        state.defaults.two_nodes = TwoNodes::Off;
-        assert_eq!(step(&state, 1, Some(mine)), Step::Return(mine));
-        state.nodes.get_mut(&1).unwrap().alone = None;
-        assert_eq!(step(&state, 1, Some(mine)), Step::Stop);
-    }
-
-    #[test]
-    fn a_third_node_on_its_way_ends_it() {
-        let mut state = two(TwoNodes::Freeze);
-        let at = ([10, 0, 0, 3], 7411).into();
-        let node = NewNode { name: "n3".into(), rpc: at, paths: vec![at], witness: true };
-        assert_eq!(step(&state, 2, None), Step::Ask);
-        apply(&mut state, &Change::Reserve { node });
-        assert_eq!(step(&state, 2, None), Step::Stop);
     }
 }
