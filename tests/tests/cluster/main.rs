@@ -8,6 +8,7 @@ mod crashes;
 mod create;
 mod declare;
 mod density;
+mod departures;
 mod etcd;
 mod five;
 mod hierarchies;
@@ -50,6 +51,7 @@ fn main() -> std::process::ExitCode {
         membership::TESTS,
         sizes::TESTS,
         two_nodes::TESTS,
+        departures::TESTS,
         operator::TESTS,
         links::TESTS,
         subnets::TESTS,

@@ -47,36 +47,33 @@ impl Scene {
         Self::empty(options)?.filled(options, options.hosts, on)
     }
 
-    /// Both addresses in service on the first host, and the second as its successor; further hosts run and have not
-    /// joined.
+    /// Both addresses in service on the first host, and the others of the first so many as its successors; further
+    /// hosts are not started.
     pub fn founded(options: &Options, hosts: usize) -> Result<Self> {
-        let scene = Self::listening(options)?;
-        scene.lab.form_cluster_of(hosts)?;
-        scene.filled(options, hosts, 0)
+        Self::empty_of(options, hosts)?.filled(options, hosts, 0)
     }
 
     fn filled(self, options: &Options, hosts: usize, on: usize) -> Result<Self> {
         let others: Vec<usize> = (0..hosts).filter(|i| *i != on && options.witness != Some(*i)).collect();
-        let scene = self;
         for (tag, address) in TAGS.into_iter().zip([V4, V6]) {
-            scene.lab.create_ip(&NewIp { address, tag, on, extend_to: &others })?;
+            self.lab.create_ip(&NewIp { address, tag, on, extend_to: &others })?;
         }
-        scene.wait_answers(on, Moment::default())?;
-        Ok(scene)
+        self.wait_answers(on, Moment::default())?;
+        Ok(self)
     }
 
     /// A cluster without resources, and a client that asks for both addresses.
     pub fn empty(options: &Options) -> Result<Self> {
-        let scene = Self::listening(options)?;
-        scene.lab.form_cluster()?;
-        Ok(scene)
+        Self::empty_of(options, options.hosts)
     }
 
-    fn listening(options: &Options) -> Result<Self> {
+    /// As [`Scene::empty`], with the first `members` of the hosts; the others are not started.
+    pub fn empty_of(options: &Options, members: usize) -> Result<Self> {
         let lab = Lab::new(options)?;
         let capture = lab.capture(&addresses())?;
         let targets = Targets { addresses: addresses(), interval: Duration::from_millis(5) };
         let prober = lab.prober(vec![targets])?;
+        lab.form_cluster_of(members)?;
         let profile = if options.profile == "fast" { Profile::Fast } else { Profile::Default };
         Ok(Self { _prober: prober, capture, lab, timing: profile.timing() })
     }

@@ -268,7 +268,9 @@ fn third_node() -> Result<()> {
         })
     };
     alone(true)?;
-    lab.join(2)?;
+    lab.host(2).start()?;
+    lab.host(2).wait_up()?;
+    lab.join(2, 0)?;
     lab.wait_whole()?;
     alone(false)?;
     for tag in TAGS {

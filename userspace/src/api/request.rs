@@ -171,6 +171,16 @@ pub enum Request {
     ForceQuorum {
         dead: String,
     },
+    /// This node leaves; with `drain` what it holds moves away first.
+    ClusterLeave {
+        drain: bool,
+    },
+    ClusterRemove {
+        node: String,
+        heir: Option<String>,
+    },
+    /// This node takes its addresses from its configuration anew.
+    ClusterReaddress,
     Events {
         follow: bool,
         #[serde(flatten)]
@@ -241,6 +251,9 @@ impl Request {
             | Self::ClusterInit { .. }
             | Self::ClusterJoin { .. }
             | Self::ForceQuorum { .. }
+            | Self::ClusterLeave { .. }
+            | Self::ClusterRemove { .. }
+            | Self::ClusterReaddress
             | Self::Events { .. } => false,
         }
     }

@@ -20,7 +20,6 @@ use std::{
     time::Duration,
 };
 
-use openraft::ChangeMembers;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -118,8 +117,7 @@ async fn exclude(leader: &Leader, node: NodeId) -> Result<(), StoreError> {
         if !lead.voters.contains(&node) {
             return Ok(());
         }
-        let change = ChangeMembers::RemoveVoters([node].into());
-        if let Err(answer) = leader.change_alone(change, Instant::now() + PATIENCE).await {
+        if let Err(answer) = leader.disenfranchise(node, Instant::now() + PATIENCE).await {
             tracing::warn!("node {node} is not left out yet: {answer:?}");
             sleep(RETRY).await;
         }
@@ -167,3 +165,6 @@ async fn returned(leader: &Leader, node: &Node) -> Option<BTreeSet<NodeId>> {
         Err(_) => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

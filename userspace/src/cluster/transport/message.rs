@@ -1,6 +1,6 @@
 //! What nodes ask one another, as JSON.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use openraft::{
@@ -38,6 +38,17 @@ pub enum PeerRequest {
     Reserve(NewNode),
     /// Makes a reserved node a voter. Answered with `Done`.
     Admit(NodeId),
+    /// Forgets a node that owns nothing, and takes its vote. Answered with `Done`.
+    Remove {
+        node: NodeId,
+        heir: Option<NodeId>,
+    },
+    /// The node is reached elsewhere from now on. Answered with `Done`.
+    Readdress {
+        node: NodeId,
+        rpc: SocketAddr,
+        paths: Vec<SocketAddr>,
+    },
     Promise(PromiseQuery),
     /// Where the cluster keeps its state; asked before joining. Answered with `StoreKind`.
     StoreKind,
@@ -59,6 +70,8 @@ pub enum PeerAnswer {
     Promise(PromiseAnswer),
     StoreKind(StoreKind),
     Voters(BTreeSet<NodeId>),
+    /// Whoever asks is not part of the cluster any more.
+    Removed,
     /// Ask the leader, if this node knows it.
     NotLeader {
         leader: Option<Contact>,
@@ -122,6 +135,8 @@ impl PeerRequest {
             Self::ReadIndex => "read index",
             Self::Reserve(_) => "reserve",
             Self::Admit(_) => "admit",
+            Self::Remove { .. } => "remove",
+            Self::Readdress { .. } => "readdress",
             Self::Promise(_) => "promise",
             Self::StoreKind => "store kind",
             Self::Voters => "voters",
@@ -140,7 +155,12 @@ impl PeerRequest {
             | Self::StoreKind
             | Self::Voters
             | Self::Applied => false,
-            Self::InstallSnapshot(_) | Self::Propose(_) | Self::Reserve(_) | Self::Admit(_) => true,
+            Self::InstallSnapshot(_)
+            | Self::Propose(_)
+            | Self::Reserve(_)
+            | Self::Admit(_)
+            | Self::Remove { .. }
+            | Self::Readdress { .. } => true,
         }
     }
 }

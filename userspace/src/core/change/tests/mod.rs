@@ -1,11 +1,13 @@
 //! Each change: what it does, when it is refused, and that a refusal leaves no trace.
 
+mod alone;
 mod constraints;
 mod duties;
 mod grants;
 mod hierarchy;
 mod members;
 mod properties;
+mod removal;
 mod resources;
 mod sets;
 mod subnets;
@@ -119,6 +121,8 @@ fn every_change_survives_json() {
         Change::Found { name: "test".to_owned(), node: new_node("a", 1) },
         Change::Reserve { node: new_node("b", 2) },
         Change::Admit { node: 2 },
+        Change::Remove { node: 2, heir: Some(3) },
+        Change::Readdress { node: 2, rpc: new_node("b", 9).rpc, paths: new_node("b", 9).paths },
         Change::Create { resource: resource("vip", "2001:db8::7/64", &[(1, 10), (2, 20)]), on: 1 },
         Change::CreateAll { resources: vec![resource("vip", "10.0.0.7/24", &[(1, 10), (2, 20)])], on: 1 },
         Change::AlterAddresses {
@@ -161,6 +165,10 @@ fn every_change_survives_json() {
             grants: vec![NewGrant { tag: tag("vip"), to: 2, epoch: 1 }],
         },
         Change::Rejoin { node: 1, lease_epoch: 2 },
+        Change::HoldAlone { node: 1, alone: crate::model::Alone { life: 3, turn: 1 } },
+        Change::LetGo { node: 1, alone: crate::model::Alone { life: 3, turn: 1 } },
+        Change::DeclareDead { node: 1 },
+        Change::SetDefault { setting: DefaultSetting::TwoNodes(TwoNodes::Freeze) },
         give("vip", 1, 0),
         Change::Release { tag: tag("vip"), epoch: 1 },
         report("vip", 1, 1, Outcome::Started),
