@@ -119,7 +119,9 @@ fn frozen_peer_killed() -> Result<()> {
     let status = wait_alone(&scene, 0)?;
     ensure!(status.lease.valid, "the lease is lost");
     says(&status, "this node keeps what it has")?;
-    let longest = scene.capture.look(|t| t.between(killed, Moment::now()).longest_silence("10.77.0.50".parse().unwrap()));
+    let longest = scene
+        .capture
+        .look(|t| t.between(killed, Moment::now()).longest_silence("10.77.0.50".parse().unwrap()));
     ensure!(longest < scene.lease(), "it was silent for {longest:?}");
     let answer = lab.host(0).vipctl(&["out-of-service", TAGS[0]])?;
     ensure!(answer.code() == 5, "exit code 5 (no quorum) expected: {answer:?}");
@@ -206,7 +208,10 @@ fn take_over_by_word(scene: &Scene) -> Result<()> {
     scene.wait_answers(1, Moment::now())?;
     // It is as good as before: what it is given it serves.
     for tag in TAGS {
-        lab.host(0).vipctl(&["in-service", tag, "--on", lab.host(0).name()])?.done().map_err(|e| lab.explain(e))?;
+        lab.host(0)
+            .vipctl(&["in-service", tag, "--on", lab.host(0).name()])?
+            .done()
+            .map_err(|e| lab.explain(e))?;
     }
     scene.wait_answers(0, Moment::now())?;
     scene.check_terms(&[0, 1, 0])

@@ -156,7 +156,10 @@ fn confirm(dead: &str) -> Result<(), ApiError> {
     }
     output::note("type its name to go on:");
     let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).map_err(|e| ApiError::failed(format!("cannot read stdin: {e}")))?;
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|e| ApiError::failed(format!("cannot read stdin: {e}")))?;
     if line.trim() == dead { Ok(()) } else { Err(ApiError::refused("nothing was done")) }
 }
 

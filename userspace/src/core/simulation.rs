@@ -30,7 +30,8 @@ use super::{
     time::BootTime,
 };
 use crate::model::{
-    Addresses, Alone, ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, Resource, Standing, Tag, TwoNodes,
+    Addresses, Alone, ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, Resource, Standing, Tag,
+    TwoNodes,
 };
 
 const LEASE: Duration = Duration::from_millis(300);

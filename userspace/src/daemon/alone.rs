@@ -65,7 +65,8 @@ impl AloneKeeper {
             Ok(Applied::Done | Applied::Node(_)) => {
                 // Another permission asked for before this one is known here would take its place.
                 let mut view = self.store.view();
-                let granted = view.wait_for(|v| v.state.nodes.get(&self.me).is_none_or(|n| n.alone == Some(alone)));
+                let granted =
+                    view.wait_for(|v| v.state.nodes.get(&self.me).is_none_or(|n| n.alone == Some(alone)));
                 // Without an end only where the cluster is lost at this moment: then it is asked for again.
                 let _ = tokio::time::timeout(self.timing.lease, granted).await;
                 let message = "this node keeps what it has when it loses the other (two-nodes=freeze)";
@@ -89,7 +90,9 @@ impl AloneKeeper {
                 self.events.record(About::default(), "lease.shared", message);
             }
             Ok(Applied::Refused(why)) => tracing::debug!(%why, "another permission is there"),
-            Err(error) => tracing::debug!(%error, "the permission to hold the lease alone is not returned yet"),
+            Err(error) => {
+                tracing::debug!(%error, "the permission to hold the lease alone is not returned yet")
+            }
         }
         self.timing.heartbeat
     }

@@ -37,7 +37,9 @@ use crate::{
     },
     cluster::{
         OpenStore, PromiseAnswer, PromiseBook, PromiseQuery,
-        heartbeat::{Key, LeaseSlot, Prober, ProberConfig, ProbingKernel, Promises, Pulse, PulseConfig, Solitude},
+        heartbeat::{
+            Key, LeaseSlot, Prober, ProberConfig, ProbingKernel, Promises, Pulse, PulseConfig, Solitude,
+        },
         identity::{self, Identity},
         transport::Peers,
     },

@@ -16,7 +16,8 @@ pub(super) fn cautions(status: &Status, cluster: &ClusterStatus) -> Vec<String> 
     if found.is_empty() {
         match cluster.voters {
             1 => found.push(
-                "one voter: there is nobody to fail over to; join two more nodes, or one and a witness".to_owned(),
+                "one voter: there is nobody to fail over to; join two more nodes, or one and a witness"
+                    .to_owned(),
             ),
             2 => {
                 let lost = others().find(|n| !n.alive).map_or("the other", |n| n.name.as_str());
@@ -86,7 +87,9 @@ impl Context {
         let state = member.state();
         let node = lookup::node(&state, dead)?.clone();
         if node.id == member.id {
-            return Err(ApiError::refused(format!("'{dead}' is this node itself: name the one that is dead")));
+            return Err(ApiError::refused(format!(
+                "'{dead}' is this node itself: name the one that is dead"
+            )));
         }
         let facts = self.facts.borrow().clone();
         if facts.peers.get(&node.id).is_some_and(|p| p.alive) {
@@ -95,7 +98,9 @@ impl Context {
                  blame, mend that"
             )));
         }
-        if let Applied::Refused(refusal) = apply(&mut (*state).clone(), &Change::DeclareDead { node: node.id }) {
+        if let Applied::Refused(refusal) =
+            apply(&mut (*state).clone(), &Change::DeclareDead { node: node.id })
+        {
             return Err(ApiError::refused(refusal.0));
         }
         let applied = if facts.quorum {

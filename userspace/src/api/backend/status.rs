@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    Context, Member, Result, create::accept, hierarchy_status, placement, quorum, select, subnet, trouble, warnings,
+    Context, Member, Result, create::accept, hierarchy_status, placement, quorum, select, subnet, trouble,
+    warnings,
 };
 use crate::{
     act::{

@@ -139,7 +139,9 @@ pub(crate) async fn take_back(leader: Leader) {
                     let deadline = Instant::now() + ADMIT;
                     match leader.lead(PeerRequest::Admit(node.id), deadline).await {
                         PeerAnswer::Done => tracing::info!("node '{}' is taken back in", node.name),
-                        other => tracing::info!("node '{}' cannot be taken back in yet: {other:?}", node.name),
+                        other => {
+                            tracing::info!("node '{}' cannot be taken back in yet: {other:?}", node.name)
+                        }
                     }
                 }
                 Some(voters) => tracing::warn!(

@@ -285,7 +285,9 @@ impl World {
                 suspected: if id == me { own_lost } else { unheard || lacks || id == slandered },
                 fit: if id == me { own_lease } else { alive && said.is_some_and(|s| s.lease_valid) },
                 silent_below: d.proofs.get(&id).and_then(|p| {
-                    p.complete_at(&needed(id), BootTime::ZERO).is_some_and(|t| now >= t).then_some(p.lease_epoch)
+                    p.complete_at(&needed(id), BootTime::ZERO)
+                        .is_some_and(|t| now >= t)
+                        .then_some(p.lease_epoch)
                 }),
             }
         };
