@@ -23,8 +23,10 @@ mod probes;
 mod restarts;
 mod scene;
 mod service;
+mod sizes;
 mod standby;
 mod subnets;
+mod two_nodes;
 mod verbs;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -51,6 +53,8 @@ fn main() -> std::process::ExitCode {
         restarts::TESTS,
         membership::TESTS,
         keys::TESTS,
+        sizes::TESTS,
+        two_nodes::TESTS,
         departures::TESTS,
         operator::TESTS,
         links::TESTS,

@@ -44,14 +44,22 @@ impl Scene {
     /// A cluster with both addresses in service on the host `on`, and all others as its successors in
     /// their order.
     pub fn new(options: &Options, on: usize) -> Result<Self> {
-        let others: Vec<usize> =
-            (0..options.hosts).filter(|i| *i != on && options.witness != Some(*i)).collect();
-        let scene = Self::empty(options)?;
+        Self::empty(options)?.filled(options, options.hosts, on)
+    }
+
+    /// Both addresses in service on the first host, and the others of the first so many as its successors; further
+    /// hosts are not started.
+    pub fn founded(options: &Options, hosts: usize) -> Result<Self> {
+        Self::empty_of(options, hosts)?.filled(options, hosts, 0)
+    }
+
+    fn filled(self, options: &Options, hosts: usize, on: usize) -> Result<Self> {
+        let others: Vec<usize> = (0..hosts).filter(|i| *i != on && options.witness != Some(*i)).collect();
         for (tag, address) in TAGS.into_iter().zip([V4, V6]) {
-            scene.lab.create_ip(&NewIp { address, tag, on, extend_to: &others })?;
+            self.lab.create_ip(&NewIp { address, tag, on, extend_to: &others })?;
         }
-        scene.wait_answers(on, Moment::default())?;
-        Ok(scene)
+        self.wait_answers(on, Moment::default())?;
+        Ok(self)
     }
 
     /// A cluster without resources, and a client that asks for both addresses.

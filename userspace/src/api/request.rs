@@ -184,6 +184,10 @@ pub enum Request {
     ClusterToken,
     /// Replaces the secret that all nodes share, while they run.
     ClusterRotateKey,
+    /// An operator's word that this node is dead: the other of two goes on without it.
+    ForceQuorum {
+        dead: String,
+    },
     /// This node leaves; with `drain` what it holds moves away first.
     ClusterLeave {
         drain: bool,
@@ -264,6 +268,7 @@ impl Request {
             | Self::ClusterInit { .. }
             | Self::ClusterJoin { .. }
             | Self::ClusterRotateKey
+            | Self::ForceQuorum { .. }
             | Self::ClusterLeave { .. }
             | Self::ClusterRemove { .. }
             | Self::ClusterReaddress

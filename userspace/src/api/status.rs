@@ -50,6 +50,12 @@ pub struct ClusterStatus {
     /// This node can reach a majority of the voters.
     pub quorum: bool,
     pub voters: usize,
+    /// What two voters do when they lose one another: `off` or `freeze`.
+    #[serde(default)]
+    pub two_nodes: String,
+    /// What the number of voters cannot do, and what is unsafe (those begin with `UNSAFE`); also among the warnings.
+    #[serde(default)]
+    pub cautions: Vec<String>,
     #[serde(default)]
     pub store: StoreStatus,
     /// The number of the secret that all nodes share.
@@ -136,6 +142,12 @@ pub struct NodeStatus {
     /// Why it gave up everything by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gave_up: Option<String>,
+    /// It may hold its lease without anybody's agreement: nothing is taken over from it without its own word.
+    #[serde(default)]
+    pub holds_alone: bool,
+    /// By an operator, and it has not been taken back in since.
+    #[serde(default)]
+    pub declared_dead: bool,
 }
 
 impl NodeStatus {
@@ -143,6 +155,7 @@ impl NodeStatus {
     pub fn duty(&self) -> String {
         let duties = [
             (self.witness, "witness"),
+            (self.declared_dead, "DECLARED DEAD"),
             (self.gave_up.is_some(), "GAVE UP"),
             (self.standby, "standby"),
             (self.maintenance, "maintenance"),

@@ -47,6 +47,16 @@ enum Action {
     /// printed before open nothing any more. Do it when a token may have been seen by others, and after a node
     /// was removed
     RotateKey,
+    /// Go on alone, as the last of two voters, without the other, which is dead
+    ///
+    /// UNSAFE when it is not dead: two hosts may then answer for one address. Make sure first that it is off, or cut off
+    /// from everything. Only on one of the two. What it had is taken over once leases have run out; when it returns it is
+    /// taken back in by itself and holds nothing.
+    ForceQuorum {
+        /// The node that is dead for certain
+        #[arg(long, value_name = "NODE", required = true)]
+        i_confirm_dead: String,
+    },
     /// Take this node out of the cluster
     ///
     /// It must hold nothing, and the others must be able to go on deciding without it. Its vipd goes on running
@@ -76,8 +86,9 @@ enum Action {
     Status,
     /// Change what holds for all resources that say nothing else
     ///
-    /// stickiness=SCORE, migration-threshold=N|unlimited, restarts=N|unlimited, failure-timeout=SECONDS; and
-    /// maintenance=on|off, in which nothing is checked, started, stopped or moved anywhere
+    /// stickiness=SCORE, migration-threshold=N|unlimited, restarts=N|unlimited, failure-timeout=SECONDS;
+    /// maintenance=on|off, in which nothing is checked, started, stopped or moved anywhere; and two-nodes=off|freeze,
+    /// for two voters without a witness: whether the loss of one is silence, or the other keeps what it has
     Set {
         #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse::setting)]
         settings: Vec<(String, String)>,
@@ -94,6 +105,10 @@ impl Cluster {
                 session.order(&Request::ClusterJoin { address, token })
             }
             Action::RotateKey => session.order(&Request::ClusterRotateKey),
+            Action::ForceQuorum { i_confirm_dead: dead } => {
+                confirm(&dead)?;
+                session.order(&Request::ForceQuorum { dead })
+            }
             Action::Leave { drain } => session.order(&Request::ClusterLeave { drain }),
             Action::Remove { node, replace_by } => {
                 session.order(&Request::ClusterRemove { node, heir: replace_by })
@@ -136,6 +151,23 @@ fn resolve(text: &str) -> Result<SocketAddr, ApiError> {
         .map_err(|e| wrong(format!("cannot be resolved ({e})")))?
         .next()
         .ok_or_else(|| wrong("has no address".to_owned()))
+}
+
+/// A person is asked once more; a script has said it with the option.
+fn confirm(dead: &str) -> Result<(), ApiError> {
+    output::note(&format!(
+        "UNSAFE if '{dead}' is alive: it may go on answering for its addresses while this node takes them over"
+    ));
+    if !io::stdin().is_terminal() {
+        return Ok(());
+    }
+    output::note("type its name to go on:");
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|e| ApiError::failed(format!("cannot read stdin: {e}")))?;
+    if line.trim() == dead { Ok(()) } else { Err(ApiError::refused("nothing was done")) }
 }
 
 fn read_token() -> Result<String, ApiError> {

@@ -52,7 +52,9 @@ impl Node {
             Action::List => match session.ask(&Request::Status)? {
                 Answer::Status(s) if session.json => output::json(&s.nodes),
                 Answer::Status(s) => {
-                    output::print(&text(&s.nodes));
+                    let cautions = s.cluster.iter().flat_map(|c| &c.cautions);
+                    let cautions: String = cautions.map(|c| format!("warning: {c}\n")).collect();
+                    output::print(&(text(&s.nodes) + &cautions));
                     Ok(())
                 }
                 other => Err(unexpected(&other)),

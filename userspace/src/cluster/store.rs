@@ -110,6 +110,12 @@ pub trait Store: Send + Sync {
     /// Makes a reserved node a voter. Only the leader can.
     async fn admit(&self, node: NodeId) -> Result<(), StoreError>;
 
+    /// The other of two voters is dead, an operator says: has the cluster know it, and decides without it from now
+    /// on. UNSAFE where it is not dead and may hold its lease alone.
+    async fn go_on_without(&self, node: NodeId) -> Result<Applied, StoreError> {
+        self.propose(Change::DeclareDead { node }).await
+    }
+
     /// Forgets a node that owns nothing, which votes no longer from then on; `heir` takes its place. May be repeated.
     async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> Result<Applied, StoreError>;
 

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod agent;
+pub mod alone;
 pub mod change;
 pub mod command;
 pub mod conflict;

@@ -20,7 +20,8 @@ use std::{
 use self::kernel::{Kernel, Run};
 use super::{
     agent::{Action, Agent, DeviceHealth, Devices, Here, Operation, Situation, Start},
-    change::{Applied, Change, Duty, NewNode, apply},
+    alone::{self, Permission, Step},
+    change::{Applied, Change, DefaultSetting, Duty, NewNode, apply},
     lease::{Granter, Holder, Proof, Refused},
     planner::{NodeHealth, Observed, plan},
     quorum::Quorum,
@@ -29,7 +30,8 @@ use super::{
     time::BootTime,
 };
 use crate::model::{
-    Addresses, ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, Resource, Standing, Tag,
+    Addresses, Alone, ClusterState, Epoch, LeaseEpoch, NodeId, NodeSettings, Resource, Standing, Tag,
+    TwoNodes,
 };
 
 const LEASE: Duration = Duration::from_millis(300);
@@ -114,6 +116,9 @@ struct Said {
 struct Daemon {
     holder: Holder,
     granter: Granter,
+    permission: Permission,
+    turn: u64,
+    ask_again: Millis,
     hearing: Hearing,
     said: BTreeMap<NodeId, Said>,
     /// None until caught up.
@@ -188,8 +193,10 @@ fn address(resource: usize, number: usize) -> ipnet::IpNet {
     format!("10.0.{resource}.{}/24", 9 + number).parse().expect("an address")
 }
 
+/// Two nodes begin with their leases held alone.
 fn founded(count: u64) -> ClusterState {
     let mut state = ClusterState::default();
+    state.defaults.two_nodes = TwoNodes::Freeze;
     let mut done = |change| {
         let applied = apply(&mut state, &change);
         assert!(!matches!(applied, Applied::Refused(_)), "{change:?}: {applied:?}");
@@ -218,7 +225,7 @@ fn founded(count: u64) -> ClusterState {
 impl World {
     fn new(seed: u64, story: bool) -> Self {
         let mut random = Random(seed);
-        let count = 3 + random.below(5);
+        let count = 2 + random.below(6);
         let host = |id: NodeId, random: &mut Random| Host {
             id,
             devices: DEVICES.map(|d| (d.to_owned(), DeviceHealth::Healthy)).into(),
@@ -254,8 +261,8 @@ impl World {
         }
     }
 
-    fn quorum(&self) -> Quorum {
-        Quorum::new(vec![self.hosts.keys().copied().collect()])
+    fn voters(&self) -> BTreeSet<NodeId> {
+        self.hosts.keys().copied().collect()
     }
 
     fn start(&mut self, id: NodeId) {
@@ -268,6 +275,9 @@ impl World {
         host.daemon = Some(Daemon {
             holder: Holder::new(LEASE, host.kernel.lease.0),
             granter: Granter::new(clock, host.longest),
+            permission: Permission::new(host.kernel.lease.1),
+            turn: 0,
+            ask_again: 0,
             hearing: Hearing::new(clock),
             said: BTreeMap::new(),
             agent: None,

@@ -30,7 +30,7 @@ use crate::{
         sequence::Failure,
         time::BootTime,
     },
-    model::{Addresses, ClusterState, NodeId, Ranges, ResourceId, Tag},
+    model::{Addresses, ClusterState, NodeId, Ranges, ResourceId, Tag, Tunables},
     observe::{clock, network::Network},
 };
 
@@ -175,13 +175,19 @@ impl AgentDriver {
                 }
                 Action::Start(start) => {
                     // Read at each action (row IP-14), but once for all that begin together.
-                    let tunables = tunables.get_or_insert_with(|| self.tunables.read()).clone();
+                    let tunables = tunables.get_or_insert_with(|| self.tunables(state)).clone();
                     let job = Job::new(self, &start, state, tunables);
                     self.start(l, *start, job, done.clone());
                 }
             }
         }
         self.report(l, state, situation, told);
+    }
+
+    fn tunables(&self, state: &ClusterState) -> Tunables {
+        let mut tunables = self.tunables.read();
+        tunables.no_broadcast_ping |= !state.expects_broadcast_answers();
+        tunables
     }
 
     fn start(&self, l: &mut Loop, start: Start, job: Job, done: mpsc::UnboundedSender<Finished>) {

@@ -107,17 +107,18 @@ impl Leader {
     ) -> Duration {
         let now = clock::now();
         let quorum = Quorum::new(lead.configs.clone());
-        self.gather_proofs(memory, state, &quorum, testify);
-        let observed = self.observe(memory, state, &quorum, now);
+        let needed = |node| refusals(lead, state, node);
+        self.gather_proofs(memory, state, needed, testify);
+        let observed = self.observe(memory, state, (&quorum, &needed), now);
         if memory.is_settled(state, &observed) {
-            return memory.next_proof(&quorum).map_or(self.tick(), |t| t.since(now).min(self.tick()));
+            return memory.next_proof(needed).map_or(self.tick(), |t| t.since(now).min(self.tick()));
         }
         let decisions = plan(state, &observed);
         memory.planned(state, observed, decisions.is_empty());
         for decision in decisions {
             self.propose(memory.explained(decision, now)).await;
         }
-        memory.next_proof(&quorum).map_or(self.tick(), |t| t.since(now).min(self.tick()))
+        memory.next_proof(needed).map_or(self.tick(), |t| t.since(now).min(self.tick()))
     }
 
     fn tick(&self) -> Duration {
@@ -129,7 +130,7 @@ impl Leader {
         &self,
         memory: &mut Memory,
         state: &ClusterState,
-        quorum: &Quorum,
+        needed: impl Fn(NodeId) -> Quorum,
         testify: &mpsc::UnboundedSender<Testimony>,
     ) {
         let deposed: BTreeMap<NodeId, LeaseEpoch> = state
@@ -147,7 +148,7 @@ impl Leader {
             if let Some(at) = self.fences.as_ref().and_then(|f| f.confirmed(node, below)) {
                 proof.fenced(at);
             }
-            for voter in quorum.voters() {
+            for voter in needed(node).voters() {
                 if proof.heard(voter) || !memory.asking.insert((voter, node)) {
                     continue;
                 }
@@ -166,7 +167,14 @@ impl Leader {
         }
     }
 
-    fn observe(&self, memory: &mut Memory, state: &ClusterState, quorum: &Quorum, now: BootTime) -> Observed {
+    /// `needed`: whose refusal a take-over from a node needs.
+    fn observe(
+        &self,
+        memory: &mut Memory,
+        state: &ClusterState,
+        (quorum, needed): (&Quorum, &dyn Fn(NodeId) -> Quorum),
+        now: BootTime,
+    ) -> Observed {
         let own_lease = self.keeper.held().deadline > now;
         memory.own_lease_lost = if own_lease { None } else { memory.own_lease_lost.or(Some(now)) };
         let Timing { suspicion, startup_grace, .. } = self.timing;
@@ -185,7 +193,8 @@ impl Leader {
                 ears.is_alive(id, now, suspicion) && ears.peer(id).is_some_and(|p| p.lease_valid)
             },
             silent_below: memory.proofs.get(&id).and_then(|p| {
-                p.complete_at(quorum, memory.settled).is_some_and(|t| now >= t).then_some(p.lease_epoch)
+                let complete = p.complete_at(&needed(id), memory.settled).is_some_and(|t| now >= t);
+                complete.then_some(p.lease_epoch)
             }),
         };
         let nodes = state.nodes.keys().map(|&id| (id, health(id))).collect();
@@ -241,6 +250,9 @@ impl Leader {
             | Change::Batch { .. }
             | Change::OutOfService { .. }
             | Change::Rejoin { .. }
+            | Change::HoldAlone { .. }
+            | Change::LetGo { .. }
+            | Change::DeclareDead { .. }
             | Change::Report { .. } => "planner",
         };
         match self.store.propose(change).await {
@@ -249,6 +261,12 @@ impl Leader {
             Err(error) => tracing::warn!(%reason, %error, "decision not committed"),
         }
     }
+}
+
+/// Whose refusal a take-over from the node needs.
+fn refusals(lead: &Leadership, state: &ClusterState, node: NodeId) -> Quorum {
+    let alone = state.nodes.get(&node).is_some_and(|n| n.alone.is_some());
+    Quorum::to_take_over(lead.configs.clone(), node, alone)
 }
 
 /// Waits until the kernel has told something; for ever where it tells nothing.

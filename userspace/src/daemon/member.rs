@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{
     agent::{AgentDriver, CHECKS_AT_ONCE},
+    alone::AloneKeeper,
     conflicts::ConflictWatch,
     connectivity::ConnectivityMonitor,
     events::{About, EventLog},
@@ -38,7 +39,9 @@ use crate::{
     },
     cluster::{
         OpenStore, PromiseAnswer, PromiseBook, PromiseQuery,
-        heartbeat::{LeaseSlot, LiveKeys, Prober, ProberConfig, ProbingKernel, Promises, Pulse, PulseConfig},
+        heartbeat::{
+            LeaseSlot, LiveKeys, Prober, ProberConfig, ProbingKernel, Promises, Pulse, PulseConfig, Solitude,
+        },
         identity::{self, Identity},
         macs_of,
         transport::Peers,
@@ -177,6 +180,7 @@ pub fn start(
     let transmits = Arc::new(AtomicU8::new(0));
     let keys = || LiveKeys::new(identity.id, store.keyring().follower());
     let incarnation = identity::next_incarnation(&host.state_dir)?;
+    let solitude = Solitude::new(host.keeper.held().deadline);
     let mut pulse = Pulse::start(
         PulseConfig {
             me,
@@ -185,6 +189,7 @@ pub fn start(
             timing: host.timing,
             incarnation,
             promises: promises.clone(),
+            solitude: solitude.clone(),
             transmits: transmits.clone(),
         },
         store.view(),
@@ -201,6 +206,15 @@ pub fn start(
         timing: host.timing,
         events: host.events.clone(),
         facts: host.facts.clone(),
+    };
+    let alone = AloneKeeper {
+        me,
+        life: incarnation,
+        store: store.clone(),
+        solitude,
+        timing: host.timing,
+        events: host.events.clone(),
+        caught_up: caught_up.clone(),
     };
     let unreachable = watch::Sender::new(Unreachable::new());
     let links = LinkMonitor {
@@ -291,6 +305,7 @@ pub fn start(
     if !host.config.witness {
         tokio::spawn(subnets.run());
         tokio::spawn(connectivity.run());
+        tokio::spawn(alone.run());
     }
     tokio::spawn(watcher.run());
     tokio::spawn(leader.run());

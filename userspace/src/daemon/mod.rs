@@ -1,6 +1,7 @@
 //! The running daemon: wires observe -> core -> act together. No decisions here.
 
 pub mod agent;
+mod alone;
 pub mod conflicts;
 pub mod connectivity;
 pub mod events;

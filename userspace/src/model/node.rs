@@ -32,6 +32,23 @@ pub struct Node {
     /// Why it gave up everything by itself (failfast). It gets nothing until an operator says `online`.
     #[serde(default)]
     pub gave_up: Option<String>,
+    /// It may hold its lease by its own agreement alone. While that is so, nobody takes over from it without its
+    /// own word (or its kernel's, or an operator's): see `core::quorum`.
+    #[serde(default)]
+    pub alone: Option<Alone>,
+    /// An operator said that it is dead, and it has not been taken back in since.
+    #[serde(default)]
+    pub declared_dead: bool,
+}
+
+/// One permission to hold the lease alone. No two are the same, so that what ends an earlier one, and is late,
+/// cannot end a later one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Alone {
+    /// The node's incarnation: no two lives of its daemon have the same.
+    pub life: u64,
+    /// Counted by that life.
+    pub turn: u64,
 }
 
 impl Node {

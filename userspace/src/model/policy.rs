@@ -56,6 +56,33 @@ pub struct Defaults {
     pub failure_timeout: Duration,
     /// Nothing is checked, moved or started anywhere.
     pub maintenance: bool,
+    pub two_nodes: TwoNodes,
+}
+
+/// What two nodes without a third vote do when they lose one another (row CL-4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TwoNodes {
+    /// Neither has a majority: all addresses go silent.
+    #[default]
+    Off,
+    /// Each keeps what it has, and gets nothing of the other's unless an operator says that the other is dead.
+    Freeze,
+}
+
+impl TwoNodes {
+    /// As operators write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Freeze => "freeze",
+        }
+    }
+
+    /// None for a word that is no policy.
+    pub fn named(word: &str) -> Option<Self> {
+        [Self::Off, Self::Freeze].into_iter().find(|p| p.name() == word)
+    }
 }
 
 impl Default for Defaults {
@@ -65,6 +92,7 @@ impl Default for Defaults {
             migration_threshold: Threshold::Unlimited,
             failure_timeout: Duration::from_secs(60),
             maintenance: false,
+            two_nodes: TwoNodes::Off,
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Connectivity, Constraint, ConstraintId, Defaults, Epoch, KeyState, Map, MonitoredSubnet, Node, NodeId,
-    Placement, Ranges, Resource, ResourceId, SubnetDown, Tag,
+    Placement, Ranges, Resource, ResourceId, Standing, SubnetDown, Tag, TwoNodes,
 };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,20 @@ impl ClusterState {
     pub fn in_maintenance(&self, resource: &Resource, node: Option<NodeId>) -> bool {
         let on = node.and_then(|id| self.nodes.get(&id));
         self.defaults.maintenance || resource.policy.maintenance || on.is_some_and(|n| n.maintenance)
+    }
+
+    /// Whether its nodes may be told to hold their leases alone: two of them, no third on its way, and the policy
+    /// says so.
+    pub fn freezes(&self) -> bool {
+        self.defaults.two_nodes == TwoNodes::Freeze
+            && self.nodes.len() == 2
+            && self.nodes.values().all(|n| n.standing != Standing::Joining)
+    }
+
+    /// Whether a broadcast ping tells anything. Of two nodes only the other one is known to answer: its loss would
+    /// take the address off the node that is to keep it.
+    pub fn expects_broadcast_answers(&self) -> bool {
+        !self.freezes() && !self.nodes.values().any(|n| n.declared_dead)
     }
 
     /// The node's name, or its number when it is unknown.

@@ -348,6 +348,8 @@ impl Bench {
                 standby: false,
                 maintenance: false,
                 gave_up: None,
+                alone: None,
+                declared_dead: false,
             };
             state.nodes.insert(id, node);
         }

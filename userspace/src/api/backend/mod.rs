@@ -24,6 +24,7 @@ mod node;
 mod ping_list;
 mod placement;
 mod policy;
+mod quorum;
 mod rekey;
 mod select;
 mod set;
@@ -166,6 +167,7 @@ impl Context {
             Request::ClusterJoin { address, token } => self.cluster_join(address, &token, out).await,
             Request::ClusterToken => self.cluster_token(),
             Request::ClusterRotateKey => self.cluster_rotate_key(out).await,
+            Request::ForceQuorum { dead } => self.force_quorum(&dead, out).await,
             Request::ClusterLeave { drain } => self.cluster_leave(drain, out).await,
             Request::ClusterRemove { node, heir } => self.cluster_remove(&node, heir.as_deref(), out).await,
             Request::ClusterReaddress => self.cluster_readdress(out).await,

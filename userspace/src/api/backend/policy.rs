@@ -6,11 +6,11 @@ use super::{Context, Result};
 use crate::{
     api::{Answer, ApiError},
     core::change::{Change, DefaultSetting, Setting},
-    model::Threshold,
+    model::{Threshold, TwoNodes},
 };
 
 const KNOWN: &str = "known are stickiness=SCORE, migration-threshold=N|unlimited, restarts=N|unlimited, \
-                     failure-timeout=SECONDS and maintenance=on|off";
+                     failure-timeout=SECONDS, maintenance=on|off and two-nodes=off|freeze";
 
 impl Context {
     pub(super) async fn cluster_set(&self, settings: &[(String, String)]) -> Result<Answer> {
@@ -20,11 +20,14 @@ impl Context {
         }
         let settings = settings.iter().map(|(k, v)| default(k, v)).collect::<Result<Vec<_>>>()?;
         member.fresh().await?;
+        let only_two = settings.iter().all(|s| matches!(s, DefaultSetting::TwoNodes(_)));
         let maintained = settings.contains(&DefaultSetting::Maintenance(true));
         member.propose(settings.into_iter().map(|setting| Change::SetDefault { setting }).collect()).await?;
         Ok(Answer::done(if maintained {
             "the cluster is in maintenance: nothing is checked, started, stopped or moved; 'vipctl cluster set \
              maintenance=off' ends it"
+        } else if only_two {
+            "set for when the cluster has two voters: 'vipctl cluster status' says what that means"
         } else {
             "set for all resources that say nothing else"
         }))
@@ -32,6 +35,15 @@ impl Context {
 }
 
 fn default(key: &str, value: &str) -> Result<DefaultSetting> {
+    if key == "two-nodes" {
+        let wrong = || {
+            ApiError::usage(format!(
+                "two-nodes={value} is not valid: use off (the loss of one of two is silence) or freeze (each keeps what \
+                 it has)"
+            ))
+        };
+        return TwoNodes::named(value).map(DefaultSetting::TwoNodes).ok_or_else(wrong);
+    }
     let setting = match parse(key, value) {
         Some(setting) => setting?,
         None => return Err(ApiError::usage(format!("there is no setting '{key}': {KNOWN}"))),

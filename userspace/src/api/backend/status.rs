@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Context, Member, Result, create::accept, hierarchy_status, placement, rekey, select, subnet, trouble,
-    warnings,
+    Context, Member, Result, create::accept, hierarchy_status, placement, quorum, rekey, select, subnet,
+    trouble, warnings,
 };
 use crate::{
     act::{
@@ -114,6 +114,10 @@ impl Context {
         }
         let state = member.as_ref().map(Member::state).unwrap_or_default();
         status.interfaces = interfaces(&here, &state, &*self.datapath, &self.links.borrow(), now);
+        if let Some(cluster) = status.cluster.take() {
+            let cautions = quorum::cautions(&status, &cluster);
+            status.cluster = Some(ClusterStatus { cautions, ..cluster });
+        }
         status.warnings = warnings::of(&status, member.is_some(), self.config.witness);
         if let Some(member) = &member {
             let all = std::mem::take(&mut status.resources).into_iter();
@@ -139,6 +143,8 @@ impl Context {
             applied: view.applied,
             quorum: facts.quorum,
             voters: leadership.voters.len(),
+            two_nodes: state.defaults.two_nodes.name().to_owned(),
+            cautions: vec![],
             store: store(member.store.health()),
             key_generation: state.key.generation,
             key_unconfirmed: state.without_key().map(|id| state.node_name(id)).collect(),
@@ -263,6 +269,8 @@ fn node(
         standby: n.standby,
         maintenance: n.maintenance,
         gave_up: n.gave_up.clone(),
+        holds_alone: n.alone.is_some(),
+        declared_dead: n.declared_dead,
     }
 }
 

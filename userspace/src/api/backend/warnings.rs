@@ -20,24 +20,15 @@ pub fn of(status: &Status, is_member: bool, witness: bool) -> Vec<String> {
         );
     }
     if let Some(cluster) = &status.cluster {
-        if !cluster.quorum {
+        // Two voters have words of their own.
+        if !cluster.quorum && cluster.voters != 2 {
             found.push(
                 "no quorum: this node reaches no majority of the voters, so nothing can be changed and its \
                  addresses go silent with its lease; look at the nodes below and the network between them"
                     .to_owned(),
             );
         }
-        match cluster.voters {
-            1 => found.push(
-                "one voter: there is nobody to fail over to; join two more nodes, or one and a witness".to_owned(),
-            ),
-            2 => found.push(
-                "two voters are unsafe: when either is lost no failover is possible and addresses go silent; join \
-                 a third node or a witness"
-                    .to_owned(),
-            ),
-            _ => {}
-        }
+        found.extend(cluster.cautions.iter().cloned());
         let store = &cluster.store;
         if let Some(away) = store.unreachable_ms {
             found.push(format!(

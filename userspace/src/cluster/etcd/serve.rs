@@ -155,6 +155,7 @@ impl Handler for Answerer {
                     reason: format!("this host could not be looked at in {:?}", inspections::LONGEST),
                 });
             }
+            PeerRequest::Voters => return PeerAnswer::Voters(self.log.leadership().borrow().voters.clone()),
             PeerRequest::Applied => return PeerAnswer::Index(self.log.image().applied),
             PeerRequest::OfferKey(offer) => return self.keyring.answer(offer).await,
             PeerRequest::Reserve(node) => {

@@ -6,6 +6,7 @@ mod keys;
 mod prober;
 mod promises;
 mod pulse;
+mod solitude;
 mod wire;
 
 pub use ears::{Ears, Peer};
@@ -14,5 +15,6 @@ pub use prober::{Fences, KernelPath, Prober, ProberConfig, ProbingKernel};
 pub use promises::{Promises, Remember};
 pub use pulse::{LeaseSlot, Pulse, PulseConfig};
 pub(crate) use pulse::{lock, membership_settles_after};
+pub use solitude::Solitude;
 pub use wire::PATHS_TOLD;
 pub(crate) use wire::derive;

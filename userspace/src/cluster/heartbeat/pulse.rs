@@ -18,13 +18,14 @@ use super::{
     ears::Ears,
     keys::LiveKeys,
     promises::Promises,
+    solitude::Solitude,
     wire::{Body, MAX_LEN, Message, ReplayWindow},
 };
 use crate::{
     cluster::{Leadership, View},
     config::Timing,
     core::{
-        lease::{Held, Holder, drift_margin},
+        lease::{Held, Holder, Refused, drift_margin},
         quorum::Quorum,
         time::BootTime,
     },
@@ -49,6 +50,7 @@ pub struct PulseConfig {
     /// This life of the daemon: higher than any before.
     pub incarnation: u64,
     pub promises: Promises,
+    pub solitude: Solitude,
     /// A bit for each path whose interface has a carrier, told to the peers.
     pub transmits: Arc<AtomicU8>,
 }
@@ -167,13 +169,13 @@ impl Heart {
         self.follow_state();
         let held = self.keeper.held();
         self.holder.adopt(held.epoch);
-        let (membership, quorum) = self.quorum();
+        let membership = self.leadership.borrow().membership;
         let (me, duration) = (self.config.me, self.holder.duration());
         let asked = now;
         if self.config.promises.ask(me, held.epoch, (membership, membership), duration).is_ok() {
             self.holder.agreed(me, held.epoch, asked);
         }
-        self.renew(&quorum);
+        self.renew();
         let peers = self.peers();
         let grace = self.config.timing.startup_grace;
         let suspicion = self.config.timing.suspicion;
@@ -274,25 +276,29 @@ impl Heart {
                 // An answer to an earlier life was asked for on a clock that may have started anew.
                 if refused.is_none() && asker_incarnation == self.config.incarnation && m.asked <= now {
                     self.holder.agreed(m.from, m.lease_epoch, m.asked);
-                    let (_, quorum) = self.quorum();
-                    self.renew(&quorum);
+                    self.renew();
                 } else if let Some(why) = refused {
                     tracing::debug!(voter = m.from, ?why, "lease not renewed");
+                    // The others have gone on without this node: what it may do alone is over.
+                    if why == Refused::OldEpoch && m.lease_epoch == self.holder.epoch() {
+                        self.config.solitude.give_up();
+                    }
                 }
             }
         }
     }
 
-    fn renew(&self, quorum: &Quorum) {
-        let Some(deadline) = self.holder.deadline(quorum) else { return };
-        if let Err(error) = self.keeper.extend(self.holder.epoch(), deadline) {
-            tracing::error!(%error, "the kernel did not take the renewed lease");
-        }
-    }
-
-    fn quorum(&self) -> (u64, Quorum) {
-        let leadership = self.leadership.borrow();
-        (leadership.membership, Quorum::new(leadership.configs.clone()))
+    fn renew(&self) {
+        let me = self.config.me;
+        let configs = self.leadership.borrow().configs.clone();
+        let view = self.view.borrow();
+        self.config.solitude.extend(view.state.nodes.get(&me), |alone| {
+            let deadline = self.holder.deadline(&Quorum::to_hold(configs, me, alone))?;
+            if let Err(error) = self.keeper.extend(self.holder.epoch(), deadline) {
+                tracing::error!(%error, "the kernel did not take the renewed lease");
+            }
+            Some(deadline)
+        });
     }
 
     /// Epochs that the cluster's state knows of bind this voter too.

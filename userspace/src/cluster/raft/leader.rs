@@ -21,7 +21,7 @@ use crate::{
         transport::{Contact, PeerAnswer, PeerRequest, Peers},
     },
     core::change::{Applied, Change},
-    model::NodeId,
+    model::{ClusterState, NodeId},
 };
 
 /// Between two attempts when nothing better tells when to try again.
@@ -70,6 +70,15 @@ impl Leader {
 
     pub(crate) fn raft(&self) -> &Raft {
         &self.0.raft
+    }
+
+    pub(crate) fn me(&self) -> NodeId {
+        self.0.me
+    }
+
+    /// The state as far as it is applied here.
+    pub(crate) fn state(&self) -> Arc<ClusterState> {
+        self.0.view.borrow().state.clone()
     }
 
     pub(crate) fn peers(&self) -> &Peers {

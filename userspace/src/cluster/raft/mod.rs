@@ -1,5 +1,6 @@
 //! Embedded Raft (openraft): the log and the state on this host's disk, the protocol with the peers.
 
+mod forced;
 mod frame;
 mod leader;
 mod leadership;

@@ -14,7 +14,10 @@ use openraft::{
 
 use tokio::task::JoinHandle;
 
-use super::types::{LogId, Types, Vote};
+use super::{
+    forced::Presumed,
+    types::{LogId, Types, Vote},
+};
 use crate::{
     cluster::transport::{Contact, PeerAnswer, PeerError, PeerRequest, Peers, wrong_answer},
     model::NodeId,
@@ -26,12 +29,14 @@ pub(crate) struct Network {
     pub(crate) peers: Peers,
     /// After a peer could not be reached.
     pub(crate) pause: Duration,
+    pub(crate) presumed: Presumed,
 }
 
 pub(crate) struct Client {
     peers: Peers,
     to: Contact,
     pause: Duration,
+    presumed: Presumed,
     appending: Option<Appending>,
 }
 
@@ -59,7 +64,8 @@ impl RaftNetworkFactory<Types> for Network {
 
     async fn new_client(&mut self, target: NodeId, node: &BasicNode) -> Client {
         let to = Contact { node: target, address: node.addr.clone() };
-        Client { peers: self.peers.clone(), to, pause: self.pause, appending: None }
+        let (peers, presumed) = (self.peers.clone(), self.presumed.clone());
+        Client { peers, to, pause: self.pause, presumed, appending: None }
     }
 }
 
@@ -105,6 +111,9 @@ impl RaftNetwork<Types> for Client {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<NodeId>, Failure<RaftError<NodeId>>> {
+        if self.presumed.is(self.to.node) {
+            return Ok(AppendEntriesResponse::Success);
+        }
         let Some(newest) = rpc.entries.last().map(|e| e.log_id) else {
             let answer = self.call(PeerRequest::AppendEntries(rpc), &option).await?;
             return self.appended(answer).map_err(|e| *e);
@@ -155,6 +164,9 @@ impl RaftNetwork<Types> for Client {
         rpc: InstallSnapshotRequest<Types>,
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<NodeId>, Failure<RaftError<NodeId, InstallSnapshotError>>> {
+        if self.presumed.is(self.to.node) {
+            return Ok(InstallSnapshotResponse { vote: rpc.vote });
+        }
         match self.call(PeerRequest::InstallSnapshot(rpc.into()), &option).await? {
             PeerAnswer::InstallSnapshot(result) => result.map_err(|e| self.remote(e)),
             other => Err(self.odd("install snapshot", &other)),
@@ -166,6 +178,9 @@ impl RaftNetwork<Types> for Client {
         rpc: VoteRequest<NodeId>,
         option: RPCOption,
     ) -> Result<VoteResponse<NodeId>, Failure<RaftError<NodeId>>> {
+        if self.presumed.is(self.to.node) {
+            return Ok(VoteResponse { vote: rpc.vote, vote_granted: true, last_log_id: rpc.last_log_id });
+        }
         match self.call(PeerRequest::Vote(rpc), &option).await? {
             PeerAnswer::Vote(result) => result.map_err(|e| self.remote(e)),
             other => Err(self.odd("vote", &other)),

@@ -65,6 +65,7 @@ impl Answerer {
                 Err(e) => PeerAnswer::Failed { reason: format!("a broken part of a snapshot: {e}") },
             },
             PeerRequest::StoreKind => PeerAnswer::StoreKind(StoreKind::Raft),
+            PeerRequest::Voters => PeerAnswer::Voters(self.leader.leadership().borrow().voters.clone()),
             PeerRequest::Promise(query) => PeerAnswer::Promise(self.promises.query(&query)),
             PeerRequest::Inspect(inquiry) => self.inspections.answer(inquiry).await,
             PeerRequest::OfferKey(offer) => self.keyring.answer(offer).await,

@@ -19,6 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    forced::{self, Presumed},
     leader::{self, Leader},
     leadership,
     log::Log,
@@ -69,6 +70,7 @@ pub struct OpenOptions {
 pub struct RaftStore {
     leader: Leader,
     keyring: Keyring,
+    presumed: Presumed,
     rpc: SocketAddr,
     view: watch::Receiver<View>,
     stop: CancellationToken,
@@ -198,7 +200,9 @@ async fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Res
     let keyring = Keyring::new(identity, options.state_dir);
     let credentials = Arc::new(keyring.credentials());
     let peers = Peers::new(credentials.clone(), options.rpc.ip(), &options.timing, runtime);
-    let network = Network { peers: peers.clone(), pause: options.timing.raft_heartbeat };
+    let presumed = Presumed::default();
+    let pause = options.timing.raft_heartbeat;
+    let network = Network { peers: peers.clone(), pause, presumed: presumed.clone() };
     let config = config(&options.timing, &cluster)
         .validate()
         .map_err(|e| StoreError::Storage(format!("the timing does not suit Raft: {e}")))?;
@@ -220,7 +224,18 @@ async fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Res
     let listening = tokio::spawn(transport::serve(listener, credentials, answerer, stop.clone()));
     let (tidy, ended) = (leader.clone(), stop.clone());
     tokio::spawn(async move { ended.run_until_cancelled(tidy.tidy()).await });
-    Ok(RaftStore { leader, keyring, rpc, view, stop, listener: Mutex::new(Some(listening)), runtime: None })
+    let (returned, ended) = (leader.clone(), stop.clone());
+    tokio::spawn(async move { ended.run_until_cancelled(forced::take_back(returned)).await });
+    Ok(RaftStore {
+        leader,
+        keyring,
+        presumed,
+        rpc,
+        view,
+        stop,
+        listener: Mutex::new(Some(listening)),
+        runtime: None,
+    })
 }
 
 impl Drop for RaftStore {
@@ -247,6 +262,11 @@ impl Store for RaftStore {
             PeerAnswer::Applied(applied) => Ok(applied),
             other => Err(leader::odd(&other)),
         }
+    }
+
+    async fn go_on_without(&self, node: NodeId) -> Result<Applied, StoreError> {
+        let me = self.identity().node;
+        forced::go_on_without(&self.leader, &self.presumed, me, node).await
     }
 
     async fn barrier(&self) -> Result<(), StoreError> {

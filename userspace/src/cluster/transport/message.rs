@@ -1,6 +1,6 @@
 //! What nodes ask one another, as JSON.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use openraft::{
@@ -56,6 +56,8 @@ pub enum PeerRequest {
     Promise(PromiseQuery),
     /// Where the cluster keeps its state; asked before joining. Answered with `StoreKind`.
     StoreKind,
+    /// Whom the node counts as voters. Answered with `Voters`.
+    Voters,
     /// How far the node has applied the log in etcd. Answered with `Index`.
     Applied,
     /// To look at itself, before a change is made. Answered with `Inspected`.
@@ -76,6 +78,7 @@ pub enum PeerAnswer {
     Promise(PromiseAnswer),
     StoreKind(StoreKind),
     Inspected(Findings),
+    Voters(BTreeSet<NodeId>),
     /// Whoever asks is not part of the cluster any more.
     Removed,
     /// Ask the leader, if this node knows it.
@@ -145,6 +148,7 @@ impl PeerRequest {
             Self::Readdress { .. } => "readdress",
             Self::Promise(_) => "promise",
             Self::StoreKind => "store kind",
+            Self::Voters => "voters",
             Self::Applied => "applied",
             Self::Inspect(_) => "inspect",
             Self::OfferKey(_) => "offer key",
@@ -160,6 +164,7 @@ impl PeerRequest {
             | Self::ReadIndex
             | Self::Promise(_)
             | Self::StoreKind
+            | Self::Voters
             | Self::Applied => false,
             Self::InstallSnapshot(_)
             | Self::Propose(_)

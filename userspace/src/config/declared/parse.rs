@@ -72,9 +72,11 @@ fn defaults(reader: &mut Reader, section: &At) -> Defaults {
                 found.failure_timeout = reader.seconds(&at).unwrap_or(found.failure_timeout);
             }
             "maintenance" => found.maintenance = reader.boolean(&at).unwrap_or_default(),
-            _ => {
-                reader.unknown(&at, &["stickiness", "migration-threshold", "failure-timeout", "maintenance"])
-            }
+            "two-nodes" => found.two_nodes = reader.two_nodes(&at).unwrap_or_default(),
+            _ => reader.unknown(
+                &at,
+                &["stickiness", "migration-threshold", "failure-timeout", "maintenance", "two-nodes"],
+            ),
         }
     }
     found

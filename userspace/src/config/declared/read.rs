@@ -15,7 +15,7 @@ use toml::{
 };
 
 use super::super::load::{Fault, line_of};
-use crate::model::{NodeId, Score, Threshold};
+use crate::model::{NodeId, Score, Threshold, TwoNodes};
 
 /// What failures are forgotten after, and how often something is polled: as `vipctl` takes them.
 const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -203,6 +203,14 @@ impl<'t> Reader<'t> {
         let found = text.and_then(|t| t.parse().ok());
         if found.is_none() {
             self.wrong(at, "a number from -999999 to 999999, \"INFINITY\" or \"-INFINITY\"");
+        }
+        found
+    }
+
+    pub fn two_nodes(&mut self, at: &At) -> Option<TwoNodes> {
+        let found = at.value.as_str().and_then(TwoNodes::named);
+        if found.is_none() {
+            self.wrong(at, "\"off\" or \"freeze\"");
         }
         found
     }

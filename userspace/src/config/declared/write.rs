@@ -70,12 +70,13 @@ impl Out<'_> {
     }
 
     fn defaults(&mut self, defaults: &Defaults) {
-        let Defaults { stickiness, migration_threshold, failure_timeout, maintenance } = defaults;
+        let Defaults { stickiness, migration_threshold, failure_timeout, maintenance, two_nodes } = defaults;
         self.section("[defaults]");
         self.pair("stickiness", score(*stickiness));
         self.pair("migration-threshold", threshold(*migration_threshold));
         self.pair("failure-timeout", seconds(*failure_timeout));
         self.pair("maintenance", maintenance);
+        self.pair("two-nodes", quoted(two_nodes.name()));
     }
 
     fn resource(&mut self, tag: &Tag, r: &DeclaredResource) {

@@ -48,6 +48,8 @@ fn state(grant: Option<(NodeId, Phase)>, epoch: Epoch) -> ClusterState {
         standby: false,
         maintenance: false,
         gave_up: None,
+        alone: None,
+        declared_dead: false,
     };
     let settings = NodeSettings::new(1, ["eth0", "eth1"].map(String::from).to_vec());
     let resource = Resource::new(tag(), addresses(&[9]), [(ME, settings)]);

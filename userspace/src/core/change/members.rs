@@ -52,6 +52,7 @@ pub(super) fn admit(state: &mut ClusterState, node: NodeId) -> Result<Applied> {
         // Admitted before: an admission may be proposed twice.
         Standing::Member | Standing::Deposed => {}
     }
+    node.declared_dead = false;
     Ok(Applied::Done)
 }
 
@@ -177,6 +178,8 @@ fn add(state: &mut ClusterState, node: &NewNode, standing: Standing) -> NodeId {
             standby: false,
             maintenance: false,
             gave_up: None,
+            alone: None,
+            declared_dead: false,
         },
     );
     id

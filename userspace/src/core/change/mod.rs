@@ -3,6 +3,7 @@
 //! Invariant: an address changes hands only through no owner at all. A grant ends when its owner says
 //! that it has stopped (Report, Rejoin) or is proven silent (Vacate), and only then can another be made.
 
+mod alone;
 mod connectivity;
 mod constraints;
 mod duties;
@@ -29,9 +30,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::resources::ADDRESSES_MAX;
 use crate::model::{
-    Accept, Addresses, ClusterState, Connectivity, Constraint, ConstraintId, Epoch, KeyFingerprint,
+    Accept, Addresses, Alone, ClusterState, Connectivity, Constraint, ConstraintId, Epoch, KeyFingerprint,
     KeyGeneration, LeaseEpoch, MonitoredSubnet, NodeId, NodeSettings, OnConflict, Placement, Ranges,
-    Resource, Score, SubnetDown, Switchback, Tag, Threshold,
+    Resource, Score, SubnetDown, Switchback, Tag, Threshold, TwoNodes,
 };
 
 /// A change, with all that it presumes: where the presumption no longer holds it is refused and
@@ -202,6 +203,21 @@ pub enum Change {
         node: NodeId,
         lease_epoch: LeaseEpoch,
     },
+    /// From now on the node may hold its lease alone, and nobody takes over from it without its own word. Proposed
+    /// by the node itself.
+    HoldAlone {
+        node: NodeId,
+        alone: Alone,
+    },
+    /// The node no longer does. Proposed by the node itself, once no lease that it held so is valid any more.
+    LetGo {
+        node: NodeId,
+        alone: Alone,
+    },
+    /// An operator's word that the node is dead: it is deposed, and its own word is not needed to take over.
+    DeclareDead {
+        node: NodeId,
+    },
     Give {
         grants: Vec<NewGrant>,
     },
@@ -301,6 +317,7 @@ pub enum DefaultSetting {
     FailureTimeout(Duration),
     /// Of the whole cluster.
     Maintenance(bool),
+    TwoNodes(TwoNodes),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -409,6 +426,7 @@ impl Change {
             | Self::SetNode { .. }
             | Self::SetDefault { .. }
             | Self::SetConnectivity { .. }
+            | Self::DeclareDead { .. }
             | Self::Batch { .. } => true,
             Self::Reserve { .. }
             | Self::Admit { .. }
@@ -416,6 +434,8 @@ impl Change {
             | Self::Depose { .. }
             | Self::Vacate { .. }
             | Self::Rejoin { .. }
+            | Self::HoldAlone { .. }
+            | Self::LetGo { .. }
             | Self::Give { .. }
             | Self::Release { .. }
             | Self::Report { .. }
@@ -439,6 +459,9 @@ fn dispatch(state: &mut ClusterState, change: &Change) -> Result<Applied> {
         Change::Depose { node, lease_epoch } => members::depose(state, *node, *lease_epoch),
         Change::Vacate { node, lease_epoch, grants } => members::vacate(state, *node, *lease_epoch, grants),
         Change::Rejoin { node, lease_epoch } => members::rejoin(state, *node, *lease_epoch),
+        Change::HoldAlone { node, alone } => alone::hold(state, *node, *alone),
+        Change::LetGo { node, alone } => alone::let_go(state, *node, *alone),
+        Change::DeclareDead { node } => alone::declare_dead(state, *node),
         Change::Create { resource, on } => resources::create(state, resource, *on),
         Change::CreateAll { resources, on } => sets::create_all(state, resources, *on),
         Change::AlterAddresses { tag, add, remove } => sets::alter(state, tag, add, remove),

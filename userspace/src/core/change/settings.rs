@@ -177,7 +177,8 @@ fn set_on_node(settings: &mut NodeSettings, setting: &Setting) {
 }
 
 pub(super) fn set_default(state: &mut ClusterState, setting: &DefaultSetting) -> Result<Applied> {
-    let Defaults { stickiness, migration_threshold, failure_timeout, maintenance } = &mut state.defaults;
+    let Defaults { stickiness, migration_threshold, failure_timeout, maintenance, two_nodes } =
+        &mut state.defaults;
     match setting {
         DefaultSetting::Stickiness(score) => *stickiness = *score,
         DefaultSetting::MigrationThreshold(threshold) => {
@@ -189,6 +190,7 @@ pub(super) fn set_default(state: &mut ClusterState, setting: &DefaultSetting) ->
             *failure_timeout = *timeout;
         }
         DefaultSetting::Maintenance(on) => *maintenance = *on,
+        DefaultSetting::TwoNodes(policy) => *two_nodes = *policy,
     }
     Ok(Applied::Done)
 }

@@ -281,7 +281,7 @@ fn cluster(steps: &mut Steps, now: &Declared, wanted: &Declared) {
         steps.take(Subject::Cluster, Change::SetConnectivity { settings });
     }
     let (Some(before), Some(after)) = (&now.defaults, &wanted.defaults) else { return };
-    let Defaults { stickiness, migration_threshold, failure_timeout, maintenance } = after;
+    let Defaults { stickiness, migration_threshold, failure_timeout, maintenance, two_nodes } = after;
     let all = [
         (before.stickiness != *stickiness, DefaultSetting::Stickiness(*stickiness)),
         (
@@ -290,6 +290,7 @@ fn cluster(steps: &mut Steps, now: &Declared, wanted: &Declared) {
         ),
         (before.failure_timeout != *failure_timeout, DefaultSetting::FailureTimeout(*failure_timeout)),
         (before.maintenance != *maintenance, DefaultSetting::Maintenance(*maintenance)),
+        (before.two_nodes != *two_nodes, DefaultSetting::TwoNodes(*two_nodes)),
     ];
     for (_, setting) in all.into_iter().filter(|(differs, _)| *differs) {
         steps.take(Subject::Cluster, Change::SetDefault { setting });

@@ -35,6 +35,8 @@ pub(crate) fn empty() -> ClusterState {
             standby: false,
             maintenance: false,
             gave_up: None,
+            alone: None,
+            declared_dead: false,
         };
         state.nodes.insert(id, node);
     }

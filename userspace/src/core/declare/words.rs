@@ -93,12 +93,13 @@ fn node(s: &NodeSettings) -> String {
 }
 
 fn defaults(d: &Defaults) -> Fields {
-    let Defaults { stickiness, migration_threshold, failure_timeout, maintenance } = d;
+    let Defaults { stickiness, migration_threshold, failure_timeout, maintenance, two_nodes } = d;
     fields([
         ("stickiness", stickiness.to_string()),
         ("migration-threshold", threshold(*migration_threshold)),
         ("failure-timeout", seconds(*failure_timeout)),
         ("maintenance", maintenance.to_string()),
+        ("two-nodes", two_nodes.name().to_owned()),
     ])
 }
 

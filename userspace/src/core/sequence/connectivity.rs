@@ -70,8 +70,10 @@ impl Connectivity {
                     .broadcast(context, log, kinds);
             }
             let subnet = source.trunc();
-            let message =
-                format!("connectivity of {subnet} is not tested: it has no ping list, and NOBCASTPING=1");
+            let message = format!(
+                "connectivity of {subnet} is not tested: it has no ping list, and no broadcast ping is sent (NOBCASTPING=1, \
+                 or nobody but a lost peer would answer)"
+            );
             log.say(kinds.skipped, message);
         }
         Test::Connected

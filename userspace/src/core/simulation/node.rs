@@ -1,10 +1,11 @@
 //! One host's daemon: what `cluster::heartbeat` and `daemon::{agent, leader}` do, without the waiting.
 
 use super::*;
+use crate::model::Node;
 
 impl World {
     pub(super) fn packet(&mut self, from: NodeId, to: NodeId, packet: Packet) {
-        let (now, quorum) = (self.now, self.quorum());
+        let (now, voters) = (self.now, self.voters());
         let host = self.hosts.get_mut(&to).expect("a host");
         let clock = host.clock(now);
         if let Packet::Fence { life, below } = packet {
@@ -43,7 +44,10 @@ impl World {
                 daemon.hearing.heard(from, clock);
                 if refused.is_none() && life == host.life && asked <= clock {
                     daemon.holder.agreed(from, epoch, asked);
-                    renew(&mut host.kernel, &daemon.holder, &quorum);
+                    let state = &self.log[daemon.applied];
+                    renew(&mut host.kernel, daemon, voters, state.nodes.get(&to));
+                } else if refused == Some(Refused::OldEpoch) && epoch == host.kernel.lease.0 {
+                    daemon.permission.give_up();
                 }
             }
             Packet::Query { life, node, below } => {
@@ -64,15 +68,16 @@ impl World {
     pub(super) fn live(&mut self, host: &mut Host, d: &mut Daemon) {
         self.learn(host, d);
         let state = self.log[d.applied].clone();
-        let first = self.random.below(3);
-        for task in 0..3 {
+        let first = self.random.below(4);
+        for task in 0..4 {
             if !self.calm && self.random.chance(30) {
                 continue;
             }
-            match (first + task) % 3 {
+            match (first + task) % 4 {
                 0 if d.next_beat <= self.now => self.beat(host, d, &state),
                 1 if d.agent.is_some() => self.work(host, d, &state),
                 2 if self.leaders.contains(&host.id) => self.lead(host, d, &state),
+                3 if d.agent.is_some() => self.keep_alone(host, d, &state),
                 _ => {}
             }
         }
@@ -128,13 +133,40 @@ impl World {
             d.holder.agreed(me, epoch, now);
         }
         let others: Vec<NodeId> = state.nodes.keys().copied().filter(|&n| n != me).collect();
-        renew(&mut host.kernel, &d.holder, &Quorum::new(vec![state.nodes.keys().copied().collect()]));
+        let voters = state.nodes.keys().copied().collect();
+        renew(&mut host.kernel, d, voters, state.nodes.get(&me));
         let silences = others.iter().map(|&n| (n, d.hearing.silence(n, now, GRACE))).collect();
         let lease_valid = host.kernel.lease.1 > now;
         let ask = Packet::Ask { life: host.life, asked: now, epoch, lease_valid, silences };
         for to in others {
             self.send(me, to, &ask);
         }
+    }
+
+    /// What `daemon::alone` does.
+    fn keep_alone(&mut self, host: &Host, d: &mut Daemon, state: &ClusterState) {
+        let change = match alone::step(state, host.id, d.permission.asked()) {
+            Step::Nothing => return,
+            Step::Stop => {
+                d.permission.give_up();
+                return;
+            }
+            Step::Ask if d.ask_again > self.now => return,
+            Step::Ask => {
+                d.turn += 1;
+                let alone = Alone { life: host.life, turn: d.turn };
+                d.permission.ask(alone);
+                Change::HoldAlone { node: host.id, alone }
+            }
+            Step::Return(alone) => {
+                if d.permission.give_up() > host.clock(self.now) || d.ask_again > self.now {
+                    return;
+                }
+                Change::LetGo { node: host.id, alone }
+            }
+        };
+        d.ask_again = self.now + 400;
+        self.propose(host.id, host.life, change);
     }
 
     /// The agent's driver.
@@ -227,6 +259,10 @@ impl World {
     fn lead(&mut self, host: &mut Host, d: &mut Daemon, state: &ClusterState) {
         let (me, now) = (host.id, host.clock(self.now));
         let quorum = Quorum::new(vec![state.nodes.keys().copied().collect()]);
+        let needed = |node: NodeId| {
+            let alone = state.nodes.get(&node).is_some_and(|n| n.alone.is_some());
+            Quorum::to_take_over(vec![state.nodes.keys().copied().collect()], node, alone)
+        };
         let deposed: BTreeMap<NodeId, LeaseEpoch> = state
             .nodes
             .values()
@@ -236,7 +272,7 @@ impl World {
         d.proofs.retain(|node, p| deposed.get(node) == Some(&p.lease_epoch));
         for (node, below) in deposed {
             let proof = d.proofs.entry(node).or_insert_with(|| Proof::new(below));
-            for voter in quorum.voters() {
+            for voter in needed(node).voters() {
                 if voter == me {
                     let left = d.granter.refuse_below(now, node, below);
                     proof.testimony(me, now, left);
@@ -270,7 +306,9 @@ impl World {
                 suspected: if id == me { own_lost } else { unheard || lacks || id == slandered },
                 fit: if id == me { own_lease } else { alive && said.is_some_and(|s| s.lease_valid) },
                 silent_below: d.proofs.get(&id).and_then(|p| {
-                    p.complete_at(&quorum, BootTime::ZERO).is_some_and(|t| now >= t).then_some(p.lease_epoch)
+                    p.complete_at(&needed(id), BootTime::ZERO)
+                        .is_some_and(|t| now >= t)
+                        .then_some(p.lease_epoch)
                 }),
             }
         };
@@ -296,10 +334,15 @@ fn check_children(host: &Host, runs: &BTreeMap<Tag, Run>, state: &ClusterState, 
     }
 }
 
-fn renew(kernel: &mut Kernel, holder: &Holder, quorum: &Quorum) {
-    if let Some(deadline) = holder.deadline(quorum)
-        && holder.epoch() == kernel.lease.0
+fn renew(kernel: &mut Kernel, d: &mut Daemon, voters: BTreeSet<NodeId>, me: Option<&Node>) {
+    let Some(node) = me else { return };
+    let alone = d.permission.is_granted(me);
+    if let Some(deadline) = d.holder.deadline(&Quorum::to_hold(vec![voters], node.id, alone))
+        && d.holder.epoch() == kernel.lease.0
     {
         kernel.lease.1 = kernel.lease.1.max(deadline);
+        if alone {
+            d.permission.extended(deadline);
+        }
     }
 }

@@ -9,7 +9,7 @@ impl World {
         let count = self.hosts.len() as u64;
         let (a, b) = (1 + self.random.below(count), 1 + self.random.below(count));
         let now = self.now;
-        match self.random.below(17) {
+        match self.random.below(18) {
             0 => drop(self.cut.insert((a, b))),
             1 => self.cut.extend([(a, b), (b, a)]),
             2 => self.cut.extend((1..=count).filter(|&x| x != a).flat_map(|x| [(a, x), (x, a)])),
@@ -45,6 +45,10 @@ impl World {
             }
             12 => self.readdress(a),
             13 | 14 => self.order(a),
+            15 => {
+                let policy = if self.random.chance(50) { TwoNodes::Freeze } else { TwoNodes::Off };
+                self.propose(a, 0, Change::SetDefault { setting: DefaultSetting::TwoNodes(policy) });
+            }
             _ => {
                 self.leaders = [a, b].into_iter().take(1 + self.random.below(2) as usize).collect();
             }

@@ -69,9 +69,10 @@ impl Memory {
     }
 
     /// The next moment at which a proof completes by the passing of time.
-    pub fn next_proof(&self, quorum: &Quorum) -> Option<BootTime> {
+    pub fn next_proof(&self, needed: impl Fn(NodeId) -> Quorum) -> Option<BootTime> {
         let now = clock::now();
-        self.proofs.values().filter_map(|p| p.complete_at(quorum, self.settled)).filter(|&t| t > now).min()
+        let complete = self.proofs.iter().filter_map(|(id, p)| p.complete_at(&needed(*id), self.settled));
+        complete.filter(|&t| t > now).min()
     }
 
     pub fn fresh_losses(

@@ -111,7 +111,7 @@ async fn two_voters_a_deposed_owner_and_the_fast_profile_are_pointed_out() {
     let s = status(&bench).await;
     assert_eq!(s.resources[0].state, "moving");
     let warnings = s.warnings.join("\n");
-    for expected in ["two voters are unsafe", "node b is deposed", "profile fast"] {
+    for expected in ["two voters are no failover", "node b is deposed", "profile fast"] {
         assert!(warnings.contains(expected), "{expected} is missing in\n{warnings}");
     }
 }

@@ -342,6 +342,8 @@ fn a_batch_of_many_is_linear() {
         standby: false,
         maintenance: false,
         gave_up: None,
+        alone: None,
+        declared_dead: false,
     };
     state.nodes.insert(1, node);
     for batch in 0..10u8 {

@@ -292,3 +292,61 @@ async fn standby_tells_only_of_what_was_on_that_node() {
     let () = left;
     assert!(said.contains("nobody holds ip-10.0.0.9 yet") && !said.contains(WEB), "{said}");
 }
+
+/// Of nodes `a` (this one) and `b`, of which `b` is silent.
+fn two(bench: &Bench, quorum: bool) {
+    for node in [3, 4] {
+        bench.store.change(&Change::Remove { node, heir: None });
+    }
+    bench.store.set_voters(2);
+    let peers = [(2, crate::api::facts::PeerFacts::default())].into();
+    bench.facts.send_replace(crate::api::facts::Facts { quorum, peers });
+}
+
+#[tokio::test]
+async fn the_last_of_two_goes_on_alone_only_when_it_must() {
+    let force = |dead: &str| Request::ForceQuorum { dead: dead.into() };
+    let bench = bench();
+    let e = bench.refused(force("a")).await;
+    assert!(e.kind == ErrorKind::Refused && e.message.contains("this node itself"), "{e:?}");
+    let e = bench.refused(force("b")).await;
+    assert!(e.message.contains("the voters are a, b, c, w"), "{e:?}");
+    two(&bench, true);
+    let e = bench.refused(force("b")).await;
+    assert!(e.message.contains("nothing to force"), "{e:?}");
+    bench.facts.send_modify(|f| f.peers.get_mut(&2).unwrap().alive = true);
+    let e = bench.refused(force("b")).await;
+    assert!(e.message.contains("'b' is alive"), "{e:?}");
+    two(&bench, false);
+    let told = bench.done(force("b")).await;
+    assert!(told.starts_with("UNSAFE if it is alive: node 'b'"), "{told}");
+    assert!(bench.store.state().nodes[&2].declared_dead);
+    bench.store.set_voters(1);
+    let Answer::Status(status) = bench.ask(Request::Status).await.1 else { panic!("no status") };
+    let cautions = status.cluster.as_ref().unwrap().cautions.join("\n");
+    assert!(cautions.starts_with("UNSAFE: an operator declared node b dead"), "{cautions}");
+    assert!(status.warnings.contains(&cautions), "{:?}", status.warnings);
+    assert!(status.nodes.iter().any(|n| n.duty().contains("DECLARED DEAD")));
+}
+
+#[tokio::test]
+async fn two_voters_are_told_what_they_can_do() {
+    let bench = bench();
+    let set = |value: &str| Request::ClusterSet { settings: vec![("two-nodes".into(), value.into())] };
+    let cautions = async || match bench.ask(Request::Status).await.1 {
+        Answer::Status(s) => s.cluster.unwrap().cautions.join("\n"),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(cautions().await, "", "four voters");
+    assert_eq!(bench.refused(set("maybe")).await.kind, ErrorKind::Usage);
+    two(&bench, true);
+    assert!(cautions().await.starts_with("two voters are no failover"));
+    two(&bench, false);
+    assert!(cautions().await.starts_with("two voters, and b is lost: there is no failover"));
+    bench.done(set("freeze")).await;
+    assert!(cautions().await.starts_with("frozen without a lease: b is lost"));
+    bench.lease_for(std::time::Duration::from_secs(3600));
+    assert!(cautions().await.starts_with("frozen: b is lost, this node keeps what it has"));
+    two(&bench, true);
+    assert!(cautions().await.starts_with("two voters freeze"));
+}

@@ -110,7 +110,7 @@ impl Leader {
             self.reached(node, &known.rpc.to_string(), deadline).await?;
             self.change(ChangeMembers::AddVoterIds([node].into()), deadline).await?;
         }
-        if known.standing != Standing::Joining {
+        if known.standing != Standing::Joining && !known.declared_dead {
             return Ok(PeerAnswer::Done);
         }
         self.tell(Change::Admit { node }).await
@@ -212,6 +212,16 @@ impl Leader {
                 "the leader cannot reach node {node} at {address}: check its 'rpc' address and firewalls"
             ))),
         }
+    }
+
+    /// Takes a node's vote, whatever the state says of it.
+    pub(in crate::cluster::raft) async fn disenfranchise(
+        &self,
+        node: NodeId,
+        deadline: Instant,
+    ) -> Result<(), PeerAnswer> {
+        let _alone = self.alone(deadline).await?;
+        self.change(ChangeMembers::RemoveVoters([node].into()), deadline).await
     }
 
     /// Changes the membership once no other change is under way. Voters that are removed are forgotten.

@@ -1,5 +1,6 @@
 //! Each change: what it does, when it is refused, and that a refusal leaves no trace.
 
+mod alone;
 mod constraints;
 mod duties;
 mod grants;
@@ -165,6 +166,10 @@ fn every_change_survives_json() {
             grants: vec![NewGrant { tag: tag("vip"), to: 2, epoch: 1 }],
         },
         Change::Rejoin { node: 1, lease_epoch: 2 },
+        Change::HoldAlone { node: 1, alone: crate::model::Alone { life: 3, turn: 1 } },
+        Change::LetGo { node: 1, alone: crate::model::Alone { life: 3, turn: 1 } },
+        Change::DeclareDead { node: 1 },
+        Change::SetDefault { setting: DefaultSetting::TwoNodes(TwoNodes::Freeze) },
         give("vip", 1, 0),
         Change::Release { tag: tag("vip"), epoch: 1 },
         report("vip", 1, 1, Outcome::Started),

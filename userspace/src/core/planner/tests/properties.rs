@@ -224,6 +224,9 @@ fn justified(state: &ClusterState, observed: &Observed, change: &Change) {
         | Change::Batch { .. }
         | Change::OutOfService { .. }
         | Change::Rejoin { .. }
+        | Change::HoldAlone { .. }
+        | Change::LetGo { .. }
+        | Change::DeclareDead { .. }
         | Change::Report { .. }) => panic!("not the planner's to propose: {other:?}"),
     }
 }
