@@ -90,7 +90,7 @@ fn every_fault(size: usize) -> Result<()> {
     scene.wait_answers(0, Moment::now())?;
 
     // A majority is lost, and the owner is left.
-    let lost: Vec<usize> = (size - (size + 1) / 2..size).collect();
+    let lost: Vec<usize> = (size - size.div_ceil(2)..size).collect();
     let mut last = Moment::now();
     for host in &lost {
         last = lab.host(*host).sigkill()?;

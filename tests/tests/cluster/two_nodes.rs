@@ -119,9 +119,8 @@ fn frozen_peer_killed() -> Result<()> {
     let status = wait_alone(&scene, 0)?;
     ensure!(status.lease.valid, "the lease is lost");
     says(&status, "this node keeps what it has")?;
-    let longest = scene
-        .capture
-        .look(|t| t.between(killed, Moment::now()).longest_silence("10.77.0.50".parse().unwrap()));
+    let address = V4.split('/').next().context("an address")?.parse()?;
+    let longest = scene.capture.look(|t| t.between(killed, Moment::now()).longest_silence(address));
     ensure!(longest < scene.lease(), "it was silent for {longest:?}");
     let answer = lab.host(0).vipctl(&["out-of-service", TAGS[0]])?;
     ensure!(answer.code() == 5, "exit code 5 (no quorum) expected: {answer:?}");
