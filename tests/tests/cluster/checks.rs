@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use vipd_tests::lab::{Answer, Lab, NewIp, Options, PATIENCE, Store};
 
 use crate::{
@@ -178,11 +178,24 @@ fn dead_node() -> Result<()> {
     })
 }
 
+/// The signal is on its way to all threads of the third host's daemon for a moment.
+fn freeze(lab: &Lab) -> Result<()> {
+    lab.host(2).sigstop()?;
+    let pid = lab.host(2).pid().context("the daemon is gone")?;
+    lab.wait(PATIENCE, "all threads are stopped", || {
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let status = fs::read_to_string(thread?.path().join("status"))?;
+            ensure!(status.contains("State:\tT"), "one runs");
+        }
+        Ok(())
+    })
+}
+
 /// Its kernel takes calls and its daemon does not answer: until it is suspected it counts as there.
 fn frozen_node() -> Result<()> {
     let lab = pair(&[1])?;
     explained(&lab, || {
-        lab.host(2).sigstop()?;
+        freeze(&lab)?;
         let begun = std::time::Instant::now();
         refused(lab.host(0), &["extend", WEB, "--to", "host3"], 4, "node 'host3'")?;
         refused(lab.host(0), &["create", "ip", "10.77.0.60/24", "--extend-to", "host3"], 4, "node 'host3'")?;

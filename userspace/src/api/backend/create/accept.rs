@@ -45,7 +45,11 @@ impl Context {
             let why = match attached.get(&link.index) {
                 Some(Attachment::Native | Attachment::Generic { .. }) => continue,
                 Some(Attachment::None { reason }) => format!(" ({reason})"),
-                None => String::new(),
+                // It is attached once a resource may use it; what comes of that is told by the bring-up.
+                None => match self.datapath.unguarded() {
+                    None => continue,
+                    Some(reason) => format!(" ({reason})"),
+                },
             };
             let (way, device) = (accept_name(accept), &link.name);
             let remedy = match by {
