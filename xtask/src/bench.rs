@@ -38,15 +38,8 @@ pub fn run(name: Option<Name>, arguments: &[String]) -> Result<()> {
     let bin = build::packages(&["vipd", "vipd-tests"], true)?;
     let results = target_dir().join("bench");
     std::fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
-    let all = [
-        Name::Datapath,
-        Name::Failover,
-        Name::Takeover,
-        Name::Switch,
-        Name::Detect,
-        Name::Idle,
-        Name::Plan,
-    ];
+    let all =
+        [Name::Datapath, Name::Failover, Name::Takeover, Name::Switch, Name::Detect, Name::Idle, Name::Plan];
     for name in all.into_iter().filter(|n| name.is_none_or(|wanted| wanted == *n)) {
         let (program, file) = match name {
             Name::Datapath => ("bench_datapath", "datapath.json"),

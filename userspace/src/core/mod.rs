@@ -7,6 +7,8 @@ pub mod command;
 pub mod conflict;
 pub mod declare;
 pub mod detection;
+#[cfg(test)]
+mod failures;
 pub mod lease;
 pub mod links;
 pub mod planner;

@@ -13,7 +13,7 @@ pub(super) enum Turn {
     Free,
     /// Its children are not in service yet.
     Waits,
-    /// A child has failed here for good: it cannot stay.
+    /// A child has failed here for good: it can neither start nor stay.
     Orphaned(String),
     /// Its parents are still here: it must not be taken down before them.
     Held,
@@ -31,17 +31,12 @@ impl Neighbours<'_> {
         let is_up = local.is_some_and(|l| matches!(l.have, Have::Up { .. }));
         let is_down = local.is_none_or(|l| l.have == Have::Down);
         let stays = matches!(want, Want::Run { .. } | Want::Hold) && !is_unclear(local);
-        if stays && is_up {
+        if stays && (is_up || is_down) {
             let lost = resource.children.iter().find_map(|child| Some((child, self.lost(child)?)));
-            return match lost {
-                Some((child, why)) => {
-                    Turn::Orphaned(format!("'{child}', on which it depends, failed: {why}"))
-                }
-                None => Turn::Free,
-            };
-        }
-        if stays && is_down {
-            let ready = resource.children.iter().all(|child| self.serves(child));
+            if let Some((child, why)) = lost {
+                return Turn::Orphaned(format!("'{child}', on which it depends, failed: {why}"));
+            }
+            let ready = is_up || resource.children.iter().all(|child| self.serves(child));
             return if ready { Turn::Free } else { Turn::Waits };
         }
         // What is to be brought up here again is cleaned up under its parents, as by a recovery.

@@ -98,6 +98,7 @@ fn report_one(state: &mut ClusterState, node: NodeId, report: &Report) -> Result
     // A start counts only from a node that is still trusted with the lease it started under.
     let lease_epoch =
         state.nodes.get(&node).filter(|n| n.standing == Standing::Member).map(|n| n.lease_epoch);
+    let gave_up = state.nodes.get(&node).is_some_and(|n| n.gave_up.is_some());
     let name = state.node_name(node);
     let placement = placement(state, tag)?;
     let newest = placement.epoch;
@@ -143,6 +144,8 @@ fn report_one(state: &mut ClusterState, node: NodeId, report: &Report) -> Result
                 "node '{name}' was not asked to release '{tag}': it reports a failure instead when it has stopped it"
             )));
         }
+        // Where the node gave up everything this one did not fail: it only goes, too.
+        (Outcome::Failed { .. }, Phase::Starting | Phase::InService) if gave_up => end(state, tag),
         (Outcome::Failed { reason }, phase @ (Phase::Starting | Phase::InService)) => {
             placement.failed.insert(node, reason.clone());
             let failures = placement.failures.entry(node).or_default();

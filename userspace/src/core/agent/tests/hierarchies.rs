@@ -24,9 +24,10 @@ impl Bench {
     fn new(count: usize, edges: &[(usize, usize)], threshold: Threshold) -> Self {
         let mut state = ClusterState { resources: Map::default(), placements: Map::default(), ..starting(0) };
         for i in 0..count {
-            let settings = NodeSettings::new(1, vec!["eth0".into()]);
+            // Another could take it: it is not kept here at any price.
+            let nodes = [ME, 3].map(|id| (id, NodeSettings::new(id as u16, vec!["eth0".into()])));
             let own = addresses(&[u8::try_from(i + 1).expect("few")]);
-            let mut resource = Resource::new(name(i), own, [(ME, settings)]);
+            let mut resource = Resource::new(name(i), own, nodes);
             resource.policy.migration_threshold = Some(threshold);
             let of = |pick: fn(&(usize, usize)) -> (usize, usize)| {
                 edges.iter().map(pick).filter(|(a, _)| *a == i).map(|(_, b)| name(b)).collect()
@@ -36,7 +37,8 @@ impl Bench {
             state.resources.insert(name(i), resource);
             state.placements.insert(name(i), Placement::new(Desired::InService { on: None }, 0));
         }
-        let (agent, log) = (Agent::new(ME), Vec::new());
+        let (mut agent, log) = (Agent::new(ME), Vec::new());
+        agent.set_peers([3].into());
         let mut bench = Self { agent, state, now: 0, running: BTreeMap::new(), log, count };
         bench.grant();
         bench
