@@ -9,6 +9,7 @@ mod create;
 mod declare;
 mod density;
 mod etcd;
+mod failures;
 mod five;
 mod hierarchies;
 mod links;
@@ -52,6 +53,7 @@ fn main() -> std::process::ExitCode {
         standby::TESTS,
         density::TESTS,
         five::TESTS,
+        failures::TESTS,
         hierarchies::TESTS,
         neighbours::TESTS,
         create::TESTS,

@@ -488,7 +488,7 @@ impl Agent {
             }
             (Have::Up { .. }, _) => return None,
             _ if !local.is_silent(situation) => return None,
-            (_, Phase::Stopping) => Outcome::Released,
+            (_, Phase::Stopping) => failed().unwrap_or(Outcome::Released),
             (Have::Down, _) if local.stale == Some(epoch) => trusted().then_some(Outcome::Restarted)?,
             (Have::Down, _) => failed()?,
             // What is left here has to go first, and there is no saying when.

@@ -41,9 +41,8 @@ impl Neighbours<'_> {
         }
         // What is to be brought up here again is cleaned up under its parents, as by a recovery.
         let returns = matches!(want, Want::Run { epoch, .. } if !local.is_some_and(|l| l.has_failed(epoch)));
-        let gone = self.lost(&resource.tag).is_some();
-        let holds = |parent: &Tag| self.is_here(parent) && (gone || !self.stays(parent));
-        let held = !returns && resource.parents.iter().any(holds);
+        // A parent that was not asked to stop will be: the leader sees to that (`planner::decisions`).
+        let held = !returns && resource.parents.iter().any(|parent| self.is_here(parent));
         if held { Turn::Held } else { Turn::Free }
     }
 
@@ -69,14 +68,6 @@ impl Neighbours<'_> {
             (Have::Down | Have::Unclear { .. }, Some((_, reason))) => Some(reason.clone()),
             (Have::Down | Have::Unclear { .. }, None) => None,
         }
-    }
-
-    /// It is to be in service here and was not asked to stop: a child that was asked to would wait for it for ever.
-    /// Parents are asked before their children, so this is the exception: the order to the parent came to nothing.
-    fn stays(&self, parent: &Tag) -> bool {
-        let Some(placement) = self.state.placements.get(parent) else { return false };
-        let asked = placement.grant.is_none_or(|g| g.owner != self.me || g.phase == Phase::Stopping);
-        !asked && self.locals.get(parent).is_some_and(|l| !l.has_failed(placement.epoch))
     }
 
     /// Something of it may be in service here yet.

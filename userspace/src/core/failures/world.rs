@@ -52,13 +52,15 @@ pub struct World {
     /// A majority is there: leases are renewed, and somebody leads.
     pub quorum: bool,
     now: u64,
+    /// How much an agent gets done before the cluster hears of it: much, or only a step.
+    steps: usize,
     /// What began on [`HERE`] since it was last cleared.
     pub began: Vec<(Operation, Tag)>,
 }
 
 impl World {
     /// All in service on [`HERE`], the others are successors.
-    pub fn new() -> Self {
+    pub fn new(steps: usize) -> Self {
         let mut state = cluster();
         let settings = MonitoredSubnet::default();
         done(&mut state, Change::MonitorSubnet { subnet: SUBNET.parse().unwrap(), settings });
@@ -79,6 +81,7 @@ impl World {
             away: BTreeSet::new(),
             quorum: true,
             now: 0,
+            steps,
             began: Vec::new(),
         };
         world.settle();
@@ -185,7 +188,7 @@ impl World {
         });
         agent.set_devices(devices.into());
         agent.set_peers(HOLDERS.into_iter().filter(|o| *o != id && !self.away.contains(o)).collect());
-        for _ in 0..20 {
+        for _ in 0..self.steps {
             let begun = agent.plan(self.clock(), &self.state, situation);
             if begun.is_empty() {
                 break;

@@ -222,6 +222,23 @@ fn nobody_waits_where_silence_depends_on_the_daemon() {
     assert_eq!(begun.iter().filter(removes).count(), 4, "{begun:?}");
 }
 
+/// The order to the parents came to nothing, or has yet to come.
+#[test]
+fn a_child_that_is_asked_alone_waits_for_its_parents() {
+    let mut bench = Bench::up(Threshold::Unlimited);
+    let stop = |bench: &mut Bench, i| {
+        let placement = bench.state.placements.get_mut(&name(i)).unwrap();
+        placement.grant.as_mut().unwrap().phase = Phase::Stopping;
+    };
+    stop(&mut bench, 0);
+    bench.settle();
+    assert!(bench.all_up(), "{:?}", bench.log);
+    (1..4).for_each(|i| stop(&mut bench, i));
+    bench.settle();
+    let removed: Vec<_> = bench.order().into_iter().filter(|(o, _)| *o == Operation::Remove).collect();
+    assert_eq!(removed, all(Operation::Remove, ["m3", "m1", "m2", "m0"]));
+}
+
 /// What happens next: a member's sequence ends well or badly, a member is looked at, all are released or granted.
 #[derive(Clone, Debug)]
 enum Event {
