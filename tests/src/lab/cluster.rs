@@ -26,34 +26,50 @@ pub struct NewIp<'a> {
 impl Lab {
     /// Starts all daemons and makes one cluster of them.
     pub fn form_cluster(&self) -> Result<()> {
-        self.hosts.iter().try_for_each(Host::start)?;
-        self.hosts.iter().try_for_each(|host| host.wait_up().map(drop))?;
-        let first = &self.hosts[0];
+        self.form_cluster_of(self.hosts.len())
+    }
+
+    /// As [`Lab::form_cluster`], of the first `count` hosts; the others are not started.
+    pub fn form_cluster_of(&self, count: usize) -> Result<()> {
+        let hosts = &self.hosts[..count];
+        hosts.iter().try_for_each(Host::start)?;
+        hosts.iter().try_for_each(|host| host.wait_up().map(drop))?;
+        let first = &hosts[0];
         first.vipctl(&["cluster", "init", "lab"])?.done().map_err(|e| self.explain(e))?;
-        let token = self.wait(PATIENCE, "the first host gives a token", || {
-            Ok(first.vipctl(&["cluster", "token"])?.done()?.stdout.trim().to_owned())
+        self.wait(PATIENCE, "the first host gives a token", || {
+            first.vipctl(&["cluster", "token"])?.done().map(drop)
         })?;
-        for host in &self.hosts[1..] {
-            self.wait(PATIENCE, &format!("{} joins", host.name()), || {
-                host.vipctl(&["cluster", "join", first.rpc(), "--token", &token])?.done().map(drop)
-            })?;
-        }
-        self.wait_whole()
+        (1..count).try_for_each(|host| self.join(host, 0))?;
+        self.wait_members(&(0..count).collect::<Vec<_>>())
+    }
+
+    /// The host, whose daemon runs, joins through another.
+    pub fn join(&self, host: usize, via: usize) -> Result<()> {
+        let (host, via) = (&self.hosts[host], &self.hosts[via]);
+        let token = via.vipctl(&["cluster", "token"])?.done()?.stdout.trim().to_owned();
+        self.wait(PATIENCE, &format!("{} joins", host.name()), || {
+            host.vipctl(&["cluster", "join", via.rpc(), "--token", &token])?.done().map(drop)
+        })
     }
 
     /// Until every host knows all hosts as trusted members with a quorum, and holds a lease.
     pub fn wait_whole(&self) -> Result<()> {
+        self.wait_members(&(0..self.hosts.len()).collect::<Vec<_>>())
+    }
+
+    /// As [`Lab::wait_whole`], of these hosts and nobody else.
+    pub fn wait_members(&self, members: &[usize]) -> Result<()> {
         self.wait(PATIENCE, "the cluster is whole", || {
-            self.hosts.iter().try_for_each(|host| self.check_whole(host))
+            members.iter().try_for_each(|host| self.check_whole(&self.hosts[*host], members.len()))
         })
     }
 
-    fn check_whole(&self, host: &Host) -> Result<()> {
+    fn check_whole(&self, host: &Host, members: usize) -> Result<()> {
         let (status, name) = (host.status()?, host.name());
         let cluster = status.cluster.with_context(|| format!("{name} has no cluster"))?;
         ensure!(cluster.quorum, "{name} has no quorum");
         ensure!(cluster.leader.is_some(), "{name} knows no leader");
-        ensure!(status.nodes.len() == self.hosts.len(), "{name} knows {} nodes", status.nodes.len());
+        ensure!(status.nodes.len() == members, "{name} knows {} nodes", status.nodes.len());
         for node in &status.nodes {
             ensure!(node.standing == Standing::Member, "{name}: {} is {:?}", node.name, node.standing);
             ensure!(node.alive || node.name == name, "{name} does not hear {}", node.name);

@@ -159,6 +159,14 @@ impl Host {
         self.write("defaults", lines)
     }
 
+    /// Replaces text in the configuration, which is read when the daemon starts.
+    pub fn edit_config(&self, from: &str, to: &str) -> Result<()> {
+        let path = self.dir.join("node.toml");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        ensure!(text.contains(from), "node.toml of {} has no '{from}': {text}", self.name);
+        self.write("node.toml", &text.replace(from, to))
+    }
+
     /// Starts the daemon; it is up when [`Host::wait_up`] returns.
     pub fn start(&self) -> Result<()> {
         let mut daemon = self.daemon.lock().unwrap_or_else(PoisonError::into_inner);

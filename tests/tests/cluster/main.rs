@@ -8,6 +8,7 @@ mod crashes;
 mod create;
 mod declare;
 mod density;
+mod departures;
 mod etcd;
 mod failures;
 mod five;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
         probes::TESTS,
         restarts::TESTS,
         membership::TESTS,
+        departures::TESTS,
         operator::TESTS,
         links::TESTS,
         subnets::TESTS,

@@ -56,11 +56,16 @@ impl Scene {
 
     /// A cluster without resources, and a client that asks for both addresses.
     pub fn empty(options: &Options) -> Result<Self> {
+        Self::empty_of(options, options.hosts)
+    }
+
+    /// As [`Scene::empty`], with the first `members` of the hosts; the others are not started.
+    pub fn empty_of(options: &Options, members: usize) -> Result<Self> {
         let lab = Lab::new(options)?;
         let capture = lab.capture(&addresses())?;
         let targets = Targets { addresses: addresses(), interval: Duration::from_millis(5) };
         let prober = lab.prober(vec![targets])?;
-        lab.form_cluster()?;
+        lab.form_cluster_of(members)?;
         let profile = if options.profile == "fast" { Profile::Fast } else { Profile::Default };
         Ok(Self { _prober: prober, capture, lab, timing: profile.timing() })
     }

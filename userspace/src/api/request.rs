@@ -167,6 +167,16 @@ pub enum Request {
         token: String,
     },
     ClusterToken,
+    /// This node leaves; with `drain` what it holds moves away first.
+    ClusterLeave {
+        drain: bool,
+    },
+    ClusterRemove {
+        node: String,
+        heir: Option<String>,
+    },
+    /// This node takes its addresses from its configuration anew.
+    ClusterReaddress,
     Events {
         follow: bool,
         #[serde(flatten)]
@@ -236,6 +246,9 @@ impl Request {
             | Self::SubnetUnmonitor { .. }
             | Self::ClusterInit { .. }
             | Self::ClusterJoin { .. }
+            | Self::ClusterLeave { .. }
+            | Self::ClusterRemove { .. }
+            | Self::ClusterReaddress
             | Self::Events { .. } => false,
         }
     }

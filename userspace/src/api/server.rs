@@ -48,7 +48,19 @@ pub enum BindError {
 pub struct Server {
     listener: UnixListener,
     access: Access,
+    connections: Arc<Semaphore>,
     _claim: Claim,
+}
+
+/// Tells when no client is connected.
+pub struct Idle(Arc<Semaphore>);
+
+impl Idle {
+    /// Returns once nobody is connected, at some moment.
+    pub async fn reached(self) {
+        // One permit is kept for whoever comes next. An error cannot be: the semaphore is never closed.
+        let _ = self.0.acquire_many(CONNECTIONS as u32 - 1).await;
+    }
 }
 
 impl Server {
@@ -57,12 +69,17 @@ impl Server {
     pub fn bind(path: PathBuf, group: Option<&str>) -> Result<Self, BindError> {
         let access = Access::new(group)?;
         let (claim, listener) = Claim::take(path, access.gid())?;
-        Ok(Self { listener, access, _claim: claim })
+        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        Ok(Self { listener, access, connections, _claim: claim })
+    }
+
+    pub fn idle(&self) -> Idle {
+        Idle(self.connections.clone())
     }
 
     /// Serves for ever.
     pub async fn serve(self, backend: Arc<dyn Backend>) {
-        let permits = Arc::new(Semaphore::new(CONNECTIONS));
+        let permits = self.connections;
         let access = Arc::new(self.access);
         let mut connections = JoinSet::new();
         loop {

@@ -1,10 +1,10 @@
 //! The daemon.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
-use vipd::daemon::run::{Options, run};
+use vipd::daemon::run::{End, Options, run};
 
 /// Keeps virtual IP addresses alive on a cluster of hosts.
 ///
@@ -27,22 +27,33 @@ struct Arguments {
     witness: bool,
 }
 
+/// For what cannot be interrupted when a life of the daemon ends and another begins.
+const WIND_UP: Duration = Duration::from_secs(5);
+
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("VIPD_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
     abort_on_panic();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        // Two are enough for everything that is not time-critical: heartbeats and Raft have their own.
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(run(Options {
+    let options = Options {
         config: arguments.config,
         state_dir: arguments.state_dir,
         run_dir: arguments.run_dir,
         witness: arguments.witness,
-    }))
+    };
+    loop {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            // Two are enough for everything that is not time-critical: heartbeats and Raft have their own.
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        let end = runtime.block_on(run(options.clone()))?;
+        // With all its tasks, as the end of the process would.
+        runtime.shutdown_timeout(WIND_UP);
+        if end == End::Stopped {
+            return Ok(());
+        }
+    }
 }
 
 /// A daemon that lost one of its tasks would go on renewing its lease and never be failed over. Ended as a

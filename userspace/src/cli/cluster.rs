@@ -13,7 +13,7 @@ use crate::api::{Answer, ApiError, Request};
 /// The port of 'rpc' in the example configuration.
 const DEFAULT_PORT: u16 = 7411;
 
-/// Found a cluster, join one, show it
+/// Found a cluster, join or leave one, show it
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A cluster of three:
@@ -41,6 +41,31 @@ enum Action {
     },
     /// Print what another node needs to join: keep it secret
     Token,
+    /// Take this node out of the cluster
+    ///
+    /// It must hold nothing, and the others must be able to go on deciding without it. Its vipd goes on running
+    /// without a cluster, and can found or join one.
+    Leave {
+        /// Move what it holds to other nodes first
+        #[arg(long = "move")]
+        drain: bool,
+    },
+    /// Take another node out of the cluster, for good: one that is dead, or holds nothing
+    ///
+    /// A host that replaces it joins first, as a node with another name, and takes its place with --replace-by: the
+    /// same resources with the same settings, ping lists and location constraints. Should a removed node come back,
+    /// it is told so and starts over without a cluster.
+    Remove {
+        node: String,
+        /// The node that gets whatever is said of the removed one
+        #[arg(long, value_name = "NODE")]
+        replace_by: Option<String>,
+    },
+    /// Take 'rpc' and 'paths' from node.toml anew, while everything runs
+    ///
+    /// For a node whose addresses change: give the host the new ones beside the old, write them into node.toml, and
+    /// run this there. What the node holds stays in service. All else in node.toml is read anew as well.
+    Readdress,
     /// Show the cluster: members, paths, quorum
     Status,
     /// Change what holds for all resources that say nothing else
@@ -62,6 +87,11 @@ impl Cluster {
                 let token = if token == "-" { read_token()? } else { token };
                 session.order(&Request::ClusterJoin { address, token })
             }
+            Action::Leave { drain } => session.order(&Request::ClusterLeave { drain }),
+            Action::Remove { node, replace_by } => {
+                session.order(&Request::ClusterRemove { node, heir: replace_by })
+            }
+            Action::Readdress => session.order(&Request::ClusterReaddress),
             Action::Set { settings } => session.order(&Request::ClusterSet { settings }),
             Action::Token => match session.ask(&Request::ClusterToken)? {
                 Answer::Token(token) if session.json => output::json(&serde_json::json!({ "token": token })),

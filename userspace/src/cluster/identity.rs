@@ -130,6 +130,16 @@ impl Identity {
             .map_err(|e| DiskError::io("encode", &path)(std::io::Error::other(e)))?;
         durable::replace(&path, &text)
     }
+
+    /// This node is in no cluster from then on.
+    pub(super) fn remove(state_dir: &Path) -> Result<(), DiskError> {
+        let path = file(state_dir);
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(DiskError::io("remove", &path)(e)),
+            Ok(()) => durable::sync_dir(state_dir),
+        }
+    }
 }
 
 /// Random bytes from the kernel.

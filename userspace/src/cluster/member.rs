@@ -13,6 +13,7 @@ use tokio::{
 #[cfg(feature = "etcd")]
 use super::etcd::EtcdStore;
 use super::{
+    departure,
     error::ClusterError,
     identity::{ClusterId, ClusterKey, Identity, Stage, random},
     raft::{ANY_NODE, OpenOptions, RaftStore},
@@ -31,6 +32,9 @@ const FOUNDER: NodeId = 1;
 
 /// How long an operator waits for `join`.
 const JOIN: Duration = Duration::from_secs(30);
+
+/// How long one node is asked to have an address changed.
+const READDRESS: Duration = Duration::from_secs(5);
 
 /// Between two attempts to be admitted.
 const RETRY: Duration = Duration::from_millis(500);
@@ -91,6 +95,7 @@ pub async fn init(
         Some(other) => return Err(already(other)),
         None => {
             check_listen(options)?;
+            departure::forget_rest(&options.state_dir)?;
             #[cfg(feature = "etcd")]
             if options.store.kind == StoreKind::Etcd {
                 EtcdStore::check_free(&options.store, cluster).await?;
@@ -165,6 +170,7 @@ pub async fn enroll(
         }
         None => {
             check_listen(options)?;
+            departure::forget_rest(&options.state_dir)?;
             Identity {
                 cluster: token.cluster.clone(),
                 id: token.id,
@@ -240,6 +246,36 @@ async fn admission(store: &dyn OpenStore, via: SocketAddr, deadline: Instant) ->
         _ => return Err(StoreError::NoQuorum("the cluster's state does not arrive here".into()).into()),
     }
     store.become_member()
+}
+
+/// Tells the cluster where this node is reached from now on. Where no leader is known any other node is asked for
+/// it: none can call this one to tell who that is while it believes it elsewhere.
+pub async fn readdress(
+    store: &dyn OpenStore,
+    rpc: SocketAddr,
+    paths: Vec<SocketAddr>,
+) -> Result<(), ClusterError> {
+    let node = store.identity().node;
+    let leads = store.leadership().borrow().leader.is_some();
+    if leads || store.health().kind != StoreKind::Raft {
+        return match store.readdress(node, rpc, paths).await? {
+            Applied::Refused(refusal) => Err(refusal.into()),
+            Applied::Done | Applied::Node(_) => Ok(()),
+        };
+    }
+    let request = PeerRequest::Readdress { node, rpc, paths };
+    let mut answer = Err(StoreError::NoQuorum("no other node is known".into()).into());
+    for via in store.peers().others(node) {
+        answer = ask(store.peers(), via, &request, Instant::now() + READDRESS, Door::New).await;
+        if answer.is_ok() {
+            break;
+        }
+    }
+    match answer? {
+        PeerAnswer::Done => Ok(()),
+        PeerAnswer::Applied(Applied::Refused(refusal)) => Err(refusal.into()),
+        other => Err(StoreError::NoQuorum(format!("the leader answered something else: {other:?}")).into()),
+    }
 }
 
 /// Whether the member that is asked first was ever reached.

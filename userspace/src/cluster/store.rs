@@ -37,7 +37,7 @@ pub struct Leadership {
     pub voters: BTreeSet<NodeId>,
     /// Every set of voters of which a majority is needed: one, or two while a change is under way.
     pub configs: Vec<BTreeSet<NodeId>>,
-    /// Log index of the effective membership.
+    /// The number of the effective membership; a newer one has a greater.
     pub membership: u64,
 }
 
@@ -107,6 +107,17 @@ pub trait Store: Send + Sync {
     /// Makes a reserved node a voter. Only the leader can.
     async fn admit(&self, node: NodeId) -> Result<(), StoreError>;
 
+    /// Forgets a node that owns nothing, which votes no longer from then on; `heir` takes its place. May be repeated.
+    async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> Result<Applied, StoreError>;
+
+    /// The node is reached elsewhere from now on. May be repeated.
+    async fn readdress(
+        &self,
+        node: NodeId,
+        rpc: SocketAddr,
+        paths: Vec<SocketAddr>,
+    ) -> Result<Applied, StoreError>;
+
     /// Where the state is kept, and how that is.
     fn health(&self) -> StoreHealth {
         StoreHealth::default()
@@ -133,6 +144,16 @@ pub trait OpenStore: Store + Any {
 
     /// Where this node listens for peers.
     fn rpc(&self) -> SocketAddr;
+
+    /// A peer said that this node is not part of the cluster any more.
+    fn expelled(&self) -> watch::Receiver<bool> {
+        self.peers().expelled()
+    }
+
+    /// The others call this node at another address than `rpc`, as far as it knows.
+    fn is_believed_elsewhere(&self, rpc: SocketAddr) -> bool {
+        self.peers().believed(self.identity().node).is_some_and(|at| at != rpc.to_string())
+    }
 
     /// The heartbeats run from now on.
     fn hear(&self, _ears: Arc<Mutex<Ears>>) {}

@@ -118,8 +118,8 @@ impl Granter {
         *floor = (*floor).max(epoch);
     }
 
-    /// A node asks. `memberships` are the log index of the set of voters that it counts on and of the
-    /// one that this voter knows.
+    /// A node asks. `memberships` are the numbers of the set of voters that it counts on and of the one that
+    /// this voter knows.
     pub fn ask(
         &mut self,
         now: BootTime,

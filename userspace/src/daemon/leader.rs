@@ -67,7 +67,7 @@ impl Leader {
         let (testify, mut testimonies) = mpsc::unbounded_channel();
         let mut memory = Memory::default();
         let mut kernel = self.fences.as_ref().map(|f| f.changed());
-        // The membership's log index and when this node first saw it, leading or not: a final set of
+        // The membership's number and when this node first saw it, leading or not: a final set of
         // voters is appended only after the joint one before it was committed, and from then on no
         // majority renews for a node that counts on an older set.
         let mut membership = (0, BootTime::ZERO);
@@ -211,6 +211,8 @@ impl Leader {
             Change::Found { .. }
             | Change::Reserve { .. }
             | Change::Admit { .. }
+            | Change::Remove { .. }
+            | Change::Readdress { .. }
             | Change::Create { .. }
             | Change::CreateAll { .. }
             | Change::AlterAddresses { .. }

@@ -8,6 +8,7 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -16,6 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Mutex, watch},
+    time::timeout,
 };
 
 use super::{
@@ -38,12 +40,32 @@ use crate::{
         in_use::InUse,
         server::Server,
     },
-    cluster::{ClusterError, OpenStore, StoreError, Token, heartbeat::Promises, raft::OpenOptions},
-    config::{self, DatapathMode, TunablesFile},
+    cluster::{ClusterError, OpenStore, StoreError, Token, departed, heartbeat::Promises, raft::OpenOptions},
+    config::{self, DatapathMode, NodeConfig, TunablesFile},
     core::{change::NewNode, links::LinkTable},
     observe::network::Network,
 };
 
+/// How a life of the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// By a signal.
+    Stopped,
+    /// To be followed by another in the same process: this node is in no cluster any more, or has other addresses.
+    StartOver,
+}
+
+/// Why another life is to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Over {
+    Departed,
+    Readdressed,
+}
+
+/// Those who wait for an answer get it before the next life begins, if they take it so soon.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
 pub struct Options {
     pub config: PathBuf,
     pub state_dir: PathBuf,
@@ -57,7 +79,7 @@ pub struct Options {
 ///
 /// # Errors
 /// When something it can't run without is missing; the error names it.
-pub async fn run(options: Options) -> anyhow::Result<()> {
+pub async fn run(options: Options) -> anyhow::Result<End> {
     let mut config = config::load(&options.config)?;
     config.witness |= options.witness;
     make_dir(&options.state_dir)?;
@@ -109,7 +131,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         links,
         conflicts,
     };
-    let control = Arc::new(Control::new(host)?);
+    let control = Arc::new(Control::new(host, options.clone())?);
     control.resume().await?;
     let server = Server::bind(options.run_dir.join("vipd.sock"), config.control_group.as_deref())?;
     let backend = Backend::new(Context {
@@ -129,22 +151,43 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     events.record(About::default(), "daemon.started", message);
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        () = server.serve(Arc::new(backend)) => {}
-        _ = terminated.recv() => {}
-        _ = interrupted.recv() => {}
+    let mut over = control.over.subscribe();
+    let idle = server.idle();
+    let mut serving = std::pin::pin!(server.serve(Arc::new(backend)));
+    let over = tokio::select! {
+        () = &mut serving => None,
+        _ = terminated.recv() => None,
+        _ = interrupted.recv() => None,
+        over = over.wait_for(Option::is_some) => over.ok().and_then(|over| *over),
+    };
+    if over.is_some() {
+        tokio::select! {
+            () = &mut serving => {}
+            _ = timeout(FAREWELL, idle.reached()) => {}
+        }
     }
     control.shutdown().await;
+    if over == Some(Over::Departed) {
+        crate::cluster::forget(&options.state_dir)?;
+        let message = "this node is in no cluster any more: vipd starts over";
+        events.record(About::default(), "node.left", message);
+        bouncer.settle().await;
+        return Ok(End::StartOver);
+    }
     // What nothing guards would outlive its lease.
     let removed = control.remove_leftovers(Which::Unguarded).await;
     bouncer.settle().await;
     removed?;
+    if over.is_some() {
+        events.record(About::default(), "daemon.restarts", "with the addresses that node.toml says now");
+        return Ok(End::StartOver);
+    }
     events.record(
         About::default(),
         "daemon.stopped",
         "what is in service behind the kernel's guard stays so until the lease runs out",
     );
-    Ok(())
+    Ok(End::Stopped)
 }
 
 fn make_dir(dir: &Path) -> anyhow::Result<()> {
@@ -178,7 +221,7 @@ fn lock_network() -> anyhow::Result<UnixListener> {
     }
 }
 
-fn open_datapath(config: &config::NodeConfig) -> Arc<dyn Datapath> {
+fn open_datapath(config: &NodeConfig) -> Arc<dyn Datapath> {
     if config.witness && config.datapath.mode == DatapathMode::Auto {
         return Arc::new(MemoryDatapath::new(
             config.datapath.max_vips,
@@ -195,16 +238,20 @@ struct Control {
     store: Mutex<Option<Arc<dyn OpenStore>>>,
     token: std::sync::OnceLock<Token>,
     member: watch::Sender<Option<Member>>,
+    start: Options,
+    over: watch::Sender<Option<Over>>,
 }
 
 impl Control {
-    fn new(host: Host) -> anyhow::Result<Self> {
+    fn new(host: Host, start: Options) -> anyhow::Result<Self> {
         Ok(Self {
             promises: member::promises(&host)?,
             host,
             store: Mutex::default(),
             token: std::sync::OnceLock::new(),
             member: watch::Sender::new(None),
+            start,
+            over: watch::Sender::new(None),
         })
     }
 
@@ -254,6 +301,12 @@ impl Control {
         // Only the first membership of a daemon's life gets here.
         let _ = self.token.set(store.token());
         self.member.send_replace(Some(Member { id: identity.node, store: store.clone() }));
+        let (watched, over) = (store.clone(), self.over.clone());
+        tokio::spawn(async move {
+            departed(&*watched).await;
+            over.send_replace(Some(Over::Departed));
+        });
+        tokio::spawn(keep_addresses(store.clone(), self.host.config.clone(), self.host.events.clone()));
         *slot = Some(store);
         Ok(())
     }
@@ -291,9 +344,78 @@ impl ClusterControl for Control {
         Ok(format!("node '{}' is a member of cluster '{}'", self.host.config.name, token.cluster))
     }
 
+    async fn readdress(&self) -> Result<String, ApiError> {
+        let slot = self.store.lock().await;
+        let store = slot.as_ref().ok_or_else(|| ApiError::failed("this node is not part of a cluster"))?;
+        let wanted = config::load(&self.start.config)
+            .map_err(|e| ApiError::refused(format!("{:#}", anyhow::Error::from(e))))?;
+        let present = &self.host.config;
+        if wanted.name != present.name {
+            return Err(ApiError::refused(format!(
+                "node.toml calls this node '{}', and it is '{}' in the cluster: a node keeps its name",
+                wanted.name, present.name
+            )));
+        }
+        if (wanted.rpc, &wanted.paths) == (present.rpc, &present.paths) {
+            return Ok(format!("nothing changed: {} says where this node is", self.start.config.display()));
+        }
+        check_here(&wanted, present)?;
+        crate::cluster::readdress(&**store, wanted.rpc, wanted.paths.clone()).await.map_err(to_api)?;
+        self.over.send_replace(Some(Over::Readdressed));
+        let paths: Vec<String> = wanted.paths.iter().map(ToString::to_string).collect();
+        Ok(format!("this node is reached at {} and heard on {} from now on", wanted.rpc, paths.join(", ")))
+    }
+
     fn token(&self) -> Result<String, ApiError> {
         let token = self.token.get().ok_or_else(|| ApiError::failed("this node is not part of a cluster"))?;
         Ok(token.to_string())
+    }
+}
+
+/// Peers can reach this node there: looked at before anybody is told.
+fn check_here(wanted: &NodeConfig, present: &NodeConfig) -> Result<(), ApiError> {
+    let missing = |what: &str, address: std::net::SocketAddr, e: std::io::Error| {
+        ApiError::refused(format!(
+            "the {what} {address} of node.toml cannot be used on this host ({e}): give it to an interface first, or \
+             correct it; nothing was changed"
+        ))
+    };
+    if wanted.rpc != present.rpc {
+        std::net::TcpListener::bind(wanted.rpc).map_err(|e| missing("rpc address", wanted.rpc, e))?;
+    }
+    for path in wanted.paths.iter().filter(|p| !present.paths.contains(p)) {
+        std::net::UdpSocket::bind(path).map_err(|e| missing("heartbeat path", *path, e))?;
+    }
+    Ok(())
+}
+
+/// Between two attempts to tell where this node is.
+const TELL: Duration = Duration::from_secs(1);
+
+/// Has the cluster know the addresses of the configuration, where they were changed while the daemon did not run.
+async fn keep_addresses(store: Arc<dyn OpenStore>, config: Arc<NodeConfig>, events: EventLog) {
+    let me = store.identity().node;
+    let mut view = store.view();
+    loop {
+        let known = view.borrow_and_update().state.nodes.get(&me).map(|n| (n.rpc, n.paths.clone()));
+        let elsewhere = match known {
+            Some((rpc, paths)) if (rpc, &paths) == (config.rpc, &config.paths) => return,
+            Some(_) => true,
+            // The others may be calling in vain.
+            None => store.is_believed_elsewhere(config.rpc),
+        };
+        if elsewhere {
+            match crate::cluster::readdress(&*store, config.rpc, config.paths.clone()).await {
+                Ok(()) => {
+                    let message = format!("the cluster reaches this node at {} from now on", config.rpc);
+                    return events.record(About::default(), "node.readdressed", message);
+                }
+                Err(error) => tracing::warn!(%error, "the cluster does not know yet where this node is"),
+            }
+        }
+        if let Ok(Err(_)) = timeout(TELL, view.changed()).await {
+            return;
+        }
     }
 }
 

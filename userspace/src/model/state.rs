@@ -58,6 +58,12 @@ impl ClusterState {
         self.nodes.values().find(|n| n.name == name)
     }
 
+    /// The node was part of the cluster and is not any more. Numbers are never given again, so that stays true; and
+    /// it is never said of a node that this state does not know yet, nor of one that has no number.
+    pub fn was_removed(&self, id: NodeId) -> bool {
+        (1..=self.last_node).contains(&id) && !self.nodes.contains_key(&id)
+    }
+
     /// The resource, if any, that has one of these addresses.
     pub fn resource_with(&self, hosts: &Ranges) -> Option<&Resource> {
         self.resources.values().find(|r| !r.addresses().hosts().intersection(hosts).is_empty())

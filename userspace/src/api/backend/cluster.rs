@@ -16,6 +16,9 @@ pub trait ClusterControl: Send + Sync {
     /// Joins the cluster of which the node at `address` is a member.
     async fn join(&self, address: SocketAddr, token: &str) -> Result<String>;
 
+    /// Has the cluster reach this node where its configuration now says; answers what to tell the operator.
+    async fn readdress(&self) -> Result<String>;
+
     /// What another node needs to join.
     fn token(&self) -> Result<String>;
 }

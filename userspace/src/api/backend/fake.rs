@@ -169,12 +169,29 @@ impl Store for FakeStore {
     async fn admit(&self, _: NodeId) -> std::result::Result<(), StoreError> {
         Ok(())
     }
+
+    async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> std::result::Result<Applied, StoreError> {
+        self.propose(Change::Remove { node, heir }).await
+    }
+
+    async fn readdress(
+        &self,
+        node: NodeId,
+        rpc: std::net::SocketAddr,
+        paths: Vec<std::net::SocketAddr>,
+    ) -> std::result::Result<Applied, StoreError> {
+        self.propose(Change::Readdress { node, rpc, paths }).await
+    }
 }
 
 pub struct FakeControl;
 
 #[async_trait]
 impl ClusterControl for FakeControl {
+    async fn readdress(&self) -> Result<String> {
+        Ok("reached elsewhere".to_owned())
+    }
+
     async fn init(&self, name: &str) -> Result<String> {
         Ok(format!("cluster '{name}' is founded"))
     }

@@ -110,7 +110,7 @@ fn answered(applied: Applied) -> Result<()> {
     }
 }
 
-fn store(e: StoreError) -> ApiError {
+pub fn store(e: StoreError) -> ApiError {
     let kind = match e {
         StoreError::NoQuorum(_) | StoreError::Away(_) => ErrorKind::NoQuorum,
         StoreError::NoCluster | StoreError::Storage(_) | StoreError::Etcd(_) => ErrorKind::Failed,

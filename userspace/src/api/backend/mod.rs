@@ -18,6 +18,7 @@ mod lease;
 mod lifecycle;
 mod list;
 mod lookup;
+mod membership;
 mod node;
 mod ping_list;
 mod placement;
@@ -156,6 +157,9 @@ impl Context {
             Request::ClusterInit { name } => self.cluster_init(&name).await,
             Request::ClusterJoin { address, token } => self.cluster_join(address, &token, out).await,
             Request::ClusterToken => self.cluster_token(),
+            Request::ClusterLeave { drain } => self.cluster_leave(drain, out).await,
+            Request::ClusterRemove { node, heir } => self.cluster_remove(&node, heir.as_deref(), out).await,
+            Request::ClusterReaddress => self.cluster_readdress(out).await,
             Request::Events { follow, filter } => self.events(follow, &filter, out).await,
         }
     }

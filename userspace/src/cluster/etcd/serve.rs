@@ -1,8 +1,9 @@
 //! Answers the other nodes' requests.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -12,6 +13,7 @@ use super::{
 use crate::{
     cluster::{
         promise::PromiseBook,
+        rest,
         store::StoreError,
         transport::{Contact, Handler, PeerAnswer, PeerRequest, Peers},
     },
@@ -93,6 +95,38 @@ pub(crate) async fn admit(
     proposer.propose(Change::Admit { node }, deadline).await
 }
 
+/// Forgets a node that owns nothing. May be repeated.
+pub(crate) async fn remove(
+    log: &Log,
+    proposer: &Proposer,
+    known: &dyn Known,
+    node: NodeId,
+    heir: Option<NodeId>,
+    deadline: Instant,
+) -> Result<Applied, StoreError> {
+    log.catch_up().await?;
+    let state = log.image().state;
+    if !state.nodes.contains_key(&node) && node <= state.last_node {
+        return Ok(Applied::Done);
+    }
+    let rest = rest::rest(&log.leadership().borrow().configs, node);
+    let voters: BTreeSet<NodeId> = rest.iter().flatten().copied().collect();
+    let asked = voters.into_iter().map(|voter| async move { (voter, known.applied(voter).await) });
+    let answered = join_all(asked).await.into_iter().filter_map(|(voter, at)| at.map(|_| voter)).collect();
+    if let Err(refusal) = rest::check(&state, rest, node, &answered) {
+        return Ok(Applied::Refused(refusal));
+    }
+    proposer.propose(Change::Remove { node, heir }, deadline).await
+}
+
+/// `Applied`, or `Done` where there is nothing more to say.
+fn done(applied: Applied) -> PeerAnswer {
+    match applied {
+        Applied::Refused(refusal) => PeerAnswer::Applied(Applied::Refused(refusal)),
+        Applied::Done | Applied::Node(_) => PeerAnswer::Done,
+    }
+}
+
 pub(crate) struct Answerer {
     pub(crate) log: Arc<Log>,
     pub(crate) proposer: Proposer,
@@ -105,6 +139,9 @@ impl Handler for Answerer {
     async fn handle(&self, from: NodeId, request: PeerRequest) -> PeerAnswer {
         let name = request.name();
         tracing::trace!("node {from} asks: {name}");
+        if self.log.image().state.was_removed(from) {
+            return PeerAnswer::Removed;
+        }
         let answer = match request {
             PeerRequest::Promise(query) => return PeerAnswer::Promise(self.promises.query(&query)),
             PeerRequest::StoreKind => return PeerAnswer::StoreKind(StoreKind::Etcd),
@@ -115,12 +152,16 @@ impl Handler for Answerer {
             }
             PeerRequest::Admit(node) => {
                 let deadline = Instant::now() + ADMIT;
-                admit(&self.log, &self.proposer, &*self.known, node, deadline).await.map(|applied| {
-                    match applied {
-                        Applied::Refused(refusal) => PeerAnswer::Applied(Applied::Refused(refusal)),
-                        Applied::Done | Applied::Node(_) => PeerAnswer::Done,
-                    }
-                })
+                admit(&self.log, &self.proposer, &*self.known, node, deadline).await.map(done)
+            }
+            PeerRequest::Remove { node, heir } => {
+                let deadline = Instant::now() + ADMIT;
+                remove(&self.log, &self.proposer, &*self.known, node, heir, deadline).await.map(done)
+            }
+            PeerRequest::Readdress { node, rpc, paths } => {
+                let deadline = Instant::now() + PATIENCE;
+                let change = Change::Readdress { node, rpc, paths };
+                self.proposer.propose(change, deadline).await.map(done)
             }
             PeerRequest::AppendEntries(_)
             | PeerRequest::Vote(_)

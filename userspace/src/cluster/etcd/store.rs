@@ -26,7 +26,7 @@ use super::{
     kv::Kv,
     log::Log,
     propose::{Known, Proposer},
-    serve::{ADMIT, Answerer, AskPeers, PATIENCE, admit},
+    serve::{ADMIT, Answerer, AskPeers, PATIENCE, admit, remove},
 };
 use crate::{
     cluster::{
@@ -232,6 +232,19 @@ impl Store for EtcdStore {
                 Err(StoreError::NoQuorum(format!("node {node} is not admitted: {reason}")))
             }
         }
+    }
+
+    async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> Result<Applied, StoreError> {
+        remove(&self.log, &self.proposer, &*self.known, node, heir, Instant::now() + ADMIT).await
+    }
+
+    async fn readdress(
+        &self,
+        node: NodeId,
+        rpc: SocketAddr,
+        paths: Vec<SocketAddr>,
+    ) -> Result<Applied, StoreError> {
+        self.propose(Change::Readdress { node, rpc, paths }).await
     }
 
     fn health(&self) -> StoreHealth {

@@ -1,6 +1,7 @@
 //! The heartbeat thread: sends, answers, renews the lease, and notices when it was itself late.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
     sync::{
@@ -81,6 +82,7 @@ impl Pulse {
             holder: Holder::new(config.timing.lease, keeper.held().epoch),
             sequence: 0,
             window: ReplayWindow::default(),
+            known: BTreeMap::new(),
             sockets,
             view,
             leadership,
@@ -122,6 +124,8 @@ struct Heart {
     holder: Holder,
     sequence: u64,
     window: ReplayWindow,
+    /// The paths of all others, as of the last beat.
+    known: BTreeMap<NodeId, Vec<SocketAddr>>,
 }
 
 impl Heart {
@@ -167,12 +171,7 @@ impl Heart {
             self.holder.agreed(me, held.epoch, asked);
         }
         self.renew(&quorum);
-        let peers: Vec<(NodeId, Vec<SocketAddr>)> = {
-            let view = self.view.borrow();
-            // A joining node too: it is a voter a moment before the state calls it a member.
-            let others = view.state.nodes.values().filter(|n| n.id != me);
-            others.map(|n| (n.id, n.paths.clone())).collect()
-        };
+        let peers = self.peers();
         let grace = self.config.timing.startup_grace;
         let suspicion = self.config.timing.suspicion;
         let silences = lock(&self.ears).silences(peers.iter().map(|p| p.0), now, grace, suspicion);
@@ -188,6 +187,18 @@ impl Heart {
                 self.send(*node, *address, path, asked, held.epoch, body);
             }
         }
+    }
+
+    /// Whom this node asks and answers, and where. A joining node too: it is a voter a moment before the state calls
+    /// it a member; and one that was removed, which is a voter a moment longer.
+    fn peers(&mut self) -> Vec<(NodeId, Vec<SocketAddr>)> {
+        let view = self.view.borrow();
+        let voters = self.leadership.borrow().voters.clone();
+        self.known.retain(|id, _| voters.contains(id));
+        for node in view.state.nodes.values().filter(|n| n.id != self.config.me) {
+            self.known.insert(node.id, node.paths.clone());
+        }
+        self.known.iter().map(|(id, paths)| (*id, paths.clone())).collect()
     }
 
     fn send(
@@ -227,7 +238,9 @@ impl Heart {
                     continue;
                 };
                 let fits = message.to == self.config.me && usize::from(message.path) == path;
-                if fits && message.from != self.config.me && self.window.is_fresh(&message) {
+                // Whoever was removed still has the key.
+                let known = self.known.contains_key(&message.from);
+                if fits && known && self.window.is_fresh(&message) {
                     self.take(message, path, from);
                 }
             }

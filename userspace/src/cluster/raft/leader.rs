@@ -1,37 +1,34 @@
 //! What only the leader can do: done here when this node leads, asked of the leader otherwise.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+mod membership;
+
+use std::{sync::Arc, time::Duration};
 
 use openraft::{
-    BasicNode, ChangeMembers,
-    error::{ChangeMembershipError, CheckIsLeaderError, ClientWriteError, Fatal, ForwardToLeader, RaftError},
+    BasicNode,
+    error::{CheckIsLeaderError, ClientWriteError, Fatal, ForwardToLeader, RaftError},
 };
 use tokio::{
     sync::{Mutex, watch},
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, timeout_at},
 };
 
+pub(crate) use self::membership::ADMIT;
 use super::types::Raft;
 use crate::{
     cluster::{
         store::{Leadership, StoreError, View},
         transport::{Contact, PeerAnswer, PeerRequest, Peers},
     },
-    core::change::{Applied, Change, Refusal},
-    model::{NodeId, Standing},
+    core::change::{Applied, Change},
+    model::NodeId,
 };
-
-/// How long making a node a voter may take: it may have to be sent a snapshot first.
-pub(crate) const ADMIT: Duration = Duration::from_secs(10);
 
 /// Between two attempts when nothing better tells when to try again.
 const RETRY: Duration = Duration::from_millis(50);
 
 /// For the last word of a leader that was replaced.
 const GRACE: Duration = Duration::from_millis(300);
-
-/// A change of membership that is not finished after so long has lost the leader that made it.
-const TIDY: Duration = Duration::from_secs(2);
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -175,6 +172,8 @@ impl Leader {
             PeerRequest::Reserve(node) => self.write(Change::Reserve { node }).await.map(PeerAnswer::Applied),
             PeerRequest::ReadIndex => self.read_index().await.map(PeerAnswer::Index),
             PeerRequest::Admit(node) => self.admit(node, deadline).await,
+            PeerRequest::Remove { node, heir } => self.remove(node, heir, deadline).await,
+            PeerRequest::Readdress { node, rpc, paths } => self.readdress(node, rpc, paths, deadline).await,
             other => Err(failed(format!("'{}' is not for the leader", other.name()))),
         };
         answer.unwrap_or_else(|e| e)
@@ -193,101 +192,6 @@ impl Leader {
             Ok((read, _)) => Ok(read.map_or(0, |id| id.index)),
             Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(to))) => Err(forward(to)),
             Err(e) => Err(failed(e.to_string())),
-        }
-    }
-
-    /// Makes a reserved node a learner, then a voter, then a member. May be repeated at any point.
-    async fn admit(&self, node: NodeId, deadline: Instant) -> Answer {
-        let Ok(_alone) = timeout_at(deadline, self.0.changing.lock()).await else {
-            return Err(failed("another node is being admitted".into()));
-        };
-        let index = self.read_index().await?;
-        let mut view = self.0.view.clone();
-        let known = match timeout_at(deadline, view.wait_for(|v| v.applied >= index)).await {
-            Ok(Ok(view)) => view.state.nodes.get(&node).cloned(),
-            _ => return Err(failed("the leader does not keep up".into())),
-        };
-        let Some(known) = known else {
-            let rule = format!("node {node} is not reserved; use 'vipctl cluster join' on it");
-            return Ok(PeerAnswer::Applied(Applied::Refused(Refusal(rule))));
-        };
-        let membership = self.0.raft.metrics().borrow().membership_config.clone();
-        let membership = membership.membership();
-        if membership.get_node(&node).is_none() {
-            let contact = BasicNode::new(known.rpc);
-            let learner = ChangeMembers::AddNodes([(node, contact)].into());
-            self.change(learner, deadline).await?;
-        }
-        if membership.get_joint_config().iter().any(|config| !config.contains(&node)) {
-            self.reached(node, &known.rpc.to_string(), deadline).await?;
-            self.change(ChangeMembers::AddVoterIds([node].into()), deadline).await?;
-        }
-        if known.standing != Standing::Joining {
-            return Ok(PeerAnswer::Done);
-        }
-        match self.write(Change::Admit { node }).await? {
-            Applied::Refused(refusal) => Ok(PeerAnswer::Applied(Applied::Refused(refusal))),
-            Applied::Done | Applied::Node(_) => Ok(PeerAnswer::Done),
-        }
-    }
-
-    /// Waits until the learner has what the leader had. Nobody becomes a voter whom the leader cannot
-    /// reach: the cluster could lose its majority by it.
-    async fn reached(&self, node: NodeId, address: &str, deadline: Instant) -> Result<(), PeerAnswer> {
-        let mut metrics = self.0.raft.metrics();
-        let wanted = metrics.borrow().last_log_index;
-        let caught_up = metrics.wait_for(|m| {
-            let at = m.replication.as_ref().and_then(|r| r.get(&node).copied().flatten());
-            m.replication.is_none() || at.map(|id| id.index) >= wanted
-        });
-        match timeout_at(deadline, caught_up).await {
-            Ok(Ok(m)) if m.replication.is_some() => Ok(()),
-            Ok(_) => Err(PeerAnswer::NotLeader { leader: None }),
-            Err(_) => Err(failed(format!(
-                "the leader cannot reach node {node} at {address}: check its 'rpc' address and firewalls"
-            ))),
-        }
-    }
-
-    /// Changes the membership once no other change is under way.
-    async fn change(
-        &self,
-        change: ChangeMembers<NodeId, BasicNode>,
-        deadline: Instant,
-    ) -> Result<(), PeerAnswer> {
-        loop {
-            let busy = match self.0.raft.change_membership(change.clone(), true).await {
-                Ok(_) => return Ok(()),
-                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => return Err(forward(to)),
-                Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
-                    e @ ChangeMembershipError::InProgress(_),
-                ))) => e.to_string(),
-                Err(e) => return Err(failed(e.to_string())),
-            };
-            if Instant::now() + RETRY >= deadline {
-                return Err(failed(busy));
-            }
-            sleep(RETRY).await;
-        }
-    }
-
-    /// Finishes, as the leader, changes of membership whose leader was lost in the middle: until then
-    /// two majorities are needed.
-    pub(crate) async fn tidy(&self) {
-        let mut leadership = self.leadership();
-        let unfinished = |l: &Leadership| l.is_me && l.configs.len() > 1;
-        loop {
-            let Ok(seen) = leadership.wait_for(unfinished).await.map(|l| l.clone()) else { return };
-            sleep(TIDY).await;
-            let _alone = self.0.changing.lock().await;
-            if *leadership.borrow() != seen {
-                continue;
-            }
-            tracing::info!("finishing the change of voters that an earlier leader began");
-            let rest = ChangeMembers::AddVoterIds(BTreeSet::new());
-            if let Err(answer) = self.change(rest, Instant::now() + ADMIT).await {
-                tracing::warn!("the change of voters cannot be finished yet: {answer:?}");
-            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use openraft::ServerState;
 use tokio::{sync::watch, time::sleep};
 
-use super::types::RaftMetrics;
+use super::types::{LogId, RaftMetrics};
 use crate::{
     cluster::{store::Leadership, transport::Peers},
     model::NodeId,
@@ -99,8 +99,14 @@ fn judge(seen: &RaftMetrics, lost: bool) -> Leadership {
         is_me: leader == Some(seen.id) && seen.state == ServerState::Leader,
         voters: seen.membership_config.voter_ids().collect(),
         configs: seen.membership_config.membership().get_joint_config().clone(),
-        membership: seen.membership_config.log_id().map_or(0, |id| id.index),
+        membership: seen.membership_config.log_id().as_ref().map_or(0, number),
     }
+}
+
+/// Memberships in their order: of two, the one that was proposed in a later term is newer, whatever their
+/// places in the log. One that a lost leader never committed may stand further down than its successor.
+fn number(id: &LogId) -> u64 {
+    (id.leader_id.term << 32) | (id.index & 0xffff_ffff)
 }
 
 fn log(before: &Leadership, now: &Leadership, me: NodeId) {
@@ -146,6 +152,12 @@ mod tests {
         assert!(touch.lost(start + 241 * MS, 100 * MS), "nothing new was heard");
         touch.note(&leader(4, None), start + 300 * MS);
         assert!(!touch.lost(start + 301 * MS, 100 * MS), "elected again");
+    }
+
+    #[test]
+    fn a_later_term_counts_more_than_a_place_further_down() {
+        let id = |term, index| number(&LogId::new(openraft::CommittedLeaderId::new(term, 1), index));
+        assert!(id(1, 10) < id(1, 11) && id(1, 1000) < id(2, 11));
     }
 
     #[test]

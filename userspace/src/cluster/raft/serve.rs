@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     leader::{self, Leader},
@@ -12,6 +15,7 @@ use super::{
 use crate::{
     cluster::{
         promise::PromiseBook,
+        store::View,
         transport::{Handler, PeerAnswer, PeerRequest},
     },
     config::StoreKind,
@@ -24,12 +28,26 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Answerer {
     raft: Raft,
     leader: Leader,
+    view: watch::Receiver<View>,
     promises: Arc<dyn PromiseBook>,
 }
 
 impl Answerer {
-    pub(crate) fn new(raft: Raft, leader: Leader, promises: Arc<dyn PromiseBook>) -> Self {
-        Self { raft, leader, promises }
+    pub(crate) fn new(
+        raft: Raft,
+        leader: Leader,
+        view: watch::Receiver<View>,
+        promises: Arc<dyn PromiseBook>,
+    ) -> Self {
+        Self { raft, leader, view, promises }
+    }
+
+    /// Such a node learns it from whomever it asks. Raft's word of its leader still counts: one that removed itself
+    /// leads until the others are the voters.
+    fn is_removed(&self, from: NodeId, request: &PeerRequest) -> bool {
+        let leads = matches!(request, PeerRequest::AppendEntries(_) | PeerRequest::InstallSnapshot(_));
+        let votes = || self.leader.leadership().borrow().voters.contains(&from);
+        !leads && self.view.borrow().state.was_removed(from) && !votes()
     }
 
     async fn answer(&self, request: PeerRequest, deadline: Instant) -> PeerAnswer {
@@ -52,8 +70,13 @@ impl Handler for Answerer {
     async fn handle(&self, from: NodeId, request: PeerRequest) -> PeerAnswer {
         let name = request.name();
         tracing::trace!("node {from} asks: {name}");
+        if self.is_removed(from, &request) {
+            return PeerAnswer::Removed;
+        }
         let patience = match request {
-            PeerRequest::Admit(_) => leader::ADMIT,
+            PeerRequest::Admit(_) | PeerRequest::Remove { .. } | PeerRequest::Readdress { .. } => {
+                leader::ADMIT
+            }
             PeerRequest::InstallSnapshot(_) => PATIENCE * 4,
             _ => PATIENCE,
         };

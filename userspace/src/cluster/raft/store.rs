@@ -186,6 +186,14 @@ impl RaftStore {
         raft.initialize(nodes).await.map_err(|e| failed(e.to_string()))
     }
 
+    async fn change_members(&self, request: PeerRequest) -> Result<Applied, StoreError> {
+        match self.leader.ask(request, Instant::now() + leader::ADMIT).await?.answer {
+            PeerAnswer::Done => Ok(Applied::Done),
+            PeerAnswer::Applied(applied) => Ok(applied),
+            other => Err(leader::odd(&other)),
+        }
+    }
+
     /// Returns once this node has applied that entry.
     async fn applied(&self, index: u64, deadline: Instant) -> Result<(), StoreError> {
         let mut view = self.view.clone();
@@ -219,7 +227,7 @@ async fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Res
     tokio::spawn(leadership::follow(raft.metrics(), publish, peers.clone(), options.timing.election.1));
     let leader = Leader::new(identity.node, raft.clone(), peers, view.clone(), leadership);
     let stop = CancellationToken::new();
-    let answerer = Arc::new(Answerer::new(raft, leader.clone(), options.promises));
+    let answerer = Arc::new(Answerer::new(raft, leader.clone(), view.clone(), options.promises));
     let listening = tokio::spawn(transport::serve(listener, credentials, answerer, stop.clone()));
     let (tidy, ended) = (leader.clone(), stop.clone());
     tokio::spawn(async move { ended.run_until_cancelled(tidy.tidy()).await });
@@ -286,6 +294,19 @@ impl Store for RaftStore {
             }
             other => Err(leader::odd(&other)),
         }
+    }
+
+    async fn remove(&self, node: NodeId, heir: Option<NodeId>) -> Result<Applied, StoreError> {
+        self.change_members(PeerRequest::Remove { node, heir }).await
+    }
+
+    async fn readdress(
+        &self,
+        node: NodeId,
+        rpc: SocketAddr,
+        paths: Vec<SocketAddr>,
+    ) -> Result<Applied, StoreError> {
+        self.change_members(PeerRequest::Readdress { node, rpc, paths }).await
     }
 }
 

@@ -1,5 +1,7 @@
 //! What nodes ask one another, as JSON.
 
+use std::net::SocketAddr;
+
 use base64::{Engine, prelude::BASE64_STANDARD};
 use openraft::{
     error::{InstallSnapshotError, RaftError},
@@ -36,6 +38,17 @@ pub enum PeerRequest {
     Reserve(NewNode),
     /// Makes a reserved node a voter. Answered with `Done`.
     Admit(NodeId),
+    /// Forgets a node that owns nothing, and takes its vote. Answered with `Done`.
+    Remove {
+        node: NodeId,
+        heir: Option<NodeId>,
+    },
+    /// The node is reached elsewhere from now on. Answered with `Done`.
+    Readdress {
+        node: NodeId,
+        rpc: SocketAddr,
+        paths: Vec<SocketAddr>,
+    },
     Promise(PromiseQuery),
     /// Where the cluster keeps its state; asked before joining. Answered with `StoreKind`.
     StoreKind,
@@ -54,6 +67,8 @@ pub enum PeerAnswer {
     Done,
     Promise(PromiseAnswer),
     StoreKind(StoreKind),
+    /// Whoever asks is not part of the cluster any more.
+    Removed,
     /// Ask the leader, if this node knows it.
     NotLeader {
         leader: Option<Contact>,
@@ -117,6 +132,8 @@ impl PeerRequest {
             Self::ReadIndex => "read index",
             Self::Reserve(_) => "reserve",
             Self::Admit(_) => "admit",
+            Self::Remove { .. } => "remove",
+            Self::Readdress { .. } => "readdress",
             Self::Promise(_) => "promise",
             Self::StoreKind => "store kind",
             Self::Applied => "applied",
@@ -133,7 +150,12 @@ impl PeerRequest {
             | Self::Promise(_)
             | Self::StoreKind
             | Self::Applied => false,
-            Self::InstallSnapshot(_) | Self::Propose(_) | Self::Reserve(_) | Self::Admit(_) => true,
+            Self::InstallSnapshot(_)
+            | Self::Propose(_)
+            | Self::Reserve(_)
+            | Self::Admit(_)
+            | Self::Remove { .. }
+            | Self::Readdress { .. } => true,
         }
     }
 }

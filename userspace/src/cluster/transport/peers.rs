@@ -2,14 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{
     runtime::Handle,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::timeout,
 };
 
@@ -43,6 +43,7 @@ struct Inner {
     quiet: Arc<Quiet>,
     lanes: Mutex<HashMap<(Contact, bool), mpsc::Sender<Call>>>,
     addresses: Mutex<BTreeMap<NodeId, String>>,
+    expelled: watch::Sender<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -82,7 +83,13 @@ impl Peers {
             quiet: Arc::default(),
             lanes: Mutex::default(),
             addresses: Mutex::default(),
+            expelled: watch::Sender::new(false),
         }))
+    }
+
+    /// Somebody answered that this node is not part of the cluster any more.
+    pub(crate) fn expelled(&self) -> watch::Receiver<bool> {
+        self.0.expelled.subscribe()
     }
 
     /// Where the nodes listen, replacing what was known.
@@ -90,6 +97,17 @@ impl Peers {
         // Connections to places where nobody is any more end with their senders.
         lock(&self.0.lanes).retain(|(to, _), _| addresses.get(&to.node).is_none_or(|a| *a == to.address));
         *lock(&self.0.addresses) = addresses;
+    }
+
+    /// Where all others than `me` listen.
+    pub(crate) fn others(&self, me: NodeId) -> Vec<SocketAddr> {
+        let addresses = lock(&self.0.addresses);
+        addresses.iter().filter(|(id, _)| **id != me).filter_map(|(_, at)| at.parse().ok()).collect()
+    }
+
+    /// Where this node is believed to listen.
+    pub(crate) fn believed(&self, me: NodeId) -> Option<String> {
+        lock(&self.0.addresses).get(&me).cloned()
     }
 
     pub(crate) fn contact(&self, node: NodeId) -> Option<Contact> {
@@ -125,7 +143,12 @@ impl Peers {
             .await
             .map_err(|_| unanswered(format!("no answer within {patience:?}")))?
             .map_err(|_| unanswered("vipd is stopping".into()))??;
-        decode(body).await.map_err(|e| unanswered(format!("its answer makes no sense: {e}")))
+        let answer = decode(body).await.map_err(|e| unanswered(format!("its answer makes no sense: {e}")))?;
+        if matches!(answer, PeerAnswer::Removed) {
+            self.0.expelled.send_replace(true);
+            return Err(unanswered("this node is not part of the cluster any more".into()));
+        }
+        Ok(answer)
     }
 
     fn lane(&self, to: &Contact, bulk: bool) -> mpsc::Sender<Call> {

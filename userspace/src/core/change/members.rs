@@ -15,7 +15,7 @@ pub(super) fn found(state: &mut ClusterState, name: &str, node: &NewNode) -> Res
     if name.is_empty() {
         return Err(Refusal::new("a cluster needs a name: 'vipctl cluster init NAME'"));
     }
-    check_new(state, node)?;
+    check_new(state, node, None)?;
     state.name = name.to_owned();
     add(state, node, Standing::Member);
     Ok(Applied::Done)
@@ -39,7 +39,7 @@ pub(super) fn reserve(state: &mut ClusterState, node: &NewNode) -> Result<Applie
             ))),
         };
     }
-    check_new(state, node)?;
+    check_new(state, node, None)?;
     Ok(Applied::Node(add(state, node, Standing::Joining)))
 }
 
@@ -49,6 +49,22 @@ pub(super) fn admit(state: &mut ClusterState, node: NodeId) -> Result<Applied> {
         Standing::Joining => node.standing = Standing::Member,
         // Admitted before: an admission may be proposed twice.
         Standing::Member | Standing::Deposed => {}
+    }
+    Ok(Applied::Done)
+}
+
+pub(super) fn readdress(
+    state: &mut ClusterState,
+    id: NodeId,
+    rpc: SocketAddr,
+    paths: &[SocketAddr],
+) -> Result<Applied> {
+    let node = state.nodes.get(&id).ok_or_else(|| no_node(id))?;
+    let moved = NewNode { name: node.name.clone(), rpc, paths: paths.to_vec(), witness: node.witness };
+    check_new(state, &moved, Some(id))?;
+    if let Some(node) = state.nodes.get_mut(&id) {
+        node.rpc = rpc;
+        node.paths = moved.paths;
     }
     Ok(Applied::Done)
 }
@@ -108,7 +124,8 @@ fn expect_standing(
     Ok(node)
 }
 
-fn check_new(state: &ClusterState, node: &NewNode) -> Result<()> {
+/// `known`: the node is in the cluster already, under that number.
+fn check_new(state: &ClusterState, node: &NewNode, known: Option<NodeId>) -> Result<()> {
     if node.name.is_empty() {
         return Err(Refusal::new("a node needs a name: set 'name' in node.toml"));
     }
@@ -131,7 +148,7 @@ fn check_new(state: &ClusterState, node: &NewNode) -> Result<()> {
             node.name, by.name
         ))
     };
-    for other in state.nodes.values() {
+    for other in state.nodes.values().filter(|n| Some(n.id) != known) {
         if other.rpc == node.rpc {
             return Err(taken("the rpc address", &node.rpc, other));
         }

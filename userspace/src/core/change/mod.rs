@@ -9,6 +9,7 @@ mod duties;
 mod grants;
 mod hierarchy;
 mod members;
+mod removal;
 mod resources;
 mod sets;
 mod settings;
@@ -53,6 +54,18 @@ pub enum Change {
     /// The node is a voter now.
     Admit {
         node: NodeId,
+    },
+    /// The node owns nothing and is forgotten; whatever was said of it goes with it, or holds for `heir` from now
+    /// on.
+    Remove {
+        node: NodeId,
+        heir: Option<NodeId>,
+    },
+    /// The node is reached at other addresses from now on.
+    Readdress {
+        node: NodeId,
+        rpc: SocketAddr,
+        paths: Vec<SocketAddr>,
     },
     Create {
         resource: Resource,
@@ -356,6 +369,7 @@ impl Change {
     fn is_operators(&self) -> bool {
         match self {
             Self::Found { .. }
+            | Self::Remove { .. }
             | Self::Create { .. }
             | Self::CreateAll { .. }
             | Self::AlterAddresses { .. }
@@ -381,6 +395,7 @@ impl Change {
             | Self::Batch { .. } => true,
             Self::Reserve { .. }
             | Self::Admit { .. }
+            | Self::Readdress { .. }
             | Self::Depose { .. }
             | Self::Vacate { .. }
             | Self::Rejoin { .. }
@@ -400,6 +415,8 @@ fn dispatch(state: &mut ClusterState, change: &Change) -> Result<Applied> {
         Change::Found { name, node } => members::found(state, name, node),
         Change::Reserve { node } => members::reserve(state, node),
         Change::Admit { node } => members::admit(state, *node),
+        Change::Remove { node, heir } => removal::remove(state, *node, *heir),
+        Change::Readdress { node, rpc, paths } => members::readdress(state, *node, *rpc, paths),
         Change::Depose { node, lease_epoch } => members::depose(state, *node, *lease_epoch),
         Change::Vacate { node, lease_epoch, grants } => members::vacate(state, *node, *lease_epoch, grants),
         Change::Rejoin { node, lease_epoch } => members::rejoin(state, *node, *lease_epoch),

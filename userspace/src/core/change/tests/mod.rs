@@ -6,6 +6,7 @@ mod grants;
 mod hierarchy;
 mod members;
 mod properties;
+mod removal;
 mod resources;
 mod sets;
 mod subnets;
@@ -119,6 +120,8 @@ fn every_change_survives_json() {
         Change::Found { name: "test".to_owned(), node: new_node("a", 1) },
         Change::Reserve { node: new_node("b", 2) },
         Change::Admit { node: 2 },
+        Change::Remove { node: 2, heir: Some(3) },
+        Change::Readdress { node: 2, rpc: new_node("b", 9).rpc, paths: new_node("b", 9).paths },
         Change::Create { resource: resource("vip", "2001:db8::7/64", &[(1, 10), (2, 20)]), on: 1 },
         Change::CreateAll { resources: vec![resource("vip", "10.0.0.7/24", &[(1, 10), (2, 20)])], on: 1 },
         Change::AlterAddresses {

@@ -92,6 +92,9 @@ fn changes() -> impl Strategy<Value = Change> {
         4 => (ids(), epochs(), grants())
             .prop_map(|(node, lease_epoch, grants)| Change::Vacate { node, lease_epoch, grants }),
         4 => (ids(), epochs()).prop_map(|(node, lease_epoch)| Change::Rejoin { node, lease_epoch }),
+        1 => (ids(), proptest::option::of(ids())).prop_map(|(node, heir)| Change::Remove { node, heir }),
+        1 => (ids(), new_nodes())
+            .prop_map(|(node, NewNode { rpc, paths, .. })| Change::Readdress { node, rpc, paths }),
     ];
     let wish = prop_oneof![
         6 => (resources(), ids()).prop_map(|(resource, on)| Change::Create { resource, on }),
@@ -187,6 +190,9 @@ fn well_formed(state: &ClusterState) {
     assert!(state.ping_lists.values().all(|l| !l.is_empty()));
     let monitored = |subnet: &IpNet| state.subnets.contains_key(subnet);
     assert!(state.resources.values().all(|r| r.monitored.iter().all(monitored)));
+    let known = |id: &NodeId| state.nodes.contains_key(id);
+    assert!(state.ping_lists.keys().all(|(id, _)| known(id)) && state.unreached.keys().all(known));
+    assert!(state.placements.values().all(|p| p.failed.keys().chain(p.failures.keys()).all(known)));
     for (node, down) in &state.subnets_down {
         assert!(state.nodes.contains_key(node) && !down.is_empty() && down.keys().all(monitored));
     }
@@ -261,7 +267,15 @@ proptest! {
                 lawful(&before, change, &state, &tag(name));
             }
             for (id, node) in &before.nodes {
-                prop_assert!(state.nodes[id].lease_epoch >= node.lease_epoch);
+                match state.nodes.get(id) {
+                    Some(now) => prop_assert!(now.lease_epoch >= node.lease_epoch),
+                    None => {
+                        let removed = matches!(change, Change::Remove { node, .. } if node == id);
+                        prop_assert!(removed, "forgotten by another change");
+                        let owns = |p: &Placement| p.grant.is_some_and(|g| g.owner == *id);
+                        prop_assert!(!before.placements.values().any(owns), "forgotten while it owned something");
+                    }
+                }
             }
             prop_assert!(state.last_node >= before.last_node);
         }

@@ -193,6 +193,8 @@ fn justified(state: &ClusterState, observed: &Observed, change: &Change) {
         other @ (Change::Found { .. }
         | Change::Reserve { .. }
         | Change::Admit { .. }
+        | Change::Remove { .. }
+        | Change::Readdress { .. }
         | Change::Create { .. }
         | Change::CreateAll { .. }
         | Change::AlterAddresses { .. }
