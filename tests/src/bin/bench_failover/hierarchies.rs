@@ -143,18 +143,31 @@ impl Stage {
         Ok(Self { _prober: prober, capture, lab, samples, all })
     }
 
-    /// The host that has all of them, once all is as it shall be.
+    /// The host that has all of them, once all is as it shall be. What went elsewhere, because a start took too
+    /// long, is brought there.
     fn owner(&self) -> Result<usize> {
         self.lab.wait_whole()?;
-        let asked = (0..self.lab.hosts.len()).find(|i| self.lab.host(*i).is_running());
-        let asked = self.lab.host(asked.context("no daemon runs")?);
-        self.lab.wait(PATIENCE, "one host has all hierarchies", || {
-            let status = asked.status()?;
-            let mut owners = status.resources.iter().map(|r| (r.state.as_str(), r.owner.as_deref()));
-            let first = owners.next().context("there are no resources")?;
-            ensure!(first.0 == "ISP" && owners.all(|o| o == first), "not all are in service in one place");
-            let name = first.1.context("nobody has it")?;
-            self.lab.hosts.iter().position(|h| h.name() == name).context("no such host")
+        self.wait_settled()?;
+        let owner = self.lab.owner(0, "top-000")?;
+        let host = self.lab.host(owner);
+        for resource in host.status()?.resources {
+            if resource.tag.as_str().starts_with("top-") && resource.owner.as_deref() != Some(host.name()) {
+                interrupt::check()?;
+                host.vipctl(&["in-service", resource.tag.as_str(), "--on", host.name()])?.done()?;
+            }
+        }
+        self.wait_settled()?;
+        let strays =
+            host.status()?.resources.iter().filter(|r| r.owner.as_deref() != Some(host.name())).count();
+        ensure!(strays == 0, "{strays} resources are not on {}", host.name());
+        Ok(owner)
+    }
+
+    fn wait_settled(&self) -> Result<()> {
+        self.lab.wait(PATIENCE, "all are in service", || {
+            let away = self.lab.host(0).status()?.resources.iter().filter(|r| r.state != "ISP").count();
+            ensure!(away == 0, "{away} are not");
+            Ok(())
         })
     }
 
