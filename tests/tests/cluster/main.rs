@@ -11,6 +11,7 @@ mod declare;
 mod density;
 mod departures;
 mod etcd;
+mod failures;
 mod five;
 mod hierarchies;
 mod keys;
@@ -62,6 +63,7 @@ fn main() -> std::process::ExitCode {
         standby::TESTS,
         density::TESTS,
         five::TESTS,
+        failures::TESTS,
         hierarchies::TESTS,
         neighbours::TESTS,
         create::TESTS,

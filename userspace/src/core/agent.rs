@@ -27,6 +27,7 @@
 //! resources costs as much as one among ten.
 
 mod devices;
+mod elsewhere;
 mod local;
 mod order;
 
@@ -118,6 +119,8 @@ pub struct Agent {
     /// Of resources that are granted to this node, or of which something is here.
     locals: BTreeMap<Tag, Local>,
     devices: Devices,
+    /// Nodes that are heard and have a valid lease.
+    peers: BTreeSet<NodeId>,
     seen: Option<Seen>,
     /// Something has changed: to be looked at by the next plan.
     dirty: BTreeSet<Tag>,
@@ -134,6 +137,7 @@ impl Agent {
             me,
             locals: BTreeMap::new(),
             devices: Devices::new(),
+            peers: BTreeSet::new(),
             seen: None,
             dirty: BTreeSet::new(),
             untold: BTreeSet::new(),
@@ -173,6 +177,11 @@ impl Agent {
             self.devices = devices;
             self.mark_all();
         }
+    }
+
+    /// The other nodes that could be given something now: heard, and with a valid lease.
+    pub fn set_peers(&mut self, peers: BTreeSet<NodeId>) {
+        self.peers = peers;
     }
 
     fn mark(&mut self, tag: &Tag) {
@@ -313,12 +322,18 @@ impl Agent {
         let placement = state.placements.get(tag);
         let maintenance = resource.is_some_and(|r| state.in_maintenance(r, Some(self.me)));
         let known = placement.map_or(0, |p| p.recoveries);
-        let may_recover = resource.is_none_or(|r| {
-            let failures = placement.and_then(|p| p.failures.get(&self.me)).map_or(0, |f| f.count);
-            let untold = self.locals.get(tag).map_or(0, |l| l.recoveries.0.saturating_sub(known));
-            let threshold = r.policy.migration_threshold(&state.defaults);
-            !r.policy.service_failfast && !threshold.is_reached(failures.saturating_add(untold + 1))
-        });
+        let local = self.locals.get(tag);
+        let broken = local.is_some_and(|l| matches!(l.have, Have::Up { broken: true, .. }));
+        let may_recover = !broken
+            || resource.is_none_or(|r| {
+                let failures = placement.and_then(|p| p.failures.get(&self.me)).map_or(0, |f| f.count);
+                let untold = local.map_or(0, |l| l.recoveries.0.saturating_sub(known));
+                let threshold = r.policy.migration_threshold(&state.defaults);
+                let reached = threshold.is_reached(failures.saturating_add(untold + 1));
+                // Failing too often drives it away, and only where there is somebody to have it.
+                let driven = reached && elsewhere::exists(state, r, self.me, &self.peers);
+                !r.policy.service_failfast && !driven
+            });
         Terms {
             me: self.me,
             now,
@@ -473,7 +488,7 @@ impl Agent {
             }
             (Have::Up { .. }, _) => return None,
             _ if !local.is_silent(situation) => return None,
-            (_, Phase::Stopping) => Outcome::Released,
+            (_, Phase::Stopping) => failed().unwrap_or(Outcome::Released),
             (Have::Down, _) if local.stale == Some(epoch) => trusted().then_some(Outcome::Restarted)?,
             (Have::Down, _) => failed()?,
             // What is left here has to go first, and there is no saying when.

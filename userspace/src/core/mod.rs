@@ -8,6 +8,8 @@ pub mod command;
 pub mod conflict;
 pub mod declare;
 pub mod detection;
+#[cfg(test)]
+mod failures;
 pub mod inspection;
 pub mod lease;
 pub mod links;

@@ -6,7 +6,11 @@ mod devices;
 mod job;
 mod touch;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +25,10 @@ use super::{
 use crate::{
     act::{datapath::Datapath, executor::Executor, gatekeeper::Gatekeeper},
     api::in_use::InUse,
-    cluster::Store,
+    cluster::{
+        Store,
+        heartbeat::{Ears, lock},
+    },
     config::{Timing, TunablesFile},
     core::{
         agent::{Action, Agent, Devices, Operation, Situation, Start},
@@ -50,6 +57,8 @@ pub struct AgentDriver {
     pub events: EventLog,
     /// Everything decided before this daemon started has been applied.
     pub caught_up: watch::Receiver<bool>,
+    /// Who else is there.
+    pub ears: Arc<Mutex<Ears>>,
     /// What the interfaces are good for.
     pub links: watch::Receiver<LinkTable>,
     /// Kept up to date with the interface that each resource uses here.
@@ -141,6 +150,14 @@ impl AgentDriver {
         }
     }
 
+    /// The other nodes that are heard and have a valid lease.
+    fn peers(&self, state: &ClusterState, now: BootTime) -> BTreeSet<NodeId> {
+        let (ears, limit) = (lock(&self.ears), self.timing.suspicion);
+        let fit =
+            |id: &NodeId| ears.is_alive(*id, now, limit) && ears.peer(*id).is_some_and(|p| p.lease_valid);
+        state.nodes.keys().copied().filter(|id| *id != self.me && fit(id)).collect()
+    }
+
     fn situation(&self, now: BootTime) -> Situation {
         let held = self.keeper.held();
         let guarded = self.interfaces.all_guarded();
@@ -165,6 +182,7 @@ impl AgentDriver {
         let now = clock::now();
         let situation = self.situation(now);
         self.tell_lease(l, situation);
+        l.agent.set_peers(self.peers(state, now));
         let mut tunables = None;
         for action in l.agent.plan(now, state, situation) {
             match action {

@@ -291,6 +291,7 @@ pub fn start(
         timing: host.timing,
         events: host.events.clone(),
         caught_up,
+        ears: pulse.ears.clone(),
         links: host.links.subscribe(),
         in_use: host.in_use.clone(),
         checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),

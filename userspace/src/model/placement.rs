@@ -22,6 +22,9 @@ pub struct Placement {
     /// How often it failed on each node, also where local recovery mended it, since it was last forgiven.
     #[serde(default)]
     pub failures: BTreeMap<NodeId, Failures>,
+    /// The present grant has been in service.
+    #[serde(default)]
+    pub started: bool,
     /// How many local recoveries of the present grant are among them.
     #[serde(default)]
     pub recoveries: u32,
@@ -56,6 +59,7 @@ impl Placement {
             epoch,
             failed: BTreeMap::new(),
             failures: BTreeMap::new(),
+            started: false,
             recoveries: 0,
             choice_ends: None,
             deleting: false,
@@ -69,6 +73,7 @@ impl Placement {
     /// Nobody answers any more, and whoever is the next owner brings up all addresses.
     pub fn end_grant(&mut self) {
         self.grant = None;
+        self.started = false;
         self.recoveries = 0;
         self.retired = Ranges::default();
         self.forget_amendments();

@@ -1,9 +1,10 @@
 //! Warnings about duties, maintenance and hierarchies that nobody can hold.
 
-use std::collections::BTreeSet;
-
 use super::{placement, subnet};
-use crate::model::{ClusterState, Node, NodeId, Resource, Tag};
+use crate::{
+    core::planner::{Explanation, NodeHealth, Observed, unplaced},
+    model::{ClusterState, Node, Resource, Tag},
+};
 
 /// Of one kind, those that have a warning of their own.
 const NAMED: usize = 10;
@@ -25,7 +26,8 @@ pub(super) fn warnings(state: &ClusterState) -> Vec<String> {
         )
     };
     found.extend(few(maintained.map(line).collect(), "resources are in maintenance"));
-    let homeless = state.hierarchies().into_iter().filter_map(|members| homeless(state, &members));
+    let unplaced = unplaced(state, &all_well(state));
+    let homeless = unplaced.iter().filter_map(|explained| homeless(state, explained));
     found.extend(few(homeless.collect(), "hierarchies can be on no node"));
     found
 }
@@ -62,51 +64,31 @@ fn about_node(node: &Node) -> Vec<String> {
     found
 }
 
-/// Why a wanted hierarchy that nobody holds can be on no node. What failed everywhere, or lacks its subnets
-/// everywhere, has a warning of its own.
-fn homeless(state: &ClusterState, members: &BTreeSet<Tag>) -> Option<String> {
-    let placed = |tag: &Tag| state.placements.get(tag);
-    let wanted: Vec<&Resource> = members
-        .iter()
-        .filter(|tag| placed(tag).is_some_and(|p| p.is_wanted()))
-        .filter_map(|tag| state.resources.get(tag))
-        .collect();
-    let first = wanted.first()?;
-    let told = |r: &&Resource| {
-        placed(&r.tag).is_some_and(|p| placement::failed_everywhere(r, p))
-            || subnet::lacking_everywhere(state, r).is_some()
-    };
-    if members.iter().any(|tag| placed(tag).is_some_and(|p| p.grant.is_some())) || wanted.iter().any(told) {
-        return None;
-    }
-    let each = first
-        .nodes
-        .keys()
-        .map(|id| Some(format!("{}: {}", state.node_name(*id), against(state, &wanted, *id)?)));
-    let each: Vec<String> = each.collect::<Option<_>>()?;
-    Some(format!(
-        "{} can be on no node ({}): mend one of these; 'vipctl show {}' says more",
-        state.roots(members).next()?,
-        each.join("; "),
-        first.tag
-    ))
+/// Nodes that are silent have warnings of their own: this is about what does not pass by itself.
+fn all_well(state: &ClusterState) -> Observed {
+    let fit = NodeHealth { fit: true, ..NodeHealth::default() };
+    Observed { nodes: state.nodes.keys().map(|id| (*id, fit.clone())).collect(), ..Observed::default() }
 }
 
-/// The first thing that keeps any of these resources off the node.
-fn against(state: &ClusterState, wanted: &[&Resource], id: NodeId) -> Option<String> {
-    let node = state.nodes.get(&id)?;
-    let failed = || {
-        wanted.iter().find_map(|r| {
-            let reason = state.placements.get(&r.tag)?.failed.get(&id)?;
-            Some(format!("{} failed there: {reason}", r.tag))
-        })
+/// Why a hierarchy can be on no node, in the planner's words. What failed everywhere, or lacks its subnets
+/// everywhere, has a warning of its own.
+fn homeless(state: &ClusterState, explained: &Explanation) -> Option<String> {
+    let told = |tag: &Tag| {
+        let (Some(r), Some(p)) = (state.resources.get(tag), state.placements.get(tag)) else { return false };
+        p.is_wanted()
+            && (placement::failed_everywhere(r, p) || subnet::lacking_everywhere(state, r).is_some())
     };
-    let lacking = || wanted.iter().find_map(|r| subnet::lacking(state, r, id));
-    match node {
-        Node { gave_up: Some(reason), .. } => Some(format!("it gave up everything: {reason}")),
-        Node { standby: true, .. } => Some("it is on standby".to_owned()),
-        Node { maintenance: true, .. } => Some("it is in maintenance".to_owned()),
-        node if !node.is_available() => Some("it has not joined, or has lost its lease".to_owned()),
-        _ => failed().or_else(lacking),
+    if explained.members.iter().any(told) {
+        return None;
     }
+    let root = &explained.root;
+    let each: Option<Vec<String>> =
+        explained.nodes.iter().map(|n| Some(format!("{}: {}", n.node, n.obstacles.first()?))).collect();
+    Some(match each {
+        Some(each) => format!(
+            "{root} can be on no node ({}): mend one of these; 'vipctl show {root}' says more",
+            each.join("; ")
+        ),
+        None => format!("{root} is on no node: it {}; 'vipctl show {root}' says more", explained.summary),
+    })
 }

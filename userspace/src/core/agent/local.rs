@@ -164,7 +164,9 @@ impl Local {
     /// depends on it is.
     pub fn fail(&mut self, epoch: Epoch, reason: String, now: BootTime) {
         self.failed = Some((epoch, reason));
-        self.have = Have::Unclear { retry_at: now, silent: None };
+        if self.have != Have::Down {
+            self.have = Have::Unclear { retry_at: now, silent: None };
+        }
     }
 
     /// The grant is not used again.

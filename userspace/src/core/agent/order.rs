@@ -13,7 +13,7 @@ pub(super) enum Turn {
     Free,
     /// Its children are not in service yet.
     Waits,
-    /// A child has failed here for good: it cannot stay.
+    /// A child has failed here for good: it can neither start nor stay.
     Orphaned(String),
     /// Its parents are still here: it must not be taken down before them.
     Held,
@@ -31,24 +31,18 @@ impl Neighbours<'_> {
         let is_up = local.is_some_and(|l| matches!(l.have, Have::Up { .. }));
         let is_down = local.is_none_or(|l| l.have == Have::Down);
         let stays = matches!(want, Want::Run { .. } | Want::Hold) && !is_unclear(local);
-        if stays && is_up {
+        if stays && (is_up || is_down) {
             let lost = resource.children.iter().find_map(|child| Some((child, self.lost(child)?)));
-            return match lost {
-                Some((child, why)) => {
-                    Turn::Orphaned(format!("'{child}', on which it depends, failed: {why}"))
-                }
-                None => Turn::Free,
-            };
-        }
-        if stays && is_down {
-            let ready = resource.children.iter().all(|child| self.serves(child));
+            if let Some((child, why)) = lost {
+                return Turn::Orphaned(format!("'{child}', on which it depends, failed: {why}"));
+            }
+            let ready = is_up || resource.children.iter().all(|child| self.serves(child));
             return if ready { Turn::Free } else { Turn::Waits };
         }
         // What is to be brought up here again is cleaned up under its parents, as by a recovery.
         let returns = matches!(want, Want::Run { epoch, .. } if !local.is_some_and(|l| l.has_failed(epoch)));
-        let gone = self.lost(&resource.tag).is_some();
-        let holds = |parent: &Tag| self.is_here(parent) && (gone || !self.stays(parent));
-        let held = !returns && resource.parents.iter().any(holds);
+        // A parent that was not asked to stop will be: the leader sees to that (`planner::decisions`).
+        let held = !returns && resource.parents.iter().any(|parent| self.is_here(parent));
         if held { Turn::Held } else { Turn::Free }
     }
 
@@ -74,14 +68,6 @@ impl Neighbours<'_> {
             (Have::Down | Have::Unclear { .. }, Some((_, reason))) => Some(reason.clone()),
             (Have::Down | Have::Unclear { .. }, None) => None,
         }
-    }
-
-    /// It is to be in service here and was not asked to stop: a child that was asked to would wait for it for ever.
-    /// Parents are asked before their children, so this is the exception: the order to the parent came to nothing.
-    fn stays(&self, parent: &Tag) -> bool {
-        let Some(placement) = self.state.placements.get(parent) else { return false };
-        let asked = placement.grant.is_none_or(|g| g.owner != self.me || g.phase == Phase::Stopping);
-        !asked && self.locals.get(parent).is_some_and(|l| !l.has_failed(placement.epoch))
     }
 
     /// Something of it may be in service here yet.

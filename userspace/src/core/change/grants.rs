@@ -98,6 +98,7 @@ fn report_one(state: &mut ClusterState, node: NodeId, report: &Report) -> Result
     // A start counts only from a node that is still trusted with the lease it started under.
     let lease_epoch =
         state.nodes.get(&node).filter(|n| n.standing == Standing::Member).map(|n| n.lease_epoch);
+    let gave_up = state.nodes.get(&node).is_some_and(|n| n.gave_up.is_some());
     let name = state.node_name(node);
     let placement = placement(state, tag)?;
     let newest = placement.epoch;
@@ -114,6 +115,7 @@ fn report_one(state: &mut ClusterState, node: NodeId, report: &Report) -> Result
                 )));
             }
             grant.phase = Phase::InService;
+            placement.started = true;
         }
         (Outcome::Started, Phase::InService | Phase::Stopping) => {}
         (Outcome::Restarted, Phase::Starting | Phase::InService) => {
@@ -123,6 +125,7 @@ fn report_one(state: &mut ClusterState, node: NodeId, report: &Report) -> Result
                 )));
             }
             grant.phase = Phase::Starting;
+            placement.started = false;
             placement.epoch += 1;
             placement.forget_amendments();
         }
@@ -143,13 +146,17 @@ fn report_one(state: &mut ClusterState, node: NodeId, report: &Report) -> Result
                 "node '{name}' was not asked to release '{tag}': it reports a failure instead when it has stopped it"
             )));
         }
-        (Outcome::Failed { reason }, phase @ (Phase::Starting | Phase::InService)) => {
+        // Where the node gave up everything this one did not fail: it only goes, too.
+        (Outcome::Failed { .. }, _) if gave_up => end(state, tag),
+        // Also where it was asked to stop since: with a hierarchy that leaves because of this very failure.
+        (Outcome::Failed { reason }, _) => {
+            let started = placement.started;
             placement.failed.insert(node, reason.clone());
             let failures = placement.failures.entry(node).or_default();
             failures.count = failures.count.saturating_add(1);
             failures.last.clone_from(reason);
             end(state, tag);
-            give_up(state, tag, node, phase, reason);
+            give_up(state, tag, node, started, reason);
         }
         (Outcome::Recovered { count, reason }, Phase::Starting | Phase::InService) => {
             let new = count.saturating_sub(placement.recoveries);
@@ -167,8 +174,6 @@ fn report_one(state: &mut ClusterState, node: NodeId, report: &Report) -> Result
             }
         }
         (Outcome::Recovered { .. }, Phase::Stopping) => {}
-        // It was to stop and it has stopped: that it failed on the way is no reason to avoid the node.
-        (Outcome::Failed { .. }, Phase::Stopping) => end(state, tag),
     }
     Ok(())
 }
@@ -179,11 +184,11 @@ fn threshold(state: &ClusterState, tag: &Tag) -> Threshold {
 }
 
 /// Failfast (row NM-6): some failures are so grave that the node shall give up everything.
-fn give_up(state: &mut ClusterState, tag: &Tag, node: NodeId, phase: Phase, reason: &str) {
+fn give_up(state: &mut ClusterState, tag: &Tag, node: NodeId, started: bool, reason: &str) {
     let Some(policy) = state.resources.get(tag).map(|r| &r.policy) else { return };
     let kind = if policy.node_failfast {
         "node failfast"
-    } else if policy.service_failfast && phase == Phase::InService {
+    } else if policy.service_failfast && started {
         "service failfast"
     } else {
         return;

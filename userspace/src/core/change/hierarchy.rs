@@ -7,7 +7,7 @@ use super::{
     resources::{self, check_priority_free, check_settings, copy_ping_lists, extended, holder, kept},
     sweep_deleted,
 };
-use crate::model::{ClusterState, Desired, NodeId, NodeSettings, Resource, Tag};
+use crate::model::{ClusterState, Desired, NodeId, NodeSettings, Phase, Resource, Switchback, Tag};
 
 pub(super) fn extend(
     state: &mut ClusterState,
@@ -140,6 +140,8 @@ pub(super) fn depend(state: &mut ClusterState, parent: &Tag, child: &Tag) -> Res
         )));
     }
     check_same_nodes(state, above, below)?;
+    check_same_settings(above, below)?;
+    check_not_stopping(state, parent, child)?;
     check_same_place(state, parent, child)?;
     constraints::check_joined(state, parent, child)?;
     if let Some(resource) = state.resources.get_mut(parent) {
@@ -186,6 +188,45 @@ fn check_same_nodes(state: &ClusterState, parent: &Resource, child: &Resource) -
         }
     }
     Ok(())
+}
+
+/// What decides about a place is said once for a whole hierarchy: which of two should hold is not guessed.
+fn check_same_settings(parent: &Resource, child: &Resource) -> Result<()> {
+    let settings = |r: &Resource| {
+        let (policy, switchback) = (&r.policy, r.switchback);
+        let switchback = match switchback {
+            Switchback::Intelligent => "intelligent",
+            Switchback::Automatic => "automatic",
+        };
+        [
+            ("switchback", switchback.to_owned()),
+            ("stickiness", policy.stickiness.map_or("default".to_owned(), |s| s.to_string())),
+            ("maintenance", if policy.maintenance { "on" } else { "off" }.to_owned()),
+            ("connectivity", if policy.ignores_connectivity { "ignore" } else { "use" }.to_owned()),
+        ]
+    };
+    let (above, below) = (settings(parent), settings(child));
+    match above.into_iter().zip(below).find(|(above, below)| above != below) {
+        Some(((key, above), (_, below))) => Err(Refusal(format!(
+            "{key} is {above} for '{}' and {below} for '{}': a hierarchy is placed as one; make them equal with 'vipctl set \
+             {} {key}={above}'",
+            parent.tag, child.tag, child.tag
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Else the parent would have to stop first.
+fn check_not_stopping(state: &ClusterState, parent: &Tag, child: &Tag) -> Result<()> {
+    let phase = |tag: &Tag| state.placements.get(tag).and_then(|p| p.grant).map(|g| g.phase);
+    let held = |tag: &Tag| matches!(phase(tag), Some(Phase::Starting | Phase::InService));
+    let stopping = state.with_descendants(child).into_iter().find(|tag| phase(tag) == Some(Phase::Stopping));
+    match (stopping, state.with_ancestors(parent).into_iter().find(held)) {
+        (Some(stopping), Some(held)) => Err(Refusal(format!(
+            "'{stopping}' is being stopped, and '{held}' would have to stop before it: wait until it has, then say so again"
+        ))),
+        (Some(_) | None, Some(_) | None) => Ok(()),
+    }
 }
 
 /// Nothing is moved by being told that it depends on something.

@@ -104,8 +104,12 @@ impl<'a> Planner<'a> {
             return Vec::new();
         }
         let leaves = self.leaves(u) || self.missing_first(u).is_some();
-        let mut going: Vec<&Member<'a>> =
-            unit.members.iter().filter(|m| m.is_held() && (leaves || !m.placement.is_wanted())).collect();
+        let mut going: Vec<&Member<'a>> = unit
+            .members
+            .iter()
+            .filter(|m| m.is_held())
+            .filter(|m| leaves || !m.placement.is_wanted() || self.undermined(unit, m).is_some())
+            .collect();
         if going.is_empty() || self.waits_to_release(u, &going) {
             return Vec::new();
         }
@@ -119,6 +123,15 @@ impl<'a> Planner<'a> {
             .collect()
     }
 
+    /// Something that the member depends on was asked to stop, and waits for it: the order to the member itself may
+    /// have been refused, or its reason gone before it came.
+    fn undermined(&self, unit: &Unit<'a>, m: &Member<'a>) -> Option<&'a Tag> {
+        let stops = |other: &&Member<'a>| other.phase() == Some(Phase::Stopping);
+        unit.members.iter().find(stops)?;
+        let needed = self.state.with_descendants(m.tag());
+        unit.members.iter().filter(stops).map(Member::tag).find(|tag| needed.contains(*tag))
+    }
+
     fn release_reason(&self, u: UnitId, m: &Member<'a>, owner: NodeId) -> String {
         let (tag, name) = (m.tag(), self.name(owner));
         if !m.placement.is_wanted() {
@@ -130,7 +143,9 @@ impl<'a> Planner<'a> {
             return self.departure(tag, owner, seat, why);
         }
         let missing = self.missing_first(u).map(not_up);
-        format!("'{tag}' leaves node '{name}': {}", missing.unwrap_or_default())
+        let undermined = self.undermined(&self.units[u], m);
+        let undermined = undermined.map(|child| format!("'{child}', on which it depends, is being stopped"));
+        format!("'{tag}' leaves node '{name}': {}", missing.or(undermined).unwrap_or_default())
     }
 
     /// Is decided to leave the node that it is on.

@@ -68,6 +68,19 @@ pub fn explain(state: &ClusterState, observed: &Observed, tag: &Tag) -> Option<E
     Some(planner.explain(u))
 }
 
+/// Hierarchies that are to be in service, that nobody has and that no node can have as things are.
+pub fn unplaced(state: &ClusterState, observed: &Observed) -> Vec<Explanation> {
+    if !state.placements.values().any(|p| p.is_wanted() && p.grant.is_none()) {
+        return Vec::new();
+    }
+    let planner = Planner::new(state, observed);
+    let nowhere = |u: &UnitId| {
+        let idle = planner.units[*u].is_wanted() && planner.holder(*u).is_none();
+        idle && planner.place(*u).is_none() && !planner.frozen(*u)
+    };
+    (0..planner.units.len()).filter(nowhere).map(|u| planner.explain(u)).collect()
+}
+
 impl<'a> Planner<'a> {
     pub(super) fn explain(&self, u: UnitId) -> Explanation {
         let unit = &self.units[u];

@@ -40,7 +40,7 @@ use self::{
 use super::change::Change;
 use crate::model::{ClusterState, Desired, Grant, LeaseEpoch, Node, NodeId, Standing, Tag};
 
-pub use self::explain::{Explanation, NodeVerdict, explain};
+pub use self::explain::{Explanation, NodeVerdict, explain, unplaced};
 
 /// What the leader knows of a node beside the replicated state. The default, which also holds for nodes
 /// not mentioned, gives no reason to do anything.

@@ -226,12 +226,15 @@ async fn duties_and_hierarchies_are_in_the_status() {
     bench.unchanged(in_service(WEB, Some("b")), "'vipctl node online b'").await;
     bench.release(IP);
     bench.report(IP, Outcome::Released);
-    bench
-        .warned("web can be on no node (a: it is on standby; b: it is on standby; c: it is on standby)")
-        .await;
+    bench.warned("web can be on no node (a: on standby; b: on standby; c: on standby)").await;
     bench.done(node("b", NodeOrder::Online)).await;
     let status = bench.status().await;
     assert!(!status.warnings.iter().any(|w| w.contains("on no node")), "{:?}", status.warnings);
+    let never = NewConstraint::Location { tag: tag(WEB), node: "b".into(), score: Score::MINUS_INFINITY };
+    bench.done(Request::ConstraintAdd { id: Some("never".into()), constraint: never }).await;
+    bench
+        .warned("web can be on no node (a: on standby; b: constraint 'never' forbids it; c: on standby)")
+        .await;
     let duties: Vec<String> = status.nodes.iter().map(crate::api::NodeStatus::duty).collect();
     assert_eq!(duties, ["standby", "online", "standby", "witness"]);
 }

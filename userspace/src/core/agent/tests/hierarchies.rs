@@ -24,9 +24,10 @@ impl Bench {
     fn new(count: usize, edges: &[(usize, usize)], threshold: Threshold) -> Self {
         let mut state = ClusterState { resources: Map::default(), placements: Map::default(), ..starting(0) };
         for i in 0..count {
-            let settings = NodeSettings::new(1, vec!["eth0".into()]);
+            // Another could take it: it is not kept here at any price.
+            let nodes = [ME, 3].map(|id| (id, NodeSettings::new(id as u16, vec!["eth0".into()])));
             let own = addresses(&[u8::try_from(i + 1).expect("few")]);
-            let mut resource = Resource::new(name(i), own, [(ME, settings)]);
+            let mut resource = Resource::new(name(i), own, nodes);
             resource.policy.migration_threshold = Some(threshold);
             let of = |pick: fn(&(usize, usize)) -> (usize, usize)| {
                 edges.iter().map(pick).filter(|(a, _)| *a == i).map(|(_, b)| name(b)).collect()
@@ -36,7 +37,8 @@ impl Bench {
             state.resources.insert(name(i), resource);
             state.placements.insert(name(i), Placement::new(Desired::InService { on: None }, 0));
         }
-        let (agent, log) = (Agent::new(ME), Vec::new());
+        let (mut agent, log) = (Agent::new(ME), Vec::new());
+        agent.set_peers([3].into());
         let mut bench = Self { agent, state, now: 0, running: BTreeMap::new(), log, count };
         bench.grant();
         bench
@@ -218,6 +220,23 @@ fn nobody_waits_where_silence_depends_on_the_daemon() {
     let begun = bench.agent.plan(at(1), &bench.state, bare);
     let removes = |a: &&Action| matches!(a, Action::Start(s) if s.operation == Operation::Remove);
     assert_eq!(begun.iter().filter(removes).count(), 4, "{begun:?}");
+}
+
+/// The order to the parents came to nothing, or has yet to come.
+#[test]
+fn a_child_that_is_asked_alone_waits_for_its_parents() {
+    let mut bench = Bench::up(Threshold::Unlimited);
+    let stop = |bench: &mut Bench, i| {
+        let placement = bench.state.placements.get_mut(&name(i)).unwrap();
+        placement.grant.as_mut().unwrap().phase = Phase::Stopping;
+    };
+    stop(&mut bench, 0);
+    bench.settle();
+    assert!(bench.all_up(), "{:?}", bench.log);
+    (1..4).for_each(|i| stop(&mut bench, i));
+    bench.settle();
+    let removed: Vec<_> = bench.order().into_iter().filter(|(o, _)| *o == Operation::Remove).collect();
+    assert_eq!(removed, all(Operation::Remove, ["m3", "m1", "m2", "m0"]));
 }
 
 /// What happens next: a member's sequence ends well or badly, a member is looked at, all are released or granted.

@@ -115,15 +115,6 @@ fn a_failure_ends_the_grant_and_is_marked() {
 }
 
 #[test]
-fn a_failure_while_stopping_counts_as_stopped() {
-    let mut state = in_service();
-    done(&mut state, Change::Release { tag: tag("vip"), epoch: 1 });
-    done(&mut state, report("vip", 1, 1, failure()));
-    assert_eq!(owner(&state, "vip"), None);
-    assert!(place(&state, "vip").failed.is_empty());
-}
-
-#[test]
 fn a_deposed_node_starts_nothing_but_may_say_that_it_stopped() {
     let mut starting = with_vip();
     done(&mut starting, give("vip", 1, 0));
@@ -131,4 +122,28 @@ fn a_deposed_node_starts_nothing_but_may_say_that_it_stopped() {
     refused(&starting, report("vip", 1, 1, Outcome::Started), &["deposed since"]);
     done(&mut starting, report("vip", 1, 1, failure()));
     assert_eq!(owner(&starting, "vip"), None);
+}
+
+/// A hierarchy leaves because one of it failed, and that one is asked to stop before it could say so.
+#[test]
+fn a_failure_counts_also_after_the_order_to_stop() {
+    for (setting, started, gives_up) in [
+        (Setting::ServiceFailfast(true), true, true),
+        (Setting::ServiceFailfast(true), false, false),
+        (Setting::NodeFailfast(true), false, true),
+        (Setting::NodeFailfast(false), true, false),
+    ] {
+        let mut state = with_vip();
+        done(&mut state, Change::Set { tag: tag("vip"), node: None, setting: setting.clone() });
+        done(&mut state, give("vip", 1, 0));
+        if started {
+            done(&mut state, report("vip", 1, 1, Outcome::Started));
+        }
+        done(&mut state, Change::Release { tag: tag("vip"), epoch: 1 });
+        done(&mut state, report("vip", 1, 1, failure()));
+        assert_eq!(owner(&state, "vip"), None);
+        assert_eq!(place(&state, "vip").failed[&1], "no carrier");
+        assert_eq!(place(&state, "vip").failures[&1].count, 1);
+        assert_eq!(state.nodes[&1].gave_up.is_some(), gives_up, "{setting:?}, started {started}");
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::model::{Score, Switchback};
 
 fn depend(parent: &str, child: &str) -> Change {
     Change::Depend { parent: tag(parent), child: tag(child) }
@@ -236,4 +237,38 @@ fn deleting_takes_what_depends_on_it_or_is_refused() {
     done(&mut state, report("ip", 1, 1, failure()));
     assert!(!state.resources.contains_key(&tag("ip")));
     assert!(state.resources.contains_key(&tag("other")));
+}
+
+/// What holds for a hierarchy as a whole is the same for both, or it would be that of whichever comes first.
+#[test]
+fn different_settings_of_whole_hierarchies_do_not_become_one() {
+    let cases = [
+        (Setting::Switchback(Switchback::Automatic), "switchback=intelligent"),
+        (Setting::Stickiness(Some(Score::new(7))), "stickiness=default"),
+        (Setting::Maintenance(true), "maintenance=off"),
+        (Setting::IgnoresConnectivity(true), "connectivity=use"),
+    ];
+    for (setting, remedy) in cases {
+        let mut state = family();
+        let set = |name: &str| Change::Set { tag: tag(name), node: None, setting: setting.clone() };
+        done(&mut state, set("other"));
+        let remedy = format!("vipctl set other {remedy}");
+        refused(&state, depend("app", "other"), &["'app'", "'other'", "placed as one", &remedy]);
+        refused(&state, depend("other", "ip"), &["vipctl set ip"]);
+        done(&mut state, set("ip"));
+        done(&mut state, depend("app", "other"));
+    }
+}
+
+#[test]
+fn nothing_comes_to_depend_on_what_is_being_stopped() {
+    let mut state = family();
+    for name in ["app", "db", "ip", "other"] {
+        done(&mut state, give(name, 1, 0));
+        done(&mut state, report(name, 1, 1, Outcome::Started));
+    }
+    done(&mut state, Change::Release { tag: tag("other"), epoch: 1 });
+    refused(&state, depend("app", "other"), &["'other' is being stopped", "'app' would have to stop"]);
+    done(&mut state, report("other", 1, 1, Outcome::Released));
+    done(&mut state, depend("app", "other"));
 }

@@ -414,3 +414,19 @@ fn a_hierarchy_moves_as_one_parents_first() {
     rest(&mut state, &seen(&[]));
     assert_eq!(places(&state), [Some(3), Some(3)]);
 }
+
+/// The order to the parent was refused, or its reason is gone: it is asked all the same, for the child waits.
+#[test]
+fn whatever_depends_on_what_is_being_stopped_is_stopped() {
+    let mut state = two();
+    done(&mut state, Change::Depend { parent: tag("p"), child: tag("q") });
+    let epoch = state.placements[&tag("q")].epoch;
+    done(&mut state, Change::Release { tag: tag("q"), epoch });
+    let decisions = plan(&state, &seen(&[]));
+    let [decision] = &decisions[..] else { panic!("one decision: {decisions:?}") };
+    let epoch = state.placements[&tag("p")].epoch;
+    assert_eq!(decision.change, Change::Release { tag: tag("p"), epoch });
+    assert!(decision.reason.contains("'q', on which it depends, is being stopped"), "{}", decision.reason);
+    rest(&mut state, &seen(&[]));
+    assert_eq!(places(&state), [Some(1), Some(1)], "both start again");
+}

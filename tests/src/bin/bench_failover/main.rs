@@ -1,5 +1,8 @@
 //! From SIGKILL of the owner to the client's first answer from another host: ours in both profiles
-//! beside keepalived at three advert intervals, on the same topology, asked by the same client.
+//! beside keepalived at three advert intervals, on the same topology, asked by the same client. Then
+//! thousands of addresses in many hierarchies, for three reasons to move ([`hierarchies`]).
+
+mod hierarchies;
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -30,6 +33,15 @@ struct Arguments {
     /// Numbers of addresses
     #[arg(long, value_delimiter = ',', default_value = "1,200")]
     addresses: Vec<usize>,
+    /// Hierarchies that are moved all at once; 0: none
+    #[arg(long, default_value_t = 50)]
+    hierarchies: usize,
+    /// Addresses of each
+    #[arg(long, default_value_t = 200)]
+    each: usize,
+    /// Losses, kills and moves of all hierarchies
+    #[arg(long, default_value_t = 3)]
+    moves: usize,
     /// Only cases whose name contains this
     #[arg(long)]
     only: Option<String>,
@@ -80,6 +92,12 @@ struct Case {
     runs: Vec<Run>,
 }
 
+#[derive(Debug, Serialize)]
+struct Results {
+    kills: Vec<Case>,
+    hierarchies: Vec<hierarchies::Case>,
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     interrupt::install()?;
@@ -103,8 +121,16 @@ fn main() -> Result<()> {
             cases.push(Case { contender: name, addresses: *count, runs });
         }
     }
+    let moved = if arguments.hierarchies == 0 {
+        Vec::new()
+    } else {
+        let size = hierarchies::Size { hierarchies: arguments.hierarchies, each: arguments.each };
+        hierarchies::run(&size, arguments.moves, arguments.only.as_deref())?
+    };
     print(&cases);
-    write_json(&arguments.json, &cases)
+    let results = Results { kills: cases, hierarchies: moved };
+    write_json(&arguments.json, &results)?;
+    hierarchies::print(&results.hierarchies)
 }
 
 fn addresses(count: usize) -> Vec<IpAddr> {
@@ -224,6 +250,9 @@ fn keepalived(advert_interval: &'static str, count: usize, runs: usize) -> Resul
 }
 
 fn print(cases: &[Case]) {
+    if cases.is_empty() {
+        return;
+    }
     let mut table = Table::new(&[
         "SIGKILL of the owner; ms, min / median / max",
         "addresses",
