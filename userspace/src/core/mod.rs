@@ -13,6 +13,7 @@ mod failures;
 pub mod inspection;
 pub mod lease;
 pub mod links;
+pub mod maintenance;
 pub mod planner;
 pub mod quorum;
 pub mod sequence;

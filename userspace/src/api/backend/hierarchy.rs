@@ -3,7 +3,7 @@
 use super::{Context, Out, Result, lookup};
 use crate::{
     api::{Answer, ApiError},
-    core::change::Change,
+    core::{change::Change, maintenance},
     model::{ClusterState, Tag},
 };
 
@@ -64,28 +64,5 @@ pub(super) fn names<'a>(tags: impl Iterator<Item = &'a Tag>) -> String {
 
 /// Orders that only the planner can carry out.
 pub(super) fn check_not_maintained(state: &ClusterState, tag: &Tag) -> Result<()> {
-    if state.defaults.maintenance {
-        return Err(ApiError::refused(
-            "the cluster is in maintenance, in which nothing is started, stopped or moved: 'vipctl cluster set \
-             maintenance=off' ends it",
-        ));
-    }
-    // The planner asks the first root, and leaves alone whatever is where any member is.
-    let members = state.hierarchy_of(tag);
-    let root = state.roots(&members).next().and_then(|root| state.resources.get(root));
-    if root.is_some_and(|r| r.policy.maintenance) {
-        return Err(ApiError::refused(format!(
-            "{tag} is in maintenance, in which it is neither started, stopped nor moved: 'vipctl set {tag} \
-             maintenance=off' ends it"
-        )));
-    }
-    let owner = members.iter().find_map(|t| state.placements.get(t)?.grant).map(|g| g.owner);
-    let owner = owner.and_then(|owner| state.nodes.get(&owner));
-    match owner.filter(|n| n.maintenance) {
-        Some(node) => Err(ApiError::refused(format!(
-            "{tag} is on node '{0}', which is in maintenance: 'vipctl node maintenance {0} off' ends it",
-            node.name
-        ))),
-        None => Ok(()),
-    }
+    maintenance::check_not_maintained(state, tag).map_err(|refusal| ApiError::refused(refusal.to_string()))
 }

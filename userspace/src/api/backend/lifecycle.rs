@@ -169,10 +169,6 @@ impl Context {
         lookup::resource(&state, tag)?;
         let along = if hierarchy { along(&state, tag, "with") } else { String::new() };
         let gone = if hierarchy { state.hierarchy_of(tag) } else { BTreeSet::from([tag.clone()]) };
-        // What nobody has is gone at once, in maintenance too.
-        if gone.iter().any(|t| state.placements.get(t).is_some_and(|p| p.grant.is_some())) {
-            check_not_maintained(&state, tag)?;
-        }
         let change = Change::Delete { tag: tag.clone(), hierarchy };
         let unasked = self.propose_checked(&member, &state, vec![change], force, out).await?;
         if !wait {

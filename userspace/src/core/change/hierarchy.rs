@@ -7,7 +7,10 @@ use super::{
     resources::{self, check_priority_free, check_settings, copy_ping_lists, extended, holder, kept},
     sweep_deleted,
 };
-use crate::model::{ClusterState, Desired, NodeId, NodeSettings, Phase, Resource, Switchback, Tag};
+use crate::{
+    core::maintenance::check_not_maintained,
+    model::{ClusterState, Desired, NodeId, NodeSettings, Phase, Resource, Switchback, Tag},
+};
 
 pub(super) fn extend(
     state: &mut ClusterState,
@@ -98,6 +101,10 @@ pub(super) fn delete(state: &mut ClusterState, tag: &Tag, hierarchy: bool) -> Re
             "'{parent}' depends on '{tag}': 'vipctl undepend {parent} {tag}' separates them, 'vipctl delete {tag} \
              --hierarchy' deletes all that depends on each other"
         )));
+    }
+    // What is being deleted can be changed no more: in maintenance it would never be stopped.
+    if members.iter().any(|t| state.placements.get(t).is_some_and(|p| p.grant.is_some())) {
+        check_not_maintained(state, tag)?;
     }
     for tag in &members {
         let placement = placement(state, tag)?;

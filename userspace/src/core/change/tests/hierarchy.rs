@@ -272,3 +272,19 @@ fn nothing_comes_to_depend_on_what_is_being_stopped() {
     done(&mut state, report("other", 1, 1, Outcome::Released));
     done(&mut state, depend("app", "other"));
 }
+
+/// It could never be stopped, and nothing about it could be changed any more.
+#[test]
+fn what_somebody_has_is_not_deleted_in_maintenance() {
+    let mut state = in_service();
+    let delete = || Change::Delete { tag: tag("vip"), hierarchy: false };
+    done(&mut state, Change::SetNode { node: 1, duty: Duty::Maintenance(true) });
+    refused(&state, delete(), &["on node 'a', which is in maintenance", "vipctl node maintenance a off"]);
+    done(&mut state, Change::SetNode { node: 1, duty: Duty::Maintenance(false) });
+    let maintain = |on| Change::Set { tag: tag("vip"), node: None, setting: Setting::Maintenance(on) };
+    done(&mut state, maintain(true));
+    refused(&state, delete(), &["is in maintenance", "maintenance=off"]);
+    done(&mut state, report("vip", 1, 1, failure()));
+    done(&mut state, delete());
+    assert!(state.resources.is_empty(), "nobody has it");
+}
