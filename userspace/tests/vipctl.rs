@@ -243,7 +243,7 @@ fn arguments_become_the_request_that_is_meant() {
     let expected = serde_json::json!({
         "request": "create-ip", "addresses": [{"argument": "www/24"}], "netmask": null, "each": false, "except": [],
         "group": null, "separate": false, "accept": null, "devices": ["eth0", "eth1"], "tag": "web",
-        "priority": 5, "switchback": "automatic", "extend_to": ["b"], "wait": false,
+        "priority": 5, "switchback": "automatic", "extend_to": ["b"], "force": false, "wait": false,
     });
     assert_eq!(json, expected);
     daemon.vipctl("in-service web --on b");
@@ -429,12 +429,12 @@ fn verbs_of_hierarchies_and_policies_become_requests() {
     let daemon = Daemon::start();
     let json = |text: &str| serde_json::from_str::<Value>(text).unwrap();
     for (arguments, request) in [
-        ("depend web ip", r#"{"request":"depend","parent":"web","child":"ip"}"#),
-        ("undepend web ip", r#"{"request":"undepend","parent":"web","child":"ip"}"#),
-        ("unextend web --from b", r#"{"request":"unextend","tag":"web","from":"b"}"#),
+        ("depend web ip", r#"{"request":"depend","force":false,"parent":"web","child":"ip"}"#),
+        ("undepend web ip", r#"{"request":"undepend","force":false,"parent":"web","child":"ip"}"#),
+        ("unextend web --from b", r#"{"request":"unextend","force":false,"tag":"web","from":"b"}"#),
         (
             "delete web --hierarchy --no-wait",
-            r#"{"request":"delete","tag":"web","hierarchy":true,"wait":false}"#,
+            r#"{"request":"delete","force":false,"tag":"web","hierarchy":true,"wait":false}"#,
         ),
         ("clear web", r#"{"request":"clear","tag":"web"}"#),
         ("cleanup web --node b", r#"{"request":"cleanup","tag":"web","node":"b"}"#),
@@ -468,6 +468,10 @@ fn verbs_of_hierarchies_and_policies_become_requests() {
             "constraint add clone d1 d2 --per-node 2",
             r#"{"request":"constraint-add","id":null,"constraint":{"clone":{"members":["d1","d2"],"per_node":2}}}"#,
         ),
+        ("cluster leave --move", r#"{"request":"cluster-leave","drain":true}"#),
+        ("cluster remove c", r#"{"request":"cluster-remove","node":"c","heir":null}"#),
+        ("cluster remove c --replace-by d", r#"{"request":"cluster-remove","node":"c","heir":"d"}"#),
+        ("cluster readdress", r#"{"request":"cluster-readdress"}"#),
         ("constraint remove apart", r#"{"request":"constraint-remove","id":"apart"}"#),
         ("cluster set stickiness=-5", r#"{"request":"cluster-set","settings":[["stickiness","-5"]]}"#),
         ("connectivity remove 10.0.0.1", r#"{"request":"connectivity-remove","hosts":["10.0.0.1"]}"#),

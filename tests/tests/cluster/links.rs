@@ -139,9 +139,16 @@ fn shown() -> Result<()> {
         "a virtual address is not stationary: {now:?}"
     );
 
-    // Extended to a node with an interface that it does not have.
-    let name = lab.host(1).name();
-    lab.host(0).vipctl(&["extend", "web", "--to", name, "--dev", "eth9"])?.done()?;
+    // On a node whose interface is taken away after it was extended there.
+    let (name, ns) = (lab.host(1).name(), lab.segment.host(1));
+    ns.ip("link add eth9 type veth peer name eth9-end")?;
+    ns.ip("link set eth9 up")?;
+    ns.ip("link set eth9-end up")?;
+    ns.ip("addr add 10.77.0.9/24 dev eth9")?;
+    lab.wait(PATIENCE, "the interface is known there", || {
+        lab.host(0).vipctl(&["extend", "web", "--to", name, "--dev", "eth9"])?.done().map(drop)
+    })?;
+    ns.ip("link del eth9")?;
     wait_health(&lab, 1, "eth9", LinkHealth::Missing)?;
     ensure!(told(&lab, 1, "link.down", "eth9")? == 1, "it is told once");
     Ok(())

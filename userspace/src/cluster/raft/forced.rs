@@ -75,7 +75,10 @@ pub(crate) async fn go_on_without(
     me: NodeId,
     dead: NodeId,
 ) -> Result<Applied, StoreError> {
-    let voters = leader.leadership().borrow().voters.clone();
+    // Right after its start Raft has not said yet who votes.
+    let mut leadership = leader.leadership();
+    let known = timeout(PATIENCE, leadership.wait_for(|l| !l.voters.is_empty())).await;
+    let voters = known.ok().and_then(Result::ok).map(|l| l.voters.clone()).unwrap_or_default();
     if !voters.contains(&me) || voters.iter().any(|v| ![me, dead].contains(v)) {
         return Err(StoreError::NoQuorum(format!(
             "the voters are nodes {voters:?}: only one of two can go on alone, of more the lost ones may know what \
