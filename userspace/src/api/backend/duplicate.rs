@@ -13,10 +13,10 @@ use crate::{
 /// Addresses that are probed for at once.
 pub(super) const AT_ONCE: usize = 1024;
 
-/// Larger sets are probed for and not pinged: each address that nobody has would cost this host's kernel a
-/// neighbour entry for seconds, of which it holds 1,024 by default. A ping finds only those hosts in addition
-/// that do not answer ARP or neighbour solicitations on the link.
-const PINGED: u64 = 256;
+/// Larger sets are probed for and not pinged, so that the pings that a host may send (see [`super::host`]) are left for
+/// single addresses. A ping finds only those hosts in addition that do not answer ARP or neighbour solicitations
+/// on the link.
+const PINGED: u64 = 64;
 
 /// Conflicts that are named; the rest are counted.
 const NAMED: usize = 16;
