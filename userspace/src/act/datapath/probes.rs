@@ -198,8 +198,7 @@ impl Inner {
     fn begin_anew(&mut self, slot: u32) -> Result<(), DatapathError> {
         let wrong = |e| failed("clear a path's state", text(e));
         let TimedPath { timer, state } = self.paths.get(&slot, 0).map_err(wrong)?;
-        let departed = state.departed;
-        let state = PathState { answered: departed, waiting: departed, answered_ns: 0, silent: 0, ..state };
+        let state = begun_anew(state);
         self.paths.set(slot, TimedPath { timer, state }, 0).map_err(wrong)
     }
 
@@ -215,5 +214,31 @@ impl Inner {
             self.fence.set(0, 0, 0).map_err(|e| failed("clear the fence", text(e)))?;
         }
         Ok(())
+    }
+}
+
+fn begun_anew(state: PathState) -> PathState {
+    PathState { answered: state.departed, waiting: state.departed, answered_ns: 0, silent: 0, ..state }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_moved_has_never_answered_and_nothing_is_outstanding() {
+        let before = PathState {
+            departed: 9,
+            waiting: 7,
+            answered: 6,
+            answered_ns: 5,
+            silent: 1,
+            ..PathState::default()
+        };
+        let after = begun_anew(PathState { fence: 4, ..before });
+        assert_eq!((after.answered_ns, after.silent), (0, 0));
+        // The next departure starts the timer, and no answer to an earlier one is believed.
+        assert!(after.answered >= after.waiting && after.answered >= before.departed);
+        assert_eq!(after.fence, 4, "a fence never falls");
     }
 }
