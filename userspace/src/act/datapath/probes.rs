@@ -91,7 +91,8 @@ impl Probes {
         inner.write_node(Node { alive_until_ns: alive_until.0, guarded: u64::from(guarded), ..node })
     }
 
-    /// Exactly these are probed and answered from now on; those that stay keep what is known of them.
+    /// Exactly these are probed and answered from now on. Those that stay keep what is known of them, as long as they
+    /// are where they were.
     pub fn set_peers(&self, peers: &[ProbePeer]) -> Result<(), DatapathError> {
         let mut inner = self.inner();
         let wanted: BTreeSet<(NodeId, u8)> = peers.iter().map(|p| (p.node, p.path)).collect();
@@ -103,6 +104,7 @@ impl Probes {
         inner.known.retain(|key, _| wanted.contains(key));
         for peer in peers {
             let key = (peer.node, peer.path);
+            let before = inner.known.get(&key).map(|(_, known)| (known.theirs, known.ours));
             let slot = match inner.known.get(&key) {
                 Some((_, known)) if known == peer => continue,
                 Some((slot, _)) => *slot,
@@ -128,6 +130,9 @@ impl Probes {
             let map_key = PeerKey { node: peer.node, path: u64::from(peer.path) };
             let written = inner.peers.insert(map_key, value, 0);
             written.map_err(|e| failed(format!("enter peer {}", peer.node), text(e)))?;
+            if before.is_some_and(|ends| ends != (peer.theirs, peer.ours)) {
+                inner.begin_anew(slot)?;
+            }
             inner.known.insert(key, (slot, *peer));
         }
         Ok(())
@@ -187,6 +192,16 @@ impl Inner {
         self.node.set(0, node, 0).map_err(|e| failed("write as whom probes are reflected", text(e)))
     }
 
+    /// Nobody has answered there yet. A kernel is silent only where it did: at its new address it answers no sooner
+    /// than its daemon has started over, and would be taken for dead meanwhile. What left before is not waited for,
+    /// nor believed.
+    fn begin_anew(&mut self, slot: u32) -> Result<(), DatapathError> {
+        let wrong = |e| failed("clear a path's state", text(e));
+        let TimedPath { timer, state } = self.paths.get(&slot, 0).map_err(wrong)?;
+        let state = begun_anew(state);
+        self.paths.set(slot, TimedPath { timer, state }, 0).map_err(wrong)
+    }
+
     /// First nobody is answered any more, then the fence goes: nobody was told of what is lost.
     fn forget(&mut self, fence_too: bool) -> Result<(), DatapathError> {
         self.write_node(Node::default())?;
@@ -199,5 +214,31 @@ impl Inner {
             self.fence.set(0, 0, 0).map_err(|e| failed("clear the fence", text(e)))?;
         }
         Ok(())
+    }
+}
+
+fn begun_anew(state: PathState) -> PathState {
+    PathState { answered: state.departed, waiting: state.departed, answered_ns: 0, silent: 0, ..state }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_moved_has_never_answered_and_nothing_is_outstanding() {
+        let before = PathState {
+            departed: 9,
+            waiting: 7,
+            answered: 6,
+            answered_ns: 5,
+            silent: 1,
+            ..PathState::default()
+        };
+        let after = begun_anew(PathState { fence: 4, ..before });
+        assert_eq!((after.answered_ns, after.silent), (0, 0));
+        // The next departure starts the timer, and no answer to an earlier one is believed.
+        assert!(after.answered >= after.waiting && after.answered >= before.departed);
+        assert_eq!(after.fence, 4, "a fence never falls");
     }
 }
