@@ -469,6 +469,7 @@ fn verbs_of_hierarchies_and_policies_become_requests() {
             r#"{"request":"constraint-add","id":null,"constraint":{"clone":{"members":["d1","d2"],"per_node":2}}}"#,
         ),
         ("cluster leave --move", r#"{"request":"cluster-leave","drain":true}"#),
+        ("cluster leave --forget", r#"{"request":"cluster-forget"}"#),
         ("cluster remove c", r#"{"request":"cluster-remove","node":"c","heir":null}"#),
         ("cluster remove c --replace-by d", r#"{"request":"cluster-remove","node":"c","heir":"d"}"#),
         ("cluster readdress", r#"{"request":"cluster-readdress"}"#),

@@ -18,6 +18,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("departures::a_dead_node_is_replaced_and_told_so_when_it_comes_back", dead_node_is_replaced),
     ("departures::the_leader_can_be_removed_as_well", leader_is_removed),
     ("departures::whoever_is_needed_is_not_removed", needed_nodes_stay),
+    ("departures::who_cannot_be_told_that_it_was_removed_forgets_by_order", forgets),
     ("departures::an_owner_is_readdressed_while_it_serves", readdressed_live),
     ("departures::addresses_changed_while_the_daemon_did_not_run", readdressed_cold),
     ("departures::a_rolling_restart_moves_nothing_twice", rolling_restart),
@@ -161,6 +162,15 @@ fn needed_nodes_stay() -> Result<()> {
         refused(lab.host(2), &["cluster", "leave", "--move"], 4, "only one of")?;
         lab.check_in_service("only", 2, 1)?;
         lab.host(2).vipctl(&["delete", "only"])?.done()?;
+        refused(lab.host(0), &["cluster", "leave", "--forget"], 4, "reaches a majority")?;
+        for other in [&b, &c] {
+            lab.host(1).vipctl(&["node", "standby", other])?.done()?;
+        }
+        refused(lab.host(0), &["cluster", "leave", "--move"], 4, "nobody else can have")?;
+        scene.wait_in_service(0, 1)?;
+        for other in [&b, &c] {
+            lab.host(1).vipctl(&["node", "online", other])?.done()?;
+        }
         // Two of three are left when one is dead: without another of them nothing could be decided.
         lab.host(2).sigkill()?;
         lab.wait(PATIENCE, "the dead one is missed", || {
@@ -170,6 +180,26 @@ fn needed_nodes_stay() -> Result<()> {
         voters(lab, 1, &[0, 1])?;
         scene.wait_in_service(0, 1)?;
         scene.check_terms(&[0])
+    })
+}
+
+/// With the key of before, it hears nobody and nobody hears it.
+fn forgets() -> Result<()> {
+    let lab = Lab::new(&options())?;
+    lab.form_cluster()?;
+    explained(&lab, || {
+        let (one, lost) = (lab.host(0), lab.host(2));
+        lost.sigkill()?;
+        one.vipctl(&["cluster", "remove", lost.name()])?.done()?;
+        one.vipctl(&["cluster", "rotate-key"])?.done()?;
+        lost.start()?;
+        lost.wait_up()?;
+        refused(lost, &["cluster", "leave"], 5, "no quorum")?;
+        let answer = lost.vipctl(&["cluster", "leave", "--forget"])?.done()?;
+        ensure!(answer.stdout.contains("has forgotten the cluster 'lab'"), "{answer:?}");
+        alone(&lab, 2)?;
+        lab.join(2, 0)?;
+        lab.wait_whole()
     })
 }
 

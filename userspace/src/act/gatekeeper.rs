@@ -62,11 +62,18 @@ impl Gatekeeper {
         Ok(())
     }
 
-    /// Forgets an earlier membership: no lease, nothing programmed.
-    pub fn reset(&self) -> Result<(), DatapathError> {
+    /// No lease: every gate is shut at once.
+    pub fn shut_all(&self) -> Result<(), DatapathError> {
         let mut held = self.lock();
         self.datapath.set_lease(0, BootTime::ZERO)?;
         *held = Held { epoch: 0, deadline: BootTime::ZERO };
+        Ok(())
+    }
+
+    /// Forgets an earlier membership: no lease, nothing programmed.
+    pub fn reset(&self) -> Result<(), DatapathError> {
+        self.shut_all()?;
+        let _held = self.lock();
         for programmed in self.datapath.programmed()? {
             self.datapath.unprogram(programmed.group, &programmed.addresses)?;
         }

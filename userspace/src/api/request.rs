@@ -192,6 +192,8 @@ pub enum Request {
     ClusterLeave {
         drain: bool,
     },
+    /// As [`Request::ClusterLeave`], of a node that cannot tell the others.
+    ClusterForget,
     ClusterRemove {
         node: String,
         heir: Option<String>,
@@ -270,6 +272,7 @@ impl Request {
             | Self::ClusterRotateKey
             | Self::ForceQuorum { .. }
             | Self::ClusterLeave { .. }
+            | Self::ClusterForget
             | Self::ClusterRemove { .. }
             | Self::ClusterReaddress
             | Self::Events { .. } => false,

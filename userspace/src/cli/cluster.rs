@@ -65,6 +65,11 @@ enum Action {
         /// Move what it holds to other nodes first
         #[arg(long = "move")]
         drain: bool,
+        /// Without telling the others, which this node does not reach: for one that they have removed
+        ///
+        /// Everything it may still have is shut and removed.
+        #[arg(long, conflicts_with = "drain")]
+        forget: bool,
     },
     /// Take another node out of the cluster, for good: one that is dead, or holds nothing
     ///
@@ -109,7 +114,8 @@ impl Cluster {
                 confirm(&dead)?;
                 session.order(&Request::ForceQuorum { dead })
             }
-            Action::Leave { drain } => session.order(&Request::ClusterLeave { drain }),
+            Action::Leave { forget: true, .. } => session.order(&Request::ClusterForget),
+            Action::Leave { drain, .. } => session.order(&Request::ClusterLeave { drain }),
             Action::Remove { node, replace_by } => {
                 session.order(&Request::ClusterRemove { node, heir: replace_by })
             }

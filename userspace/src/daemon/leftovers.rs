@@ -35,13 +35,12 @@ pub async fn remove(
     datapath: &Arc<dyn Datapath>,
     events: &EventLog,
 ) -> anyhow::Result<()> {
-    let mut held = BTreeMap::<u32, Ranges>::new();
-    if which == Which::Unguarded && datapath.unguarded().is_none() {
-        for programmed in datapath.programmed()? {
-            let on = held.entry(programmed.ifindex).or_default();
-            *on = on.union(&programmed.addresses);
-        }
+    let mut programmed = BTreeMap::<u32, Ranges>::new();
+    for one in datapath.programmed()? {
+        let on = programmed.entry(one.ifindex).or_default();
+        *on = on.union(&one.addresses);
     }
+    let guarded = which == Which::Unguarded && datapath.unguarded().is_none();
     let ours = network.ours().await.context("cannot tell what was left on this host")?;
     let links = network.links().await.context("cannot tell what was left on this host")?;
     let mut left = BTreeMap::<u32, Ranges>::new();
@@ -50,11 +49,17 @@ pub async fn remove(
         *here = here.union(&addresses);
     }
     for (index, addresses) in left {
-        let held = held.remove(&index).unwrap_or_default();
-        let addresses = addresses.difference(&held);
+        let programmed = programmed.remove(&index).unwrap_or_default();
+        let addresses = if guarded { addresses.difference(&programmed) } else { addresses };
         let Some(link) = links.iter().find(|l| l.index == index) else { continue };
         if !addresses.is_empty() {
-            remove_from(link, &addresses, network, datapath, events).await?;
+            let done = remove_from(link, &addresses, &programmed, network, datapath, events).await;
+            // Whoever is in no cluster forgets its gates next: what is still there the kernel would answer for.
+            if let Err(error) = done
+                && which == Which::All
+            {
+                return Err(error);
+            }
         }
     }
     // Also where a crash left nothing but a route to a subnet.
@@ -64,25 +69,29 @@ pub async fn remove(
 async fn remove_from(
     link: &Link,
     addresses: &Ranges,
+    programmed: &Ranges,
     network: &Network,
     datapath: &Arc<dyn Datapath>,
     events: &EventLog,
 ) -> anyhow::Result<()> {
     let about = About { address: addresses.first(), ..About::default() };
     // Silent at once, and still so if it cannot be deleted.
-    if let Err(error) = datapath.program(NOBODY, link.index, addresses) {
+    let unknown = addresses.difference(programmed);
+    if !unknown.is_empty()
+        && let Err(error) = datapath.program(NOBODY, link.index, &unknown)
+    {
         tracing::warn!(%error, %addresses, "leftovers could not be shut before they are deleted");
     }
     match network.remove_ours(link, addresses).await {
         Ok(()) => {
-            datapath.unprogram(NOBODY, addresses)?;
-            let what = format!(
-                "{addresses} on {} was left unguarded by an earlier life of vipd: removed",
-                link.name
-            );
+            datapath.unprogram(NOBODY, &unknown)?;
+            let what = format!("{addresses} on {} was left by an earlier life of vipd: removed", link.name);
             events.record(about, "leftover.removed", what);
+            Ok(())
         }
-        Err(error) => events.warn(about, "leftover.failed", error.to_string()),
+        Err(error) => {
+            events.warn(about, "leftover.failed", error.to_string());
+            Err(error.into())
+        }
     }
-    Ok(())
 }

@@ -47,7 +47,7 @@ use crate::{
     },
     config::{self, DatapathMode, NodeConfig, TunablesFile},
     core::{change::NewNode, links::LinkTable},
-    observe::network::Network,
+    observe::{clock, network::Network},
 };
 
 /// How a life of the daemon ended.
@@ -65,6 +65,9 @@ enum Over {
     Departed,
     Readdressed,
 }
+
+/// For a node that has joined to be heard.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// Those who wait for an answer get it before the next life begins, if they take it so soon.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -301,7 +304,8 @@ impl Control {
             return self.begin(&mut *self.store.lock().await, store);
         }
         // Not part of a cluster: whatever an earlier membership left in the kernel is void. The addresses
-        // go first: out of the datapath, the kernel would answer for them.
+        // go before their gates, which are shut: out of the datapath, the kernel would answer for them.
+        self.host.keeper.shut_all()?;
         self.remove_leftovers(Which::All).await?;
         self.host.keeper.reset()?;
         Ok(())
@@ -339,6 +343,17 @@ impl Control {
         open.ok_or_else(|| ApiError::failed("this node is not part of a cluster"))
     }
 
+    /// The others hear this node, for a majority of them renews its lease: whoever is told that it joined can use it.
+    /// Not for ever, because it is a member all the same.
+    async fn settled(&self) {
+        let valid = async {
+            while self.host.keeper.held().deadline <= clock::now() {
+                tokio::time::sleep(self.host.timing.heartbeat / 4).await;
+            }
+        };
+        let _ = timeout(SETTLE, valid).await;
+    }
+
     async fn shutdown(&self) {
         if let Some(store) = self.store.lock().await.take() {
             store.shutdown().await;
@@ -369,7 +384,13 @@ impl ClusterControl for Control {
             let api = to_api(e);
             ApiError { message: format!("{}; this node goes on asking to be admitted", api.message), ..api }
         })?;
+        self.settled().await;
         Ok(format!("node '{}' is a member of cluster '{}'", self.host.config.name, token.cluster))
+    }
+
+    async fn forget(&self) -> Result<(), ApiError> {
+        self.over.send_replace(Some(Over::Departed));
+        Ok(())
     }
 
     async fn readdress(&self) -> Result<String, ApiError> {

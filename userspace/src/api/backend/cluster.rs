@@ -19,6 +19,9 @@ pub trait ClusterControl: Send + Sync {
     /// Has the cluster reach this node where its configuration now says; answers what to tell the operator.
     async fn readdress(&self) -> Result<String>;
 
+    /// Ends this node's membership without telling anybody.
+    async fn forget(&self) -> Result<()>;
+
     /// What another node needs to join.
     fn token(&self) -> Result<String>;
 

@@ -231,6 +231,10 @@ pub struct FakeControl;
 
 #[async_trait]
 impl ClusterControl for FakeControl {
+    async fn forget(&self) -> Result<()> {
+        Ok(())
+    }
+
     async fn readdress(&self) -> Result<String> {
         Ok("reached elsewhere".to_owned())
     }

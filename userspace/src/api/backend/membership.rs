@@ -5,7 +5,11 @@ use std::time::Duration;
 use super::{Context, Member, Out, Result, hierarchy::names, lookup, progress, wait::Verdict};
 use crate::{
     api::{Answer, ApiError},
-    core::change::{Applied, Change, Duty},
+    core::{
+        change::{Applied, Change, Duty},
+        planner::simulate::{WhatIf, simulate},
+    },
+    daemon::events::About,
     model::{ClusterState, Node, NodeId, Tag},
 };
 
@@ -26,6 +30,7 @@ impl Context {
                     names(held.into_iter().take(10))
                 )));
             }
+            self.check_refuge(&member, &state, node)?;
             member.propose(vec![Change::SetNode { node: me, duty: Duty::Standby }]).await?;
             let limit = self.limit_of_start() + Duration::from_secs(state.placements.len() as u64 / 10);
             let name = node.name.clone();
@@ -39,6 +44,37 @@ impl Context {
         Ok(Answer::done(format!(
             "this node ('{}') has left the cluster '{}': vipd starts over without one",
             node.name, state.name
+        )))
+    }
+
+    /// What this node holds has somewhere to go, as `simulate` tells it.
+    fn check_refuge(&self, member: &Member, state: &ClusterState, node: &Node) -> Result<()> {
+        let moves = simulate(state, &self.observed(member, state), &[WhatIf::Standby(node.id)]);
+        let mut stranded = moves.iter().filter(|m| m.from == Some(node.id) && m.to.is_none());
+        let Some(first) = stranded.next() else { return Ok(()) };
+        let tags = std::iter::once(&first.tag).chain(stranded.map(|m| &m.tag)).take(10);
+        Err(ApiError::refused(format!(
+            "nobody else can have {} now ({}): 'vipctl simulate --standby {}' tells what would become of each; take out \
+             of service or delete what is to end",
+            names(tags),
+            first.reason,
+            node.name
+        )))
+    }
+
+    /// This node forgets its cluster without telling it.
+    pub(super) async fn cluster_forget(&self) -> Result<Answer> {
+        let member = self.member()?;
+        if self.facts.borrow().quorum {
+            return Err(ApiError::refused(
+                "this node reaches a majority of its cluster: 'vipctl cluster leave' leaves it in order",
+            ));
+        }
+        let name = member.state().name.clone();
+        self.control.forget().await?;
+        Ok(Answer::done(format!(
+            "this node has forgotten the cluster '{name}' and vipd starts over without one; if the others still have it, \
+             'vipctl cluster remove' there has them forget it"
         )))
     }
 
@@ -62,7 +98,14 @@ impl Context {
         } else {
             "should it come back, it is told so and starts over without a cluster"
         };
-        Ok(Answer::done(format!("node '{name}' is no part of the cluster any more{inherits}; {rest}")))
+        let told = format!("node '{name}' is no part of the cluster any more{inherits}; {rest}");
+        if node.declared_dead {
+            let message =
+                format!("UNSAFE unless it is off: it was declared dead, and nothing else says so; {told}");
+            self.events.warn(About::default(), "node.removed", &message);
+            return Ok(Answer::done(message));
+        }
+        Ok(Answer::done(told))
     }
 
     /// The node takes `rpc` and `paths` from its configuration anew.

@@ -169,6 +169,7 @@ impl Context {
             Request::ClusterRotateKey => self.cluster_rotate_key(out).await,
             Request::ForceQuorum { dead } => self.force_quorum(&dead, out).await,
             Request::ClusterLeave { drain } => self.cluster_leave(drain, out).await,
+            Request::ClusterForget => self.cluster_forget().await,
             Request::ClusterRemove { node, heir } => self.cluster_remove(&node, heir.as_deref(), out).await,
             Request::ClusterReaddress => self.cluster_readdress(out).await,
             Request::Events { follow, filter } => self.events(follow, &filter, out).await,
