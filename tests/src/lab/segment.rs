@@ -40,6 +40,8 @@ enum Blocked {
     On { from: usize, to: usize, path: usize },
     /// All to a host, from anybody, on one path.
     To { host: usize, path: usize },
+    /// Heartbeats, kernel probes and consensus from one host to another; ARP and neighbour discovery pass.
+    Talk(usize, usize),
     /// Both ways between a host and one that is none of the hosts.
     Other { host: usize, other: u8 },
 }
@@ -99,7 +101,7 @@ impl Segment {
     }
 
     /// Another namespace on the clients' network, with the stationary address 10.77.0.NUMBER.
-    pub(super) fn plug_other(&self, name: &str, number: u8) -> Result<NetNs> {
+    pub fn plug_other(&self, name: &str, number: u8) -> Result<NetNs> {
         let ns = NetNs::new(name)?;
         let addresses = [IpAddr::from(Ipv4Addr::new(10, 77, 0, number))];
         plug(&self.bridge, &ns, 0, &format!("o{number}"), Mac([2, 0, 0, 0x77, 1, number]), &addresses)?;
@@ -177,6 +179,14 @@ impl Segment {
         })
     }
 
+    /// From now on neither hears the other's daemon or kernel; who asks on the network whose an address is gets his
+    /// answer.
+    pub fn silence(&self, a: usize, b: usize) -> Result<()> {
+        self.change_blocked(|blocked| {
+            blocked.extend([Blocked::Talk(a, b), Blocked::Talk(b, a)]);
+        })
+    }
+
     /// Cuts a host off from all other hosts, not from the client.
     pub fn isolate(&self, index: usize) -> Result<()> {
         let others = (0..self.hosts.len()).filter(|other| *other != index);
@@ -216,6 +226,14 @@ impl Segment {
                 Blocked::On { from, to, path } => {
                     let (from, to) = (port(from, path), port(to, path));
                     rules.push_str(&format!("iifname \"{from}\" oifname \"{to}\" drop\n"));
+                }
+                Blocked::Talk(from, to) => {
+                    for path in 0..self.paths {
+                        let (from, to) = (port(from, path), port(to, path));
+                        rules.push_str(&format!(
+                            "iifname \"{from}\" oifname \"{to}\" meta l4proto {{ tcp, udp }} drop\n"
+                        ));
+                    }
                 }
                 Blocked::Other { host, other } => {
                     let host = port(host, 0);

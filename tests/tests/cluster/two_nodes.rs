@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use vipd::api::Status;
 use vipd_tests::{
     lab::{Answer, Options, PATIENCE},
+    netns::NetNs,
     timeline::Moment,
 };
 
@@ -22,6 +23,11 @@ pub const TESTS: &[(&str, Test)] = &[
     ("two_nodes::a_wrong_word_ends_when_they_meet", wrong_word),
     ("two_nodes::a_restarted_survivor_is_silent_until_told", restarted_survivor),
     ("two_nodes::a_third_node_ends_the_freeze", third_node),
+    ("two_nodes::the_tie_breaker_lets_the_survivor_take_over", tie_owner_killed),
+    ("two_nodes::the_tie_breaker_lets_the_owner_go_on", tie_peer_killed),
+    ("two_nodes::the_tie_breaker_leaves_out_an_owner_that_is_cut_off", tie_owner_cut),
+    ("two_nodes::of_two_that_only_lost_one_another_one_goes_on", tie_silenced),
+    ("two_nodes::without_the_tie_breaker_nobody_goes_on", tie_unreachable),
 ];
 
 fn two() -> Options {
@@ -284,4 +290,142 @@ fn third_node() -> Result<()> {
     scene.wait_answers(1, killed)?;
     scene.check_silent_within_lease(0, killed)?;
     scene.check_terms(&[0, 1])
+}
+
+/// Another namespace on the clients' network.
+const ROUTER: u8 = 200;
+
+/// The router is the tie-breaker.
+fn tied() -> Result<(Scene, NetNs)> {
+    let scene = Scene::new(&two(), 0)?;
+    let lab = &scene.lab;
+    let router = lab.segment.plug_other("vipd-router", ROUTER)?;
+    let set = ["cluster", "set", "two-nodes=tie-breaker"];
+    let refused = lab.host(0).vipctl(&set)?;
+    ensure!(refused.code() == 4, "without a host it must be refused: {refused:?}");
+    ensure!(refused.stderr.contains("vipctl connectivity add"), "no remedy: {refused:?}");
+    let address = format!("10.77.0.{ROUTER}");
+    lab.host(0).vipctl(&["connectivity", "add", &address])?.done().map_err(|e| lab.explain(e))?;
+    let told = lab.host(0).vipctl(&set)?.done().map_err(|e| lab.explain(e))?;
+    ensure!(told.stdout.contains("UNSAFE"), "it is not called unsafe: {told:?}");
+    let refused = lab.host(0).vipctl(&["connectivity", "remove", &address])?;
+    ensure!(refused.code() == 4, "the last host must not go: {refused:?}");
+    lab.wait(PATIENCE, "both know the policy", || {
+        lab.hosts.iter().try_for_each(|host| says(&host.status()?, "UNSAFE: two-nodes=tie-breaker"))
+    })?;
+    Ok((scene, router))
+}
+
+/// Until it decides alone, and says by whose word.
+fn wait_gone_on(scene: &Scene, host: usize) -> Result<()> {
+    scene.lab.wait(PATIENCE, "it goes on alone by itself", || {
+        let host = scene.lab.host(host);
+        let status = host.status()?;
+        ensure!(status.cluster.as_ref().is_some_and(|c| c.quorum && c.voters == 1), "{:?}", status.cluster);
+        says(&status, "UNSAFE: the tie-breaker")?;
+        let events = host.events()?;
+        let by = |m: &str| m.contains("by the tie-breaker") && m.contains("UNSAFE");
+        ensure!(events.iter().any(|e| e.kind == "cluster.forced" && by(&e.message)), "no event");
+        Ok(())
+    })
+}
+
+fn wait_event(scene: &Scene, host: usize, text: &str) -> Result<()> {
+    scene.lab.wait(PATIENCE, "it says why it does not go on", || {
+        let events = scene.lab.host(host).events()?;
+        let ties: Vec<_> = events.into_iter().filter(|e| e.kind == "cluster.tie").collect();
+        ensure!(ties.iter().any(|e| e.message.contains(text)), "'{text}' is not in {ties:?}");
+        Ok(())
+    })
+}
+
+/// As [`wait_taken_back`], under a policy that is called unsafe itself.
+fn wait_both_vote(scene: &Scene) -> Result<()> {
+    scene.lab.wait_whole()?;
+    scene.lab.wait(PATIENCE, "both vote, and neither is declared dead", || {
+        for host in &scene.lab.hosts {
+            let status = host.status()?;
+            ensure!(status.cluster.as_ref().is_some_and(|c| c.voters == 2), "{:?}", status.cluster);
+            ensure!(!status.nodes.iter().any(|n| n.declared_dead), "still declared dead");
+        }
+        Ok(())
+    })
+}
+
+fn tie_owner_killed() -> Result<()> {
+    let (scene, _router) = tied()?;
+    let lab = &scene.lab;
+    let killed = lab.host(0).sigkill()?;
+    wait_gone_on(&scene, 1)?;
+    scene.wait_answers(1, killed)?;
+    scene.check_silent_within_lease(0, killed)?;
+    lab.host(0).start()?;
+    wait_both_vote(&scene)?;
+    scene.wait_in_service(1, 0)?;
+    ensure!(!lab.host(0).has_address("10.77.0.50")?, "the returned host has the address");
+    scene.wait_answers(1, Moment::now())?;
+    scene.check_terms(&[0, 1])
+}
+
+fn tie_peer_killed() -> Result<()> {
+    let (scene, _router) = tied()?;
+    let killed = scene.lab.host(1).sigkill()?;
+    wait_gone_on(&scene, 0)?;
+    scene.wait_answers(0, later(&scene, killed))?;
+    scene.lab.host(1).start()?;
+    wait_both_vote(&scene)?;
+    scene.wait_answers(0, Moment::now())?;
+    scene.check_terms(&[0])
+}
+
+fn tie_owner_cut() -> Result<()> {
+    let (scene, _router) = tied()?;
+    let lab = &scene.lab;
+    lab.segment.cut(0)?;
+    let cut = Moment::now();
+    wait_event(&scene, 0, "reaches 0 of the 1 connectivity hosts")?;
+    wait_gone_on(&scene, 1)?;
+    scene.wait_answers(1, cut)?;
+    ensure!(lab.host(0).status()?.cluster.is_some_and(|c| !c.quorum), "the one that is cut off goes on");
+    lab.segment.mend(0)?;
+    wait_both_vote(&scene)?;
+    scene.wait_answers(1, Moment::now())?;
+    scene.check_terms(&[0, 1])
+}
+
+fn tie_silenced() -> Result<()> {
+    let (scene, _router) = tied()?;
+    let lab = &scene.lab;
+    lab.segment.silence(0, 1)?;
+    let parted = Moment::now();
+    wait_gone_on(&scene, 0)?;
+    wait_event(&scene, 1, "the other node is alive")?;
+    scene.wait_answers(0, later(&scene, parted))?;
+    let status = lab.host(1).status()?;
+    ensure!(status.cluster.is_some_and(|c| !c.quorum && c.voters == 2), "both went on");
+    lab.segment.heal()?;
+    wait_both_vote(&scene)?;
+    scene.wait_answers(0, Moment::now())?;
+    scene.check_terms(&[0])
+}
+
+fn tie_unreachable() -> Result<()> {
+    let (scene, _router) = tied()?;
+    let lab = &scene.lab;
+    for host in 0..2 {
+        lab.segment.part_from(host, &[ROUTER])?;
+    }
+    lab.segment.partition(0, 1)?;
+    let parted = Moment::now();
+    for host in 0..2 {
+        wait_event(&scene, host, "reaches 0 of the 1 connectivity hosts")?;
+        let status = lab.host(host).status()?;
+        ensure!(status.cluster.is_some_and(|c| !c.quorum && c.voters == 2), "it goes on");
+    }
+    scene.check_silent_within_lease(0, parted)?;
+    scene.check_quiet(500)?;
+    lab.segment.heal()?;
+    lab.wait_whole()?;
+    scene.wait_answers(0, Moment::now())?;
+    scene.check_terms(&[0])
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use crate::core::links::LinkHealth;
-use crate::model::{Accept, Epoch, LeaseEpoch, NodeId, Standing, Tag};
+use crate::model::{Accept, Epoch, LeaseEpoch, NodeId, Standing, Tag, Word};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -145,9 +145,12 @@ pub struct NodeStatus {
     /// It may hold its lease without anybody's agreement: nothing is taken over from it without its own word.
     #[serde(default)]
     pub holds_alone: bool,
-    /// By an operator, and it has not been taken back in since.
+    /// And it has not been taken back in since.
     #[serde(default)]
     pub declared_dead: bool,
+    /// Who declared it dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declared_by: Option<Word>,
 }
 
 impl NodeStatus {

@@ -92,8 +92,11 @@ enum Action {
     /// Change what holds for all resources that say nothing else
     ///
     /// stickiness=SCORE, migration-threshold=N|unlimited, restarts=N|unlimited, failure-timeout=SECONDS;
-    /// maintenance=on|off, in which nothing is checked, started, stopped or moved anywhere; and two-nodes=off|freeze,
-    /// for two voters without a witness: whether the loss of one is silence, or the other keeps what it has
+    /// maintenance=on|off, in which nothing is checked, started, stopped or moved anywhere; and
+    /// two-nodes=off|freeze|tie-breaker, for two voters without a witness: whether the loss of one is silence, the other
+    /// keeps what it has, or goes on alone by itself when it reaches a majority of the connectivity hosts ('vipctl
+    /// connectivity'). The tie-breaker is UNSAFE: two nodes cut from one another on every path and on the clients'
+    /// network as well, both of which reach the hosts, both go on and answer for the same addresses
     Set {
         #[arg(value_name = "KEY=VALUE", required = true, value_parser = parse::setting)]
         settings: Vec<(String, String)>,

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::StoreKind,
     core::change::{Applied, Change},
-    model::{ClusterState, NodeId},
+    model::{ClusterState, NodeId, Word},
 };
 
 /// The state as far as this node has applied it.
@@ -110,10 +110,10 @@ pub trait Store: Send + Sync {
     /// Makes a reserved node a voter. Only the leader can.
     async fn admit(&self, node: NodeId) -> Result<(), StoreError>;
 
-    /// The other of two voters is dead, an operator says: has the cluster know it, and decides without it from now
-    /// on. UNSAFE where it is not dead and may hold its lease alone.
-    async fn go_on_without(&self, node: NodeId) -> Result<Applied, StoreError> {
-        self.propose(Change::DeclareDead { node }).await
+    /// The other of two voters is dead, somebody says: has the cluster know it, and decides without it from now
+    /// on. UNSAFE where it is not dead and may hold its lease alone, or goes on alone as well.
+    async fn go_on_without(&self, node: NodeId, by: Word) -> Result<Applied, StoreError> {
+        self.propose(Change::DeclareDead { node, by }).await
     }
 
     /// Forgets a node that owns nothing, which votes no longer from then on; `heir` takes its place. May be repeated.

@@ -21,4 +21,5 @@ pub mod sequence;
 mod simulation;
 pub mod subnets;
 pub mod suspicion;
+pub mod tie_breaker;
 pub mod time;

@@ -53,7 +53,7 @@ struct Watched {
 
 /// From where a host is pinged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Way {
+pub(super) struct Way {
     source: IpAddr,
     /// The interface through which it must go; None: as the kernel routes it.
     device: Option<String>,
@@ -195,7 +195,7 @@ fn take(watched: &mut BTreeMap<IpAddr, Watched>, host: IpAddr, poll: Poll, setti
 }
 
 /// Asks the host in all ways at once: one answer suffices. None to ask in: it is this node itself.
-async fn poll(host: IpAddr, ways: Vec<Way>, wait: Duration) -> Poll {
+pub(super) async fn poll(host: IpAddr, ways: Vec<Way>, wait: Duration) -> Poll {
     if ways.is_empty() {
         return Poll::NobodyToAsk;
     }
@@ -218,7 +218,7 @@ async fn poll(host: IpAddr, ways: Vec<Way>, wait: Duration) -> Poll {
 /// How to ping a host: from the addresses of its own subnet if there are any, else from all, as the kernel
 /// routes it. None for one of this node's own addresses, which is always reached. An error, with the reason,
 /// while no interface for it works.
-fn ways(host: IpAddr, table: &LinkTable) -> Result<Vec<Way>, String> {
+pub(super) fn ways(host: IpAddr, table: &LinkTable) -> Result<Vec<Way>, String> {
     let (mut near, mut far, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
     for (device, report) in table.iter() {
         let gone = lost(table, device);

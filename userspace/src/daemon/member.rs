@@ -23,6 +23,7 @@ use super::{
     links::{LinkMonitor, Unreachable},
     rekey,
     subnets::SubnetMonitor,
+    tie_breaker::TieBreaker,
     watcher::Watcher,
 };
 use crate::{
@@ -249,6 +250,17 @@ pub fn start(
         events: host.events.clone(),
         caught_up: caught_up.clone(),
     };
+    let tie_breaker = TieBreaker {
+        me,
+        store: store.clone(),
+        network: host.network.clone(),
+        keeper: host.keeper.clone(),
+        links: host.links.subscribe(),
+        facts: host.facts.subscribe(),
+        timing: host.timing,
+        events: host.events.clone(),
+        caught_up: caught_up.clone(),
+    };
     let leader = Leader {
         me,
         voters: Arc::new(PeerVoters { me, own: promises.clone(), peers: store.peers().clone() }),
@@ -307,6 +319,7 @@ pub fn start(
         tokio::spawn(subnets.run());
         tokio::spawn(connectivity.run());
         tokio::spawn(alone.run());
+        tokio::spawn(tie_breaker.run());
     }
     tokio::spawn(watcher.run());
     tokio::spawn(leader.run());

@@ -17,4 +17,5 @@ pub mod run;
 pub mod runner;
 pub mod subnets;
 mod tell;
+mod tie_breaker;
 pub mod watcher;

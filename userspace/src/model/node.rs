@@ -36,9 +36,32 @@ pub struct Node {
     /// own word (or its kernel's, or an operator's): see `core::quorum`.
     #[serde(default)]
     pub alone: Option<Alone>,
-    /// An operator said that it is dead, and it has not been taken back in since.
+    /// It was said to be dead, and it has not been taken back in since.
     #[serde(default)]
     pub declared_dead: bool,
+    /// Who said so.
+    #[serde(default)]
+    pub declared_by: Word,
+}
+
+/// By whose word a node is dead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Word {
+    #[default]
+    Operator,
+    /// The other one's own, which reached the connectivity hosts (row CL-4).
+    TieBreaker,
+}
+
+impl Word {
+    /// Whose it is, in a sentence.
+    pub fn whose(self) -> &'static str {
+        match self {
+            Self::Operator => "an operator",
+            Self::TieBreaker => "the tie-breaker (two-nodes=tie-breaker, no operator)",
+        }
+    }
 }
 
 /// One permission to hold the lease alone. No two are the same, so that what ends an earlier one, and is late,

@@ -68,6 +68,8 @@ pub enum TwoNodes {
     Off,
     /// Each keeps what it has, and gets nothing of the other's unless an operator says that the other is dead.
     Freeze,
+    /// Neither has a majority; the one that reaches the connectivity hosts says by itself that the other is dead.
+    TieBreaker,
 }
 
 impl TwoNodes {
@@ -76,12 +78,13 @@ impl TwoNodes {
         match self {
             Self::Off => "off",
             Self::Freeze => "freeze",
+            Self::TieBreaker => "tie-breaker",
         }
     }
 
     /// None for a word that is no policy.
     pub fn named(word: &str) -> Option<Self> {
-        [Self::Off, Self::Freeze].into_iter().find(|p| p.name() == word)
+        [Self::Off, Self::Freeze, Self::TieBreaker].into_iter().find(|p| p.name() == word)
     }
 }
 

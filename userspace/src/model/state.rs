@@ -106,10 +106,18 @@ impl ClusterState {
             && self.nodes.values().all(|n| n.standing != Standing::Joining)
     }
 
+    /// Whether the one of its nodes that loses the other may go on without it by itself: two of them, no third on its
+    /// way, and the policy says so.
+    pub fn breaks_ties(&self) -> bool {
+        self.defaults.two_nodes == TwoNodes::TieBreaker
+            && self.nodes.len() == 2
+            && self.nodes.values().all(|n| n.standing != Standing::Joining)
+    }
+
     /// Whether a broadcast ping tells anything. Of two nodes only the other one is known to answer: its loss would
     /// take the address off the node that is to keep it.
     pub fn expects_broadcast_answers(&self) -> bool {
-        !self.freezes() && !self.nodes.values().any(|n| n.declared_dead)
+        !self.freezes() && !self.breaks_ties() && !self.nodes.values().any(|n| n.declared_dead)
     }
 
     /// The node's name, or its number when it is unknown.

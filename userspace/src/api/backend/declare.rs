@@ -7,7 +7,7 @@ mod settle;
 
 use std::collections::BTreeSet;
 
-use super::{Context, Member, Out, Result, inspect::Verdict, progress};
+use super::{Context, Member, Out, Result, inspect::Verdict, progress, quorum::check_leaves_out};
 use crate::{
     api::{Answer, ApiError, Declare, DeclareAim, ErrorKind, Planned},
     config::{DeclaredFile, write_declared},
@@ -15,7 +15,7 @@ use crate::{
         change::Change,
         declare::{Plan, Problem, Subject, export, plan},
     },
-    model::{ClusterState, Tag},
+    model::{ClusterState, Tag, TwoNodes},
 };
 
 impl Context {
@@ -105,6 +105,10 @@ impl Context {
             1 => format!("1 difference is applied{}", seen.said()),
             n => format!("{n} differences are applied{}", seen.said()),
         };
+        let asked = file.declared.defaults.as_ref();
+        if asked.is_some_and(|d| d.two_nodes == TwoNodes::TieBreaker) {
+            check_leaves_out(member)?;
+        }
         if !plan.changes.is_empty() {
             let change = Change::Batch { revision: Some(plan.revision), changes: plan.changes };
             member.propose(vec![change]).await?;

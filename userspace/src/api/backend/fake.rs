@@ -29,7 +29,7 @@ use crate::{
         time::BootTime,
     },
     daemon::events::EventLog,
-    model::{ClusterState, Epoch, LeaseEpoch, Node, NodeId, Ranges, ResourceId, Standing},
+    model::{ClusterState, Epoch, LeaseEpoch, Node, NodeId, Ranges, ResourceId, Standing, Word},
     observe::{
         network::{Assigned, Link, NetworkError},
         probe::Heard,
@@ -354,6 +354,7 @@ impl Bench {
                 gave_up: None,
                 alone: None,
                 declared_dead: false,
+                declared_by: Word::default(),
             };
             state.nodes.insert(id, node);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Result};
+use super::{Context, Result, quorum::check_leaves_out};
 use crate::{
     api::{Answer, ApiError},
     core::change::{Change, DefaultSetting, Setting},
@@ -10,7 +10,7 @@ use crate::{
 };
 
 const KNOWN: &str = "known are stickiness=SCORE, migration-threshold=N|unlimited, restarts=N|unlimited, \
-                     failure-timeout=SECONDS, maintenance=on|off and two-nodes=off|freeze";
+                     failure-timeout=SECONDS, maintenance=on|off and two-nodes=off|freeze|tie-breaker";
 
 impl Context {
     pub(super) async fn cluster_set(&self, settings: &[(String, String)]) -> Result<Answer> {
@@ -19,6 +19,10 @@ impl Context {
             return Err(ApiError::usage(format!("nothing to set: {KNOWN}")));
         }
         let settings = settings.iter().map(|(k, v)| default(k, v)).collect::<Result<Vec<_>>>()?;
+        let breaks_ties = settings.contains(&DefaultSetting::TwoNodes(TwoNodes::TieBreaker));
+        if breaks_ties {
+            check_leaves_out(&member)?;
+        }
         member.fresh().await?;
         let only_two = settings.iter().all(|s| matches!(s, DefaultSetting::TwoNodes(_)));
         let maintained = settings.contains(&DefaultSetting::Maintenance(true));
@@ -26,6 +30,9 @@ impl Context {
         Ok(Answer::done(if maintained {
             "the cluster is in maintenance: nothing is checked, started, stopped or moved; 'vipctl cluster set \
              maintenance=off' ends it"
+        } else if breaks_ties {
+            "UNSAFE where both nodes may reach the connectivity hosts and not one another: set for when the cluster has \
+             two voters; 'vipctl cluster status' says what that means"
         } else if only_two {
             "set for when the cluster has two voters: 'vipctl cluster status' says what that means"
         } else {
@@ -38,8 +45,9 @@ fn default(key: &str, value: &str) -> Result<DefaultSetting> {
     if key == "two-nodes" {
         let wrong = || {
             ApiError::usage(format!(
-                "two-nodes={value} is not valid: use off (the loss of one of two is silence) or freeze (each keeps what \
-                 it has)"
+                "two-nodes={value} is not valid: use off (the loss of one of two is silence), freeze (each keeps what it \
+                 has) or tie-breaker (who reaches the connectivity hosts goes on alone; UNSAFE, see 'vipctl cluster set \
+                 --help')"
             ))
         };
         return TwoNodes::named(value).map(DefaultSetting::TwoNodes).ok_or_else(wrong);

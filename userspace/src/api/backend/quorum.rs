@@ -6,7 +6,7 @@ use crate::{
     config::StoreKind,
     core::change::{Applied, Change, apply},
     daemon::events::About,
-    model::TwoNodes,
+    model::{TwoNodes, Word},
 };
 
 /// Sentences for the status; each that tells of a danger begins with UNSAFE.
@@ -39,20 +39,29 @@ pub(super) fn cautions(status: &Status, cluster: &ClusterStatus) -> Vec<String> 
 }
 
 fn about_dead(n: &NodeStatus) -> String {
-    let name = &n.name;
-    match n.alive {
-        false => format!(
+    let (name, by) = (&n.name, n.declared_by.unwrap_or_default());
+    match (n.alive, by) {
+        (false, Word::Operator) => format!(
             "UNSAFE: an operator declared node {name} dead and the cluster goes on without it: if it is alive, it may \
              still answer for what it had; keep it off, or connect it, and it is taken back in by itself"
         ),
-        true => format!(
-            "UNSAFE: node {name} was declared dead and is heard: it is about to be taken back in; if this lasts, it was \
-             told to go on alone as well: stop it, delete its state directory, and join it anew under another name"
+        (false, Word::TieBreaker) => format!(
+            "UNSAFE: {} declared node {name} dead and the cluster goes on without it: if it is alive and reaches the \
+             tie-breaker where it does not see who answers here, it may go on alone as well; keep it off, or connect \
+             it, and it is taken back in by itself",
+            by.whose()
+        ),
+        (true, _) => format!(
+            "UNSAFE: node {name} was declared dead and is heard: it is about to be taken back in; if this lasts, it \
+             went on alone as well: stop it, delete its state directory, and join it anew under another name"
         ),
     }
 }
 
 fn about_two(cluster: &ClusterStatus, lease: bool, lost: &str) -> String {
+    if cluster.two_nodes == TwoNodes::TieBreaker.name() {
+        return about_tie_breaker(cluster.quorum, lost);
+    }
     let freezes = cluster.two_nodes == TwoNodes::Freeze.name();
     let force = format!("'vipctl cluster force-quorum --i-confirm-dead {lost}' here");
     match (freezes, cluster.quorum) {
@@ -79,6 +88,19 @@ fn about_two(cluster: &ClusterStatus, lease: bool, lost: &str) -> String {
     }
 }
 
+fn about_tie_breaker(quorum: bool, lost: &str) -> String {
+    let unsafe_when = "UNSAFE: two-nodes=tie-breaker: two voters cut from one another on every path and on the \
+                       clients' network as well, both of which reach a majority of the connectivity hosts, both go \
+                       on and answer for the same addresses";
+    if quorum {
+        return format!("{unsafe_when}; a third node or a witness ('vipd --witness') is safe");
+    }
+    format!(
+        "{unsafe_when}. {lost} is lost: this node goes on without it by itself once it reaches a majority of the \
+         connectivity hosts and nobody else is seen on the addresses; 'vipctl events' says what it waits for"
+    )
+}
+
 impl Context {
     /// An operator's word that a node is dead.
     pub(super) async fn force_quorum(&self, dead: &str, out: &Out) -> Result<Answer> {
@@ -99,7 +121,7 @@ impl Context {
             )));
         }
         if let Applied::Refused(refusal) =
-            apply(&mut (*state).clone(), &Change::DeclareDead { node: node.id })
+            apply(&mut (*state).clone(), &Change::DeclareDead { node: node.id, by: Word::Operator })
         {
             return Err(ApiError::refused(refusal.0));
         }
@@ -109,11 +131,11 @@ impl Context {
                     "this cluster has a quorum and takes over from dead nodes by itself: there is nothing to force",
                 ));
             }
-            member.store.propose(Change::DeclareDead { node: node.id }).await
+            member.store.propose(Change::DeclareDead { node: node.id, by: Word::Operator }).await
         } else {
             self.check_two(&member, &node)?;
             progress(out, format!("UNSAFE if '{dead}' is alive: going on without it")).await;
-            member.store.go_on_without(node.id).await
+            member.store.go_on_without(node.id, Word::Operator).await
         };
         match applied.map_err(lookup::store)? {
             Applied::Done | Applied::Node(_) => {}
@@ -130,12 +152,7 @@ impl Context {
     }
 
     fn check_two(&self, member: &super::Member, dead: &crate::model::Node) -> Result<()> {
-        if member.store.health().kind == StoreKind::Etcd {
-            return Err(ApiError::refused(
-                "the state is in etcd, where a lost node cannot be left out yet: bring it back, or let a third node or \
-                 a witness join",
-            ));
-        }
+        check_leaves_out(member)?;
         let voters = member.store.leadership().borrow().voters.clone();
         if voters.iter().any(|v| ![member.id, dead.id].contains(v)) {
             let state = member.state();
@@ -148,4 +165,15 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// Refused where the store cannot leave a lost node out of the voters.
+pub(super) fn check_leaves_out(member: &super::Member) -> Result<()> {
+    if member.store.health().kind == StoreKind::Etcd {
+        return Err(ApiError::refused(
+            "the state is in etcd, where a lost node cannot be left out yet: bring it back, or let a third node or a \
+             witness join",
+        ));
+    }
+    Ok(())
 }

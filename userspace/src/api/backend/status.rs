@@ -271,6 +271,7 @@ fn node(
         gave_up: n.gave_up.clone(),
         holds_alone: n.alone.is_some(),
         declared_dead: n.declared_dead,
+        declared_by: n.declared_dead.then_some(n.declared_by),
     }
 }
 

@@ -1,11 +1,11 @@
-//! One of two voters goes on without the other, on an operator's word that the other is dead; and takes it back in
+//! One of two voters goes on without the other, on the word of an operator, or of the tie-breaker, that the other is dead; and takes it back in
 //! when it returns.
 //!
 //! With two voters both keep every entry before it is committed, so the survivor has all that was ever decided, and
 //! loses nothing by going on alone. For as long as it takes to make itself the only voter it *presumes* that the
 //! other agrees to what it is sent ([`Presumed`]): so the way there is Raft's own, an election and a change of
 //! membership in the log, and a crash at any point leaves a log that either set of voters can go on from. Nothing is
-//! presumed after a restart: the operator repeats the order.
+//! presumed after a restart: the order is repeated.
 //!
 //! The other, when it returns, counts on two voters and has the shorter log: it wins no election, commits nothing,
 //! and is taken back in as one that learns before it votes. One that was told to go on alone as well counts on
@@ -32,7 +32,7 @@ use crate::{
         transport::{Contact, PeerAnswer, PeerRequest},
     },
     core::change::{Applied, Change},
-    model::{Node, NodeId},
+    model::{Node, NodeId, Word},
 };
 
 /// An election and a change of membership.
@@ -73,7 +73,7 @@ pub(crate) async fn go_on_without(
     leader: &Leader,
     presumed: &Presumed,
     me: NodeId,
-    dead: NodeId,
+    (dead, by): (NodeId, Word),
 ) -> Result<Applied, StoreError> {
     // Right after its start Raft has not said yet who votes.
     let mut leadership = leader.leadership();
@@ -90,7 +90,7 @@ pub(crate) async fn go_on_without(
     let (leader, presumption) = (leader.clone(), presumed.agrees(dead));
     let going = tokio::spawn(async move {
         let _presumption = presumption;
-        let declared = declare(&leader, dead).await;
+        let declared = declare(&leader, dead, by).await;
         exclude(&leader, dead).await?;
         declared
     });
@@ -102,8 +102,8 @@ pub(crate) async fn go_on_without(
     }
 }
 
-async fn declare(leader: &Leader, dead: NodeId) -> Result<Applied, StoreError> {
-    let request = PeerRequest::Propose(Change::DeclareDead { node: dead });
+async fn declare(leader: &Leader, node: NodeId, by: Word) -> Result<Applied, StoreError> {
+    let request = PeerRequest::Propose(Change::DeclareDead { node, by });
     match leader.ask(request, Instant::now() + PATIENCE).await?.answer {
         PeerAnswer::Applied(applied) => Ok(applied),
         other => Err(odd(&other)),
@@ -148,7 +148,7 @@ pub(crate) async fn take_back(leader: Leader) {
                     }
                 }
                 Some(voters) => tracing::warn!(
-                    "node '{}' was told to go on alone as well (its voters are {voters:?}) and is left outside: stop \
+                    "node '{}' went on alone as well (its voters are {voters:?}) and is left outside: stop \
                      it, delete its state directory, and join it anew under another name",
                     node.name
                 ),

@@ -40,7 +40,7 @@ use crate::{
     },
     config::{StoreConfig, Timing},
     core::change::{Applied, Change, Refusal},
-    model::NodeId,
+    model::{NodeId, Word},
 };
 
 /// How long a change is tried for.
@@ -264,9 +264,9 @@ impl Store for RaftStore {
         }
     }
 
-    async fn go_on_without(&self, node: NodeId) -> Result<Applied, StoreError> {
+    async fn go_on_without(&self, node: NodeId, by: Word) -> Result<Applied, StoreError> {
         let me = self.identity().node;
-        forced::go_on_without(&self.leader, &self.presumed, me, node).await
+        forced::go_on_without(&self.leader, &self.presumed, me, (node, by)).await
     }
 
     async fn barrier(&self) -> Result<(), StoreError> {

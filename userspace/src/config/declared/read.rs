@@ -210,7 +210,7 @@ impl<'t> Reader<'t> {
     pub fn two_nodes(&mut self, at: &At) -> Option<TwoNodes> {
         let found = at.value.as_str().and_then(TwoNodes::named);
         if found.is_none() {
-            self.wrong(at, "\"off\" or \"freeze\"");
+            self.wrong(at, "\"off\", \"freeze\" or \"tie-breaker\"");
         }
         found
     }

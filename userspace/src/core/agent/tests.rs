@@ -3,7 +3,7 @@ mod hierarchies;
 
 use super::{DeviceHealth::*, *};
 use crate::core::{change, sequence::Cause};
-use crate::model::{Addresses, Desired, Grant, Node, NodeSettings, Placement, Resource, Switchback};
+use crate::model::{Addresses, Desired, Grant, Node, NodeSettings, Placement, Resource, Switchback, Word};
 
 const ME: NodeId = 2;
 const CHECK: Duration = Duration::from_secs(10);
@@ -50,6 +50,7 @@ fn state(grant: Option<(NodeId, Phase)>, epoch: Epoch) -> ClusterState {
         gave_up: None,
         alone: None,
         declared_dead: false,
+        declared_by: Word::default(),
     };
     let settings = NodeSettings::new(1, ["eth0", "eth1"].map(String::from).to_vec());
     let resource = Resource::new(tag(), addresses(&[9]), [(ME, settings)]);

@@ -1,7 +1,7 @@
-//! Leases that a node holds by its own agreement alone, and an operator's word that a node is dead (row CL-4).
+//! Leases that a node holds by its own agreement alone, and the word that a node is dead (row CL-4).
 
 use super::{Applied, Refusal, Result, no_node};
-use crate::model::{Alone, ClusterState, NodeId, Standing};
+use crate::model::{Alone, ClusterState, NodeId, Standing, Word};
 
 pub(super) fn hold(state: &mut ClusterState, id: NodeId, alone: Alone) -> Result<Applied> {
     let freezes = state.freezes();
@@ -27,7 +27,7 @@ pub(super) fn let_go(state: &mut ClusterState, id: NodeId, alone: Alone) -> Resu
     Ok(Applied::Done)
 }
 
-pub(super) fn declare_dead(state: &mut ClusterState, id: NodeId) -> Result<Applied> {
+pub(super) fn declare_dead(state: &mut ClusterState, id: NodeId, by: Word) -> Result<Applied> {
     let node = state.nodes.get_mut(&id).ok_or_else(|| no_node(id))?;
     match node.standing {
         // A joining node may be a voter already.
@@ -40,5 +40,6 @@ pub(super) fn declare_dead(state: &mut ClusterState, id: NodeId) -> Result<Appli
     }
     node.alone = None;
     node.declared_dead = true;
+    node.declared_by = by;
     Ok(Applied::Done)
 }

@@ -6,7 +6,7 @@ use super::{
     Applied, Refusal, Result, no_node,
     subnets::{check_pace, check_single_host},
 };
-use crate::model::{ClusterState, Connectivity, NodeId};
+use crate::model::{ClusterState, Connectivity, NodeId, TwoNodes};
 
 /// Each is pinged in every poll.
 const MOST_HOSTS: usize = 64;
@@ -18,6 +18,12 @@ pub(super) fn set(state: &mut ClusterState, settings: &Connectivity) -> Result<A
             "{} hosts are too many: name {MOST_HOSTS} at most",
             settings.hosts.len()
         )));
+    }
+    if settings.hosts.is_empty() && state.defaults.two_nodes == TwoNodes::TieBreaker {
+        return Err(Refusal::new(
+            "the last connectivity host is the tie-breaker of two voters (two-nodes=tie-breaker): name another with \
+             'vipctl connectivity add HOST' first, or end that with 'vipctl cluster set two-nodes=off'",
+        ));
     }
     for host in &settings.hosts {
         check_single_host(*host)?;

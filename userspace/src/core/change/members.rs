@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::SocketAddr};
 
 use super::{Applied, NewGrant, NewNode, Refusal, Result, grants, keys, no_node, sweep_deleted};
-use crate::model::{ClusterState, LeaseEpoch, Node, NodeId, Placement, Standing, Tag};
+use crate::model::{ClusterState, LeaseEpoch, Node, NodeId, Placement, Standing, Tag, Word};
 
 pub(super) fn found(state: &mut ClusterState, name: &str, node: &NewNode) -> Result<Applied> {
     if state.last_node != 0 || !state.nodes.is_empty() {
@@ -180,6 +180,7 @@ fn add(state: &mut ClusterState, node: &NewNode, standing: Standing) -> NodeId {
             gave_up: None,
             alone: None,
             declared_dead: false,
+            declared_by: Word::default(),
         },
     );
     id

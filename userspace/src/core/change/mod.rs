@@ -32,7 +32,7 @@ pub use self::resources::ADDRESSES_MAX;
 use crate::model::{
     Accept, Addresses, Alone, ClusterState, Connectivity, Constraint, ConstraintId, Epoch, KeyFingerprint,
     KeyGeneration, LeaseEpoch, MonitoredSubnet, NodeId, NodeSettings, OnConflict, Placement, Ranges,
-    Resource, Score, SubnetDown, Switchback, Tag, Threshold, TwoNodes,
+    Resource, Score, SubnetDown, Switchback, Tag, Threshold, TwoNodes, Word,
 };
 
 /// A change, with all that it presumes: where the presumption no longer holds it is refused and
@@ -214,9 +214,11 @@ pub enum Change {
         node: NodeId,
         alone: Alone,
     },
-    /// An operator's word that the node is dead: it is deposed, and its own word is not needed to take over.
+    /// Somebody's word that the node is dead: it is deposed, and its own word is not needed to take over.
     DeclareDead {
         node: NodeId,
+        #[serde(default)]
+        by: Word,
     },
     Give {
         grants: Vec<NewGrant>,
@@ -461,7 +463,7 @@ fn dispatch(state: &mut ClusterState, change: &Change) -> Result<Applied> {
         Change::Rejoin { node, lease_epoch } => members::rejoin(state, *node, *lease_epoch),
         Change::HoldAlone { node, alone } => alone::hold(state, *node, *alone),
         Change::LetGo { node, alone } => alone::let_go(state, *node, *alone),
-        Change::DeclareDead { node } => alone::declare_dead(state, *node),
+        Change::DeclareDead { node, by } => alone::declare_dead(state, *node, *by),
         Change::Create { resource, on } => resources::create(state, resource, *on),
         Change::CreateAll { resources, on } => sets::create_all(state, resources, *on),
         Change::AlterAddresses { tag, add, remove } => sets::alter(state, tag, add, remove),

@@ -7,7 +7,9 @@ use super::{
     resources::{self, check_settings, extended, kept},
     subnets,
 };
-use crate::model::{AcceptBy, ClusterState, Defaults, Kind, NodeId, NodeSettings, Resource, Tag, Threshold};
+use crate::model::{
+    AcceptBy, ClusterState, Defaults, Kind, NodeId, NodeSettings, Resource, Tag, Threshold, TwoNodes,
+};
 
 /// Bounds of what an operator may set.
 const FAILURE_TIMEOUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 24 * 3600));
@@ -190,6 +192,12 @@ pub(super) fn set_default(state: &mut ClusterState, setting: &DefaultSetting) ->
             *failure_timeout = *timeout;
         }
         DefaultSetting::Maintenance(on) => *maintenance = *on,
+        DefaultSetting::TwoNodes(TwoNodes::TieBreaker) if state.connectivity.hosts.is_empty() => {
+            return Err(Refusal::new(
+                "two-nodes=tie-breaker asks the connectivity hosts, and there are none: name what both nodes reach and \
+                 is no part of either, such as their routers, with 'vipctl connectivity add HOST' first",
+            ));
+        }
         DefaultSetting::TwoNodes(policy) => *two_nodes = *policy,
     }
     Ok(Applied::Done)

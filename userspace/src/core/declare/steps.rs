@@ -10,7 +10,7 @@ use crate::{
     },
     model::{
         Accept, AcceptBy, ClusterState, Constraint, ConstraintId, Declared, DeclaredResource, Defaults, Kind,
-        NodeId, Policy, Ranges, Resource, Standing, Tag,
+        NodeId, Policy, Ranges, Resource, Standing, Tag, TwoNodes,
     },
 };
 
@@ -276,10 +276,21 @@ fn services(steps: &mut Steps, wanted: &Declared) {
     }
 }
 
+/// The tie-breakers are the connectivity hosts: they are there before it, and go after it.
 fn cluster(steps: &mut Steps, now: &Declared, wanted: &Declared) {
+    let ends = wanted.defaults.as_ref().is_some_and(|d| d.two_nodes != TwoNodes::TieBreaker);
+    if ends {
+        defaults(steps, now, wanted);
+    }
     if let Some(settings) = wanted.connectivity.clone().filter(|c| now.connectivity.as_ref() != Some(c)) {
         steps.take(Subject::Cluster, Change::SetConnectivity { settings });
     }
+    if !ends {
+        defaults(steps, now, wanted);
+    }
+}
+
+fn defaults(steps: &mut Steps, now: &Declared, wanted: &Declared) {
     let (Some(before), Some(after)) = (&now.defaults, &wanted.defaults) else { return };
     let Defaults { stickiness, migration_threshold, failure_timeout, maintenance, two_nodes } = after;
     let all = [

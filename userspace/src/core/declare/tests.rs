@@ -9,7 +9,7 @@ use crate::{
     core::change::{Applied, DefaultSetting, NewGrant, Outcome, Report, Setting, apply},
     model::{
         Accept, Connectivity, Constraint, MonitoredSubnet, Node, NodeId, NodeSettings, OrderKind, Resource,
-        Score, Standing, Switchback, Threshold,
+        Score, Standing, Switchback, Threshold, Word,
     },
 };
 
@@ -37,6 +37,7 @@ pub(crate) fn empty() -> ClusterState {
             gave_up: None,
             alone: None,
             declared_dead: false,
+            declared_by: Word::default(),
         };
         state.nodes.insert(id, node);
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     api::backend::fake::{FakeHost, assigned},
-    model::{Accept, AcceptBy, Addresses, NodeSettings, Resource},
+    model::{Accept, AcceptBy, Addresses, NodeSettings, Resource, Word},
 };
 
 fn given(texts: &[&str]) -> CreateIp {
@@ -344,6 +344,7 @@ fn a_batch_of_many_is_linear() {
         gave_up: None,
         alone: None,
         declared_dead: false,
+        declared_by: Word::default(),
     };
     state.nodes.insert(1, node);
     for batch in 0..10u8 {

@@ -352,4 +352,15 @@ async fn two_voters_are_told_what_they_can_do() {
     assert!(cautions().await.starts_with("frozen: b is lost, this node keeps what it has"));
     two(&bench, true);
     assert!(cautions().await.starts_with("two voters freeze"));
+    let e = bench.refused(set("tie-breaker")).await;
+    assert!(e.message.contains("'vipctl connectivity add HOST' first"), "{e:?}");
+    let host: std::net::IpAddr = "10.200.0.1".parse().unwrap();
+    let add = crate::api::ConnectivityChange { hosts: vec![host], interval: None, fall: None, rise: None };
+    bench.done(Request::ConnectivityAdd(add)).await;
+    assert!(bench.done(set("tie-breaker")).await.starts_with("UNSAFE"));
+    let e = bench.refused(Request::ConnectivityRemove { hosts: vec![host] }).await;
+    assert!(e.message.contains("'vipctl cluster set two-nodes=off'"), "{e:?}");
+    assert!(cautions().await.starts_with("UNSAFE: two-nodes=tie-breaker"));
+    bench.done(set("off")).await;
+    bench.done(Request::ConnectivityRemove { hosts: vec![host] }).await;
 }

@@ -76,6 +76,7 @@ fn example(vips: u8) -> Status {
             gave_up: None,
             holds_alone: false,
             declared_dead: false,
+            declared_by: None,
         }],
         resources: (1..=vips).map(resource).collect(),
         states: [("ISP".to_owned(), vips.into())].into(),

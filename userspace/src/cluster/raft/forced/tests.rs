@@ -5,7 +5,7 @@ use tokio::{runtime::Builder, time::sleep};
 use crate::{
     cluster::raft::testing::{TestNode, eventually},
     core::change::Applied,
-    model::{NodeId, Standing},
+    model::{NodeId, Standing, Word},
 };
 
 const A: NodeId = 1;
@@ -46,10 +46,14 @@ fn the_last_of_two_goes_on_and_takes_the_other_back_in() {
         eventually("the founder leads", || a.leads()).await;
         a.kill();
         assert!(b.set(B, 2).await.is_err(), "not without a majority");
-        assert_eq!(b.store().go_on_without(A).await.unwrap(), Applied::Done);
+        assert_eq!(b.store().go_on_without(A, Word::Operator).await.unwrap(), Applied::Done);
         assert_eq!(voters(&b), [B]);
         assert_eq!(b.set(B, 3).await.unwrap(), Applied::Done);
-        assert_eq!(b.store().go_on_without(A).await.unwrap(), Applied::Done, "it may be repeated");
+        assert_eq!(
+            b.store().go_on_without(A, Word::Operator).await.unwrap(),
+            Applied::Done,
+            "it may be repeated"
+        );
         let dead = b.view().state.nodes[&A].clone();
         assert!(dead.declared_dead && dead.standing == Standing::Deposed);
         a.start().await;
@@ -70,13 +74,13 @@ fn a_crash_on_the_way_loses_nothing() {
             a.set(B, known).await.unwrap();
             a.kill();
             tokio::select! {
-                _ = b.store().go_on_without(A) => {}
+                _ = b.store().go_on_without(A, Word::Operator) => {}
                 () = sleep(Duration::from_millis(pause)) => {}
             }
             b.kill();
             b.start().await;
             if round % 2 == 0 {
-                assert_eq!(b.store().go_on_without(A).await.unwrap(), Applied::Done);
+                assert_eq!(b.store().go_on_without(A, Word::Operator).await.unwrap(), Applied::Done);
                 assert_eq!(b.set(B, known + 100).await.unwrap(), Applied::Done);
                 a.start().await;
                 whole(&a, &b, known + 100).await;
@@ -94,11 +98,11 @@ fn two_that_were_both_told_to_go_on_alone_stay_apart() {
     run(async {
         let [mut a, mut b] = two().await;
         a.kill();
-        b.store().go_on_without(A).await.unwrap();
+        b.store().go_on_without(A, Word::Operator).await.unwrap();
         b.set(B, 3).await.unwrap();
         b.kill();
         a.start().await;
-        a.store().go_on_without(B).await.unwrap();
+        a.store().go_on_without(B, Word::Operator).await.unwrap();
         a.set(B, 4).await.unwrap();
         b.start().await;
         // Not a wait for something to happen, but the time in which nothing may: two looks of each.

@@ -54,13 +54,13 @@ fn a_node_declared_dead_is_deposed_and_keeps_its_grants_until_it_is_proven_silen
     let mut state = two();
     freeze(&mut state);
     done(&mut state, Change::HoldAlone { node: 1, alone: FIRST });
-    done(&mut state, Change::DeclareDead { node: 1 });
+    done(&mut state, Change::DeclareDead { node: 1, by: Word::Operator });
     let node = &state.nodes[&1];
     assert_eq!((node.standing, node.lease_epoch, node.alone), (Standing::Deposed, 2, None));
     assert!(node.declared_dead && !node.is_available());
     assert_eq!(owner(&state, "vip"), Some((1, Phase::InService)), "not before the proof");
     let again = state.clone();
-    done(&mut state, Change::DeclareDead { node: 1 });
+    done(&mut state, Change::DeclareDead { node: 1, by: Word::Operator });
     assert_eq!(state.nodes, again.nodes, "saying it twice changes nothing");
     done(&mut state, Change::Vacate { node: 1, lease_epoch: 2, grants: vec![] });
     assert_eq!(owner(&state, "vip"), None);
@@ -70,5 +70,5 @@ fn a_node_declared_dead_is_deposed_and_keeps_its_grants_until_it_is_proven_silen
     refused(&state, Change::HoldAlone { node: 1, alone: SECOND }, &["as a member"]);
     done(&mut state, Change::Admit { node: 1 });
     assert!(!state.nodes[&1].declared_dead);
-    refused(&state, Change::DeclareDead { node: 9 }, &["no node number 9"]);
+    refused(&state, Change::DeclareDead { node: 9, by: Word::Operator }, &["no node number 9"]);
 }

@@ -14,7 +14,7 @@ mod sets;
 mod subnets;
 
 use super::*;
-use crate::model::{Desired, Grant, Phase, Standing, SubnetLoss};
+use crate::model::{Desired, Grant, Phase, Standing, SubnetLoss, Word};
 
 pub(crate) fn new_node(name: &str, host: u8) -> NewNode {
     NewNode {
@@ -168,7 +168,7 @@ fn every_change_survives_json() {
         Change::Rejoin { node: 1, lease_epoch: 2 },
         Change::HoldAlone { node: 1, alone: crate::model::Alone { life: 3, turn: 1 } },
         Change::LetGo { node: 1, alone: crate::model::Alone { life: 3, turn: 1 } },
-        Change::DeclareDead { node: 1 },
+        Change::DeclareDead { node: 1, by: Word::Operator },
         Change::SetDefault { setting: DefaultSetting::TwoNodes(TwoNodes::Freeze) },
         give("vip", 1, 0),
         Change::Release { tag: tag("vip"), epoch: 1 },

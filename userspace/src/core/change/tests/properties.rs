@@ -103,7 +103,7 @@ fn changes() -> impl Strategy<Value = Change> {
         4 => (ids(), epochs(), grants())
             .prop_map(|(node, lease_epoch, grants)| Change::Vacate { node, lease_epoch, grants }),
         4 => (ids(), epochs()).prop_map(|(node, lease_epoch)| Change::Rejoin { node, lease_epoch }),
-        1 => ids().prop_map(|node| Change::DeclareDead { node }),
+        1 => ids().prop_map(|node| Change::DeclareDead { node, by: Word::TieBreaker }),
         1 => (ids(), proptest::option::of(ids())).prop_map(|(node, heir)| Change::Remove { node, heir }),
         1 => (ids(), new_nodes())
             .prop_map(|(node, NewNode { rpc, paths, .. })| Change::Readdress { node, rpc, paths }),
