@@ -1,5 +1,5 @@
-//! One of two voters goes on without the other, on the word of an operator, or of the tie-breaker, that the other is dead; and takes it back in
-//! when it returns.
+//! One of two voters goes on without the other, on the word of an operator, or of the tie-breaker, that the other is
+//! dead; and takes it back in when it returns.
 //!
 //! With two voters both keep every entry before it is committed, so the survivor has all that was ever decided, and
 //! loses nothing by going on alone. For as long as it takes to make itself the only voter it *presumes* that the
