@@ -470,8 +470,11 @@ fn verbs_of_hierarchies_and_policies_become_requests() {
         ),
         ("cluster leave --move", r#"{"request":"cluster-leave","drain":true}"#),
         ("cluster leave --forget", r#"{"request":"cluster-forget"}"#),
-        ("cluster remove c", r#"{"request":"cluster-remove","node":"c","heir":null}"#),
-        ("cluster remove c --replace-by d", r#"{"request":"cluster-remove","node":"c","heir":"d"}"#),
+        ("cluster remove c", r#"{"request":"cluster-remove","node":"c","heir":null,"force":false}"#),
+        (
+            "cluster remove c --replace-by d",
+            r#"{"request":"cluster-remove","node":"c","heir":"d","force":false}"#,
+        ),
         ("cluster readdress", r#"{"request":"cluster-readdress"}"#),
         ("constraint remove apart", r#"{"request":"constraint-remove","id":"apart"}"#),
         ("cluster set stickiness=-5", r#"{"request":"cluster-set","settings":[["stickiness","-5"]]}"#),

@@ -103,6 +103,15 @@ fn dead_node_is_replaced() -> Result<()> {
         lab.host(3).wait_up()?;
         lab.join(3, 1)?;
         let replace = ["cluster", "remove", lab.host(2).name(), "--replace-by", lab.host(3).name()];
+        // The heir says that it cannot have it so.
+        let devices = |device: &str| {
+            let set = ["set", TAGS[0], &format!("devices={device}"), "--node", lab.host(2).name()];
+            one.vipctl(&set)?.done().map(drop)
+        };
+        devices("eth9")?;
+        refused(one, &replace, 4, "no interface 'eth9'")?;
+        voters(lab, 1, &[0, 1, 2, 3])?;
+        devices("eth0")?;
         let answer = one.vipctl(&replace)?.done()?;
         ensure!(answer.stdout.contains("has its place"), "{answer:?}");
         lab.wait_members(&[0, 1, 3])?;

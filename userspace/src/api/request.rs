@@ -197,6 +197,8 @@ pub enum Request {
     ClusterRemove {
         node: String,
         heir: Option<String>,
+        /// The heir need not be there to check what it gets.
+        force: bool,
     },
     /// This node takes its addresses from its configuration anew.
     ClusterReaddress,

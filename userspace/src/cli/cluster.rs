@@ -74,13 +74,16 @@ enum Action {
     /// Take another node out of the cluster, for good: one that is dead, or holds nothing
     ///
     /// A host that replaces it joins first, as a node with another name, and takes its place with --replace-by: the
-    /// same resources with the same settings, ping lists and location constraints. Should a removed node come back,
+    /// same resources with the same settings, ping lists and location constraints, where it has none of its own. Should a removed node come back,
     /// it is told so and starts over without a cluster.
     Remove {
         node: String,
         /// The node that gets whatever is said of the removed one
         #[arg(long, value_name = "NODE")]
         replace_by: Option<String>,
+        /// Although that node is not there to check what it gets
+        #[arg(long, requires = "replace_by")]
+        force: bool,
     },
     /// Take 'rpc' and 'paths' from node.toml anew, while everything runs
     ///
@@ -119,8 +122,8 @@ impl Cluster {
             }
             Action::Leave { forget: true, .. } => session.order(&Request::ClusterForget),
             Action::Leave { drain, .. } => session.order(&Request::ClusterLeave { drain }),
-            Action::Remove { node, replace_by } => {
-                session.order(&Request::ClusterRemove { node, heir: replace_by })
+            Action::Remove { node, replace_by, force } => {
+                session.order(&Request::ClusterRemove { node, heir: replace_by, force })
             }
             Action::Readdress => session.order(&Request::ClusterReaddress),
             Action::Set { settings } => session.order(&Request::ClusterSet { settings }),

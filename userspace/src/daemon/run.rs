@@ -346,10 +346,10 @@ impl Control {
     /// The others hear this node, for a majority of them renews its lease: whoever is told that it joined can use it.
     /// Not for ever, because it is a member all the same.
     async fn settled(&self) {
+        let mut facts = self.host.facts.subscribe();
         let valid = async {
-            while self.host.keeper.held().deadline <= clock::now() {
-                tokio::time::sleep(self.host.timing.heartbeat / 4).await;
-            }
+            // Facts come once a heartbeat.
+            while self.host.keeper.held().deadline <= clock::now() && facts.changed().await.is_ok() {}
         };
         let _ = timeout(SETTLE, valid).await;
     }

@@ -17,7 +17,7 @@ use crate::{
     act::datapath::{Attachment, Datapath, DatapathError, InterfaceFacts, Programmed},
     api::{
         Answer, Request,
-        facts::{Facts, PeerFacts},
+        facts::{Facts, PathFacts, PeerFacts},
         in_use::InUse,
     },
     cluster::{Inspectors, Leadership, Store, StoreError, View, transport::PeerError},
@@ -404,8 +404,16 @@ impl Bench {
         in_use
     }
 
-    /// This node does not hear that one.
+    /// This node does not hear that one any more.
     pub fn lose(&self, node: NodeId) {
+        let path = PathFacts { last_heard: Some(crate::core::time::BootTime(1)), ..PathFacts::default() };
+        self.facts.send_modify(|f| {
+            f.peers.insert(node, PeerFacts { paths: vec![path], ..PeerFacts::default() });
+        });
+    }
+
+    /// This node has not heard that one yet.
+    pub fn never_heard(&self, node: NodeId) {
         self.facts.send_modify(|f| {
             f.peers.insert(node, PeerFacts::default());
         });

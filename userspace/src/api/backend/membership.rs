@@ -7,6 +7,7 @@ use crate::{
     api::{Answer, ApiError},
     core::{
         change::{Applied, Change, Duty},
+        inspection::Inquiries,
         planner::simulate::{WhatIf, simulate},
     },
     daemon::events::About,
@@ -79,7 +80,15 @@ impl Context {
     }
 
     /// Another node is forgotten; `heir` takes its place.
-    pub(super) async fn cluster_remove(&self, name: &str, heir: Option<&str>, out: &Out) -> Result<Answer> {
+    ///
+    /// The heir checks on itself what it gets; with `force` it need not be there.
+    pub(super) async fn cluster_remove(
+        &self,
+        name: &str,
+        heir: Option<&str>,
+        force: bool,
+        out: &Out,
+    ) -> Result<Answer> {
         let member = self.member()?;
         let state = member.fresh().await?;
         let node = lookup::node(&state, name)?;
@@ -89,6 +98,16 @@ impl Context {
             )));
         }
         let heir = heir.map(|name| lookup::holder(&state, name)).transpose()?;
+        let mut unasked = String::new();
+        if let Some(heir) = heir {
+            let change = Change::Remove { node: node.id, heir: Some(heir.id) };
+            let after = lookup::tried(&state, &[change])?;
+            // Whatever becomes of the other nodes, they get nothing by it.
+            let inquiries = Inquiries::of_change(&state, &after, member.id).only(heir.id);
+            let verdict = self.ask_nodes(&member, &state, &inquiries, force, out).await;
+            verdict.refuse()?;
+            unasked = verdict.said();
+        }
         progress(out, format!("taking '{name}' out of the cluster")).await;
         remove(&member, node.id, heir.map(|n| n.id)).await?;
         let inherits = heir.map_or_else(String::new, |n| format!(" and '{}' has its place", n.name));
@@ -98,7 +117,7 @@ impl Context {
         } else {
             "should it come back, it is told so and starts over without a cluster"
         };
-        let told = format!("node '{name}' is no part of the cluster any more{inherits}; {rest}");
+        let told = format!("node '{name}' is no part of the cluster any more{inherits}; {rest}{unasked}");
         if node.declared_dead {
             let message =
                 format!("UNSAFE unless it is off: it was declared dead, and nothing else says so; {told}");

@@ -170,7 +170,9 @@ impl Context {
             Request::ForceQuorum { dead } => self.force_quorum(&dead, out).await,
             Request::ClusterLeave { drain } => self.cluster_leave(drain, out).await,
             Request::ClusterForget => self.cluster_forget().await,
-            Request::ClusterRemove { node, heir } => self.cluster_remove(&node, heir.as_deref(), out).await,
+            Request::ClusterRemove { node, heir, force } => {
+                self.cluster_remove(&node, heir.as_deref(), force, out).await
+            }
             Request::ClusterReaddress => self.cluster_readdress(out).await,
             Request::Events { follow, filter } => self.events(follow, &filter, out).await,
         }

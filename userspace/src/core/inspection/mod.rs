@@ -144,6 +144,12 @@ impl Inquiries {
         }
     }
 
+    /// What is asked of that node alone.
+    pub fn only(mut self, node: NodeId) -> Self {
+        self.by_node.retain(|id, _| *id == node);
+        self
+    }
+
     pub fn is_empty(&self) -> bool {
         self.by_node.is_empty()
     }

@@ -8,7 +8,7 @@ use futures::future::join_all;
 
 use super::{Context, Member, Out, Result, duplicate::AT_ONCE, lookup, progress};
 use crate::{
-    api::ApiError,
+    api::{ApiError, facts::PeerFacts},
     cluster::{macs_of, transport::PeerError},
     core::{
         change::Change,
@@ -157,7 +157,7 @@ impl Context {
             let found = self.inspect_here(member, inquiry, out).await;
             return Asked::Found(found.unwrap_or_else(|e| here::objecting(self.config.name.clone(), e)));
         }
-        if !self.is_heard(node) {
+        if self.is_lost(node) {
             return Asked::Away("is down (not heard by this node)".to_owned());
         }
         // It is taking down what it had, and may not get through with it.
@@ -172,6 +172,13 @@ impl Context {
             Err(_) if !self.is_heard(node) => Asked::Away("is down (not heard by this node)".to_owned()),
             Err(e) => Asked::Silent(e),
         }
+    }
+
+    /// It was heard and is not any more. One that was never heard may have joined a moment ago: it is asked.
+    fn is_lost(&self, node: NodeId) -> bool {
+        let facts = self.facts.borrow();
+        let ever = |p: &PeerFacts| p.paths.iter().any(|path| path.last_heard.is_some());
+        facts.peers.get(&node).is_some_and(|p| !p.alive && ever(p))
     }
 
     /// As far as this node knows.

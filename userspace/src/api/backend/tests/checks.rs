@@ -148,6 +148,19 @@ async fn who_is_down_holds_up_what_it_would_get_and_not_what_it_loses() {
     assert!(!bench.asked_of().contains(&3), "a node that is down was asked");
 }
 
+/// It may have joined a moment ago.
+#[tokio::test]
+async fn who_was_never_heard_is_asked() {
+    let bench = bench();
+    bench.done(create("10.0.0.9")).await;
+    bench.never_heard(3);
+    bench.peers.silent.lock().unwrap().insert(3);
+    bench.left_alone(extend("c", "eth0", false), &["node 'c' is down"]).await;
+    bench.peers.silent.lock().unwrap().remove(&3);
+    bench.done(extend("c", "eth0", false)).await;
+    assert!(bench.asked_of().contains(&3));
+}
+
 #[tokio::test]
 async fn who_is_heard_and_does_not_answer_holds_up_everything_unless_forced() {
     let bench = bench();
