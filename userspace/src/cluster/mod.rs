@@ -15,6 +15,7 @@ pub mod raft;
 mod rekey;
 mod rest;
 mod store;
+mod threads;
 mod token;
 pub mod transport;
 

@@ -177,6 +177,6 @@ pub trait OpenStore: Store + Any {
     /// The heartbeats run from now on.
     fn hear(&self, _ears: Arc<Mutex<Ears>>) {}
 
-    /// Ends all work, closes the listener and all connections.
+    /// Ends all work, closes the listener and all connections. Nothing is written to disk afterwards.
     async fn shutdown(&self);
 }

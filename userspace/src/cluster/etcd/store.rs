@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::Handle,
     sync::watch,
     task::JoinHandle,
     time::{Instant, sleep},
@@ -35,6 +35,7 @@ use crate::{
         keyring::Keyring,
         raft::OpenOptions,
         store::{Leadership, OpenStore, Store, StoreError, StoreHealth, StoreMember, View},
+        threads::Threads,
         transport::{self, Peers},
     },
     config::{StoreConfig, StoreKind, Timing},
@@ -63,34 +64,17 @@ pub(crate) struct EtcdStore {
     members: watch::Receiver<Vec<StoreMember>>,
     stop: CancellationToken,
     listener: Mutex<Option<JoinHandle<()>>>,
-    runtime: Option<Runtime>,
+    threads: Option<Threads>,
 }
 
 impl EtcdStore {
     /// Needs no answer from etcd: a node that starts while etcd is away goes on when it is back.
     pub(crate) async fn open(identity: Identity, options: &OpenOptions) -> Result<Arc<Self>, ClusterError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("vipd-etcd")
-            .enable_all()
-            .build()
-            .map_err(|e| StoreError::Storage(format!("no threads for etcd: {e}")))?;
-        let (options, handle) = (options.clone(), runtime.handle().clone());
-        let started = runtime.spawn(async move { start(identity, options, handle) }).await;
-        match started {
-            Ok(Ok(mut store)) => {
-                store.runtime = Some(runtime);
-                Ok(Arc::new(store))
-            }
-            Ok(Err(e)) => {
-                runtime.shutdown_background();
-                Err(e)
-            }
-            Err(e) => {
-                runtime.shutdown_background();
-                Err(StoreError::Storage(format!("the store did not start: {e}")).into())
-            }
-        }
+        let threads = Threads::start("vipd-etcd")?;
+        let options = options.clone();
+        let mut store = threads.run(|handle| async move { start(identity, options, handle) }).await??;
+        store.threads = Some(threads);
+        Ok(Arc::new(store))
     }
 
     /// An error when etcd cannot be reached, or has a cluster of that name: looked at before anything is written.
@@ -160,7 +144,7 @@ fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Result<Et
         members,
         stop,
         listener: Mutex::new(Some(listening)),
-        runtime: None,
+        threads: None,
     })
 }
 
@@ -191,9 +175,6 @@ async fn health(kv: Arc<dyn Kv>, publish: watch::Sender<Vec<StoreMember>>) {
 impl Drop for EtcdStore {
     fn drop(&mut self) {
         self.stop.cancel();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 
@@ -285,6 +266,9 @@ impl OpenStore for EtcdStore {
         if let Some(listener) = listener {
             // It can only have been cancelled.
             let _ = listener.await;
+        }
+        if let Some(threads) = &self.threads {
+            threads.end().await;
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use openraft::{BasicNode, Config, SnapshotPolicy};
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::Handle,
     sync::watch,
     task::JoinHandle,
     time::{Instant, timeout_at},
@@ -36,6 +36,7 @@ use crate::{
         keyring::Keyring,
         promise::PromiseBook,
         store::{Leadership, OpenStore, Store, StoreError, View},
+        threads::Threads,
         transport::{self, PeerAnswer, PeerRequest, Peers},
     },
     config::{StoreConfig, Timing},
@@ -75,7 +76,7 @@ pub struct RaftStore {
     view: watch::Receiver<View>,
     stop: CancellationToken,
     listener: Mutex<Option<JoinHandle<()>>>,
-    runtime: Option<Runtime>,
+    threads: Option<Threads>,
 }
 
 /// openraft's own timers, such that `Timing` comes true.
@@ -108,28 +109,11 @@ fn config(timing: &Timing, cluster: &str) -> Config {
 impl RaftStore {
     /// Reads the state from disk and takes part in the cluster from then on.
     pub async fn open(identity: Identity, options: &OpenOptions) -> Result<Arc<Self>, ClusterError> {
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("vipd-raft")
-            .enable_all()
-            .build()
-            .map_err(|e| StoreError::Storage(format!("no threads for Raft: {e}")))?;
-        let (options, handle) = (options.clone(), runtime.handle().clone());
-        let started = runtime.spawn(async move { start(identity, options, handle).await }).await;
-        match started {
-            Ok(Ok(mut store)) => {
-                store.runtime = Some(runtime);
-                Ok(Arc::new(store))
-            }
-            Ok(Err(e)) => {
-                runtime.shutdown_background();
-                Err(e)
-            }
-            Err(e) => {
-                runtime.shutdown_background();
-                Err(StoreError::Storage(format!("Raft did not start: {e}")).into())
-            }
-        }
+        let threads = Threads::start("vipd-raft")?;
+        let options = options.clone();
+        let mut store = threads.run(|handle| start(identity, options, handle)).await??;
+        store.threads = Some(threads);
+        Ok(Arc::new(store))
     }
 
     /// Requests to the other nodes.
@@ -153,6 +137,9 @@ impl RaftStore {
         }
         if let Err(e) = self.leader.raft().shutdown().await {
             tracing::warn!("Raft did not stop in order: {e}");
+        }
+        if let Some(threads) = &self.threads {
+            threads.end().await;
         }
     }
 
@@ -234,16 +221,13 @@ async fn start(identity: Identity, options: OpenOptions, runtime: Handle) -> Res
         view,
         stop,
         listener: Mutex::new(Some(listening)),
-        runtime: None,
+        threads: None,
     })
 }
 
 impl Drop for RaftStore {
     fn drop(&mut self) {
         self.stop.cancel();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
     }
 }
 

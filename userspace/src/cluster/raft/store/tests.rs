@@ -10,7 +10,7 @@ use crate::{
 
 /// Tests talk from a runtime of their own, as the daemon does.
 fn run(test: impl Future<Output = ()>) {
-    Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test);
 }
 
 fn leader(nodes: &[TestNode]) -> Option<usize> {
