@@ -97,7 +97,12 @@ mod tests {
             .await
             .unwrap();
         begins.await.unwrap();
-        tokio::join!(threads.end(), async { go.send(()).unwrap() });
+        let mut end = std::pin::pin!(threads.end());
+        // Not a wait for something to happen, but a time in which it may not.
+        let ended = tokio::time::timeout(Duration::from_millis(100), &mut end).await;
+        assert!(ended.is_err(), "it is not waited for");
+        go.send(()).unwrap();
+        end.await;
         assert!(written.load(Ordering::SeqCst));
         assert!(threads.run(|_| async {}).await.is_err(), "they have ended");
     }
