@@ -50,7 +50,9 @@ fn text(shown: &Shown) -> String {
     for (subnet, hosts) in resource.addresses().by_subnet().filter(|_| status.addresses > 1) {
         line(&format!("  in {subnet}"), ranges(hosts));
     }
-    line("accept", format!("{} ({})", accept_name(resource.ip().accept), status.accept_reason));
+    if let Some(ip) = resource.ip() {
+        line("accept", format!("{} ({})", accept_name(ip.accept), status.accept_reason));
+    }
     let on = status.owner.as_ref().map_or_else(String::new, |o| format!(" on {o}"));
     line("state", format!("{}{on}", status.state));
     line("device", status.device.clone().unwrap_or_default());

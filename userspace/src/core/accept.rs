@@ -46,7 +46,7 @@ impl Budget {
     pub fn new(state: &ClusterState) -> Self {
         let mut budget = Self(BTreeMap::new());
         for resource in state.resources.values() {
-            if resource.ip().accept == Accept::Assign {
+            if resource.accept() == Accept::Assign {
                 let nodes = resource.nodes.iter().filter(|(_, s)| !s.physical).map(|(id, _)| *id);
                 budget.take(resource.addresses(), nodes);
             }

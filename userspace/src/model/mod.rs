@@ -1,6 +1,7 @@
 //! Plain data: nodes, resources, placements. Serde, no logic beyond accessors.
 
 mod addresses;
+mod cloud;
 mod connectivity;
 mod constraint;
 mod declared;
@@ -18,6 +19,7 @@ mod subnet;
 mod tunables;
 
 pub use addresses::*;
+pub use cloud::*;
 pub use connectivity::*;
 pub use constraint::*;
 pub use declared::*;

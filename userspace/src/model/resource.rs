@@ -4,12 +4,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     str::FromStr,
+    sync::LazyLock,
 };
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Addresses, NodeId, Policy};
+use super::{Addresses, Cloud, Ec2Eip, Ec2Route, NodeId, Policy};
 
 /// The number of a resource: given once by the cluster, never reused. The datapath knows its gate by it.
 pub type ResourceId = u64;
@@ -86,6 +87,19 @@ pub struct Resource {
 #[serde(rename_all = "kebab-case", tag = "kind")]
 pub enum Kind {
     Ip(IpResource),
+    Ec2Route(Ec2Route),
+    Ec2Eip(Ec2Eip),
+}
+
+impl Kind {
+    /// As operators name it: `ip`, `ec2-route`, `ec2-eip`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ip(_) => "ip",
+            Self::Ec2Route(_) => "ec2-route",
+            Self::Ec2Eip(_) => "ec2-eip",
+        }
+    }
 }
 
 /// Addresses that are granted, opened and moved as one (row DP-8): often just one.
@@ -143,14 +157,17 @@ impl Resource {
         addresses: impl Into<Addresses>,
         nodes: impl IntoIterator<Item = (NodeId, NodeSettings)>,
     ) -> Self {
+        let addresses = addresses.into();
+        let (accept, accept_by) = (Accept::Assign, AcceptBy::default());
+        Self::of_kind(tag, Kind::Ip(IpResource { addresses, accept, accept_by }), nodes)
+    }
+
+    /// Any resource with the usual settings, on the nodes given.
+    pub fn of_kind(tag: Tag, kind: Kind, nodes: impl IntoIterator<Item = (NodeId, NodeSettings)>) -> Self {
         Self {
             tag,
             id: 0,
-            kind: Kind::Ip(IpResource {
-                addresses: addresses.into(),
-                accept: Accept::Assign,
-                accept_by: AcceptBy::default(),
-            }),
+            kind,
             switchback: Switchback::Intelligent,
             on_conflict: OnConflict::default(),
             monitored: BTreeSet::new(),
@@ -161,14 +178,39 @@ impl Resource {
         }
     }
 
-    pub fn ip(&self) -> &IpResource {
+    /// None for what is no IP resource.
+    pub fn ip(&self) -> Option<&IpResource> {
         match &self.kind {
-            Kind::Ip(ip) => ip,
+            Kind::Ip(ip) => Some(ip),
+            Kind::Ec2Route(_) | Kind::Ec2Eip(_) => None,
         }
     }
 
+    /// How the kernel takes packets for its addresses; without addresses the usual way.
+    pub fn accept(&self) -> Accept {
+        self.ip().map_or(Accept::Assign, |ip| ip.accept)
+    }
+
+    pub fn ip_mut(&mut self) -> Option<&mut IpResource> {
+        match &mut self.kind {
+            Kind::Ip(ip) => Some(ip),
+            Kind::Ec2Route(_) | Kind::Ec2Eip(_) => None,
+        }
+    }
+
+    /// None for what is no resource of EC2.
+    pub fn cloud(&self) -> Option<Cloud<'_>> {
+        match &self.kind {
+            Kind::Ip(_) => None,
+            Kind::Ec2Route(route) => Some(Cloud::Route(route)),
+            Kind::Ec2Eip(eip) => Some(Cloud::Eip(eip)),
+        }
+    }
+
+    /// What it puts on the network, through the kernel of its node: nothing unless it is an IP resource.
     pub fn addresses(&self) -> &Addresses {
-        &self.ip().addresses
+        static NONE: LazyLock<Addresses> = LazyLock::new(Addresses::default);
+        self.ip().map_or(&NONE, |ip| &ip.addresses)
     }
 }
 
@@ -177,7 +219,7 @@ impl Resource {
 pub struct NodeSettings {
     /// 1..=999, unique in the resource, lower is better.
     pub priority: u16,
-    /// The interfaces that may carry the address, best first.
+    /// The interfaces that may carry the address, best first. None for a route, which follows its IP resource.
     pub devices: Vec<String>,
     /// False: brought in service without putting the address on the network (row IP-13).
     pub restore_and_recover: bool,

@@ -1,4 +1,4 @@
-//! The tunables of the IP resource (row IP-14), by value.
+//! The tunables of the resources (rows IP-14 and EC2-4), by value.
 
 use std::time::Duration;
 
@@ -43,6 +43,42 @@ pub struct Tunables {
     pub announce_refresh: Duration,
     /// `IP_ANNOUNCE_PACE`: announcements in a second on an interface, of all its addresses.
     pub announce_pace: u32,
+    pub ec2: Ec2Tunables,
+}
+
+/// Those of the resources of EC2 (row EC2-4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ec2Tunables {
+    /// `EC2_QUICKCHECK_TIMEOUT`, seconds: a check that takes longer knows nothing, and the resource stays in service.
+    pub quickcheck_timeout: Duration,
+    /// `EC2_QUICKCHECK_INTERVAL`, seconds from the end of one check to the begin of the next; at first they are closer.
+    pub quickcheck_interval: Duration,
+    /// `EC2_RESTORE_TIMEOUT`, seconds: bound of a whole bring-up.
+    pub restore_timeout: Duration,
+    /// `EC2_REMOVE_TIMEOUT`, seconds: bound of a whole removal.
+    pub remove_timeout: Duration,
+    /// `EC2_RECOVER_TIMEOUT`, seconds: bound of a local recovery.
+    pub recover_timeout: Duration,
+    /// `EC2_MAX_RETRY`: attempts of a call after the first one, and writes that are repeated because they had no
+    /// effect.
+    pub max_retry: u32,
+    /// `EC2_CALL_TIMEOUT`, seconds: an attempt of a call that is not answered for so long is given up.
+    pub call_timeout: Duration,
+}
+
+impl Default for Ec2Tunables {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        Self {
+            quickcheck_timeout: s(100),
+            quickcheck_interval: s(30),
+            restore_timeout: s(300),
+            remove_timeout: s(300),
+            recover_timeout: s(300),
+            max_retry: 3,
+            call_timeout: s(5),
+        }
+    }
 }
 
 impl Default for Tunables {
@@ -66,6 +102,7 @@ impl Default for Tunables {
             announce_repeat_delay: s(5),
             announce_refresh: Duration::ZERO,
             announce_pace: 100_000,
+            ec2: Ec2Tunables::default(),
         }
     }
 }
@@ -93,6 +130,13 @@ impl Tunables {
             ("IP_ANNOUNCE_REPEAT_DELAY", seconds(self.announce_repeat_delay)),
             ("IP_ANNOUNCE_REFRESH", seconds(self.announce_refresh)),
             ("IP_ANNOUNCE_PACE", self.announce_pace.to_string()),
+            ("EC2_QUICKCHECK_TIMEOUT", seconds(self.ec2.quickcheck_timeout)),
+            ("EC2_QUICKCHECK_INTERVAL", seconds(self.ec2.quickcheck_interval)),
+            ("EC2_RESTORE_TIMEOUT", seconds(self.ec2.restore_timeout)),
+            ("EC2_REMOVE_TIMEOUT", seconds(self.ec2.remove_timeout)),
+            ("EC2_RECOVER_TIMEOUT", seconds(self.ec2.recover_timeout)),
+            ("EC2_MAX_RETRY", self.ec2.max_retry.to_string()),
+            ("EC2_CALL_TIMEOUT", seconds(self.ec2.call_timeout)),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()

@@ -25,7 +25,10 @@ use crate::{
         change::{ADDRESSES_MAX, Change},
         inspection::Inquiries,
     },
-    model::{Accept, AcceptBy, Addresses, ClusterState, Kind, NodeId, NodeSettings, Ranges, Resource, Tag},
+    model::{
+        Accept, AcceptBy, Addresses, ClusterState, IpResource, Kind, NodeId, NodeSettings, Ranges, Resource,
+        Tag,
+    },
     observe::network::{Assigned, Link},
 };
 
@@ -97,8 +100,7 @@ impl Context {
         } else {
             vec![self.one_resource(state, &wanted, &addresses, nodes)?]
         };
-        for resource in &resources {
-            let ip = resource.ip();
+        for ip in resources.iter().filter_map(Resource::ip) {
             self.check_xdp(ip.accept, ip.accept_by, &ip.addresses, &used)?;
         }
         let unasked = self.check_new(member, state, &resources, &addresses, wanted.force, out).await?;
@@ -112,7 +114,7 @@ impl Context {
         // One change for all nodes: another `create` of the same address comes before it or after it,
         // never in between, and is refused.
         let tag = resource.tag.clone();
-        let ip = resource.ip();
+        let ip = lookup::ip(&resource)?;
         let way = match addresses.is_single() && ip.accept_by == AcceptBy::Size {
             true => unasked,
             false => format!(" ({}, {}){unasked}", accept_name(ip.accept), accept::reason(ip)),
@@ -144,13 +146,14 @@ impl Context {
         force: bool,
         out: &Out,
     ) -> Result<String> {
-        let Some(pattern) = resources.iter().find(|r| r.ip().accept != Accept::Assign).or(resources.first())
+        let Some(pattern) = resources.iter().find(|r| r.accept() != Accept::Assign).or(resources.first())
         else {
             return Ok(String::new());
         };
         let mut all = pattern.clone();
-        let Kind::Ip(ip) = &mut all.kind;
-        ip.addresses = addresses.clone();
+        if let Some(ip) = all.ip_mut() {
+            ip.addresses = addresses.clone();
+        }
         let mut inquiries = Inquiries::default();
         inquiries.whole(&all, &addresses.hosts(), member.id);
         let verdict = self.ask_nodes(member, state, &inquiries, force, out).await;
@@ -175,9 +178,8 @@ impl Context {
             Some(accept) => (accept, AcceptBy::Operator),
             None => Budget::new(state).choose(addresses, nodes.keys().copied()),
         };
-        let mut resource = Resource::new(tag, addresses.clone(), nodes);
-        let Kind::Ip(ip) = &mut resource.kind;
-        (ip.accept, ip.accept_by) = (accept, by);
+        let kind = Kind::Ip(IpResource { addresses: addresses.clone(), accept, accept_by: by });
+        let resource = Resource::of_kind(tag, kind, nodes);
         Ok(Resource { switchback: wanted.switchback, ..resource })
     }
 

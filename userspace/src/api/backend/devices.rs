@@ -265,7 +265,7 @@ impl Context {
         let state = member.state();
         let programmed = self.datapath.programmed().unwrap_or_default();
         let mut found = Vec::new();
-        for resource in state.resources.values().filter(|r| r.ip().accept != Accept::Assign) {
+        for resource in state.resources.values().filter(|r| r.accept() != Accept::Assign) {
             let grant = state.placements.get(&resource.tag).and_then(|p| p.grant);
             if !grant.is_some_and(|g| g.owner == member.id && g.phase == Phase::InService) {
                 continue;

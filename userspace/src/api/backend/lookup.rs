@@ -5,7 +5,7 @@ use crate::{
     api::{ApiError, ErrorKind},
     cluster::StoreError,
     core::change::{Applied, Change, apply},
-    model::{ClusterState, Node, Resource, Tag},
+    model::{ClusterState, IpResource, Node, Resource, Tag},
 };
 
 /// The resource, or a refusal that names close matches.
@@ -72,6 +72,17 @@ fn distance(a: &[u8], b: &[u8]) -> usize {
         }
     }
     row[b.len()]
+}
+
+/// The addresses of a resource, for orders that are about addresses.
+pub fn ip(resource: &Resource) -> Result<&IpResource> {
+    let (tag, kind) = (&resource.tag, resource.kind.name());
+    let no = || {
+        ApiError::refused(format!(
+            "'{tag}' is no IP resource but of the kind {kind}: it has no addresses of its own"
+        ))
+    };
+    resource.ip().ok_or_else(no)
 }
 
 impl Member {

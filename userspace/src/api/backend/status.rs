@@ -28,7 +28,7 @@ use crate::{
         links::{LinkHealth, LinkTable},
         time::BootTime,
     },
-    model::{ClusterState, Kind, Node, NodeId, Phase, Placement, Ranges, Resource, ResourceId},
+    model::{ClusterState, Node, NodeId, Phase, Placement, Ranges, Resource, ResourceId},
     observe::{
         clock,
         network::{Assigned, Link, mac_text},
@@ -303,14 +303,12 @@ pub(super) fn resource(
     nodes.sort_by_key(|n| n.priority);
     ResourceStatus {
         tag: resource.tag.clone(),
-        kind: match resource.kind {
-            Kind::Ip(_) => "ip".to_owned(),
-        },
+        kind: resource.kind.name().to_owned(),
         address: resource.addresses().first().unwrap_or_default(),
         addresses: resource.addresses().count(),
         span: resource.addresses().to_string(),
-        accept: resource.ip().accept,
-        accept_reason: accept::reason(resource.ip()),
+        accept: resource.accept(),
+        accept_reason: resource.ip().map(accept::reason).unwrap_or_default(),
         state: placement::state_of(state, resource, placement).to_owned(),
         owner: owner.map(|id| state.node_name(id)),
         epoch: placement.epoch,

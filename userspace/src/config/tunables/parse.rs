@@ -116,6 +116,13 @@ fn set(t: &mut Tunables, name: &str, value: &str) -> Result<(), String> {
         "IP_RESTORE_TIMEOUT" => t.restore_timeout = seconds(ms(100))?,
         "IP_REMOVE_TIMEOUT" => t.remove_timeout = seconds(ms(100))?,
         "IP_RECOVER_TIMEOUT" => t.recover_timeout = seconds(ms(100))?,
+        "EC2_QUICKCHECK_TIMEOUT" => t.ec2.quickcheck_timeout = seconds(ms(100))?,
+        "EC2_QUICKCHECK_INTERVAL" => t.ec2.quickcheck_interval = seconds(ms(100))?,
+        "EC2_RESTORE_TIMEOUT" => t.ec2.restore_timeout = seconds(ms(100))?,
+        "EC2_REMOVE_TIMEOUT" => t.ec2.remove_timeout = seconds(ms(100))?,
+        "EC2_RECOVER_TIMEOUT" => t.ec2.recover_timeout = seconds(ms(100))?,
+        "EC2_MAX_RETRY" => t.ec2.max_retry = within(0, 100)?,
+        "EC2_CALL_TIMEOUT" => t.ec2.call_timeout = seconds(ms(100))?,
         "IP_ANNOUNCE_COUNT" => t.announce_count = count()?,
         "IP_ANNOUNCE_REPEAT" => t.announce_repeat = within(0, 1000)?,
         // Advertisements are a second apart at least (RFC 4861 section 7.2.6).
@@ -243,7 +250,7 @@ mod tests {
     fn what_is_shown_can_be_read_back() {
         let text: String = Tunables::default().pairs().iter().map(|(n, v)| format!("{n}={v}\n")).collect();
         assert_eq!(parse(&text), (Tunables::default(), vec![]));
-        assert_eq!(Tunables::default().pairs().len(), 17);
+        assert_eq!(Tunables::default().pairs().len(), 24);
     }
 
     proptest! {

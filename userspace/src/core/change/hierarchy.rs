@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Applied, Refusal, Result, constraints, no_node, placement,
+    Applied, Refusal, Result, cloud, constraints, no_node, placement,
     resources::{self, check_priority_free, check_settings, copy_ping_lists, extended, holder, kept},
     sweep_deleted,
 };
@@ -40,7 +40,7 @@ pub(super) fn extend(
                 node.name
             )));
         }
-        check_settings(tag, node, settings)?;
+        check_settings(resource, node, settings)?;
         check_priority_free(state, resource, to, settings.priority)?;
         if settings.priority != wanted.priority {
             return Err(Refusal(format!(
@@ -256,6 +256,7 @@ fn check_same_place(state: &ClusterState, parent: &Tag, child: &Tag) -> Result<(
 
 pub(super) fn undepend(state: &mut ClusterState, parent: &Tag, child: &Tag) -> Result<Applied> {
     kept(state, child)?;
+    cloud::check_separable(kept(state, parent)?, child)?;
     if !kept(state, parent)?.children.contains(child) {
         return Err(Refusal(format!(
             "'{parent}' does not depend directly on '{child}': 'vipctl show {parent}' tells on what"

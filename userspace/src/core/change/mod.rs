@@ -4,6 +4,7 @@
 //! that it has stopped (Report, Rejoin) or is proven silent (Vacate), and only then can another be made.
 
 mod alone;
+mod cloud;
 mod connectivity;
 mod constraints;
 mod duties;

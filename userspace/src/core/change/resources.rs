@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::{Applied, Refusal, Result, no_node, no_resource, placement, subnets};
+use super::{Applied, Refusal, Result, cloud, no_node, no_resource, placement, subnets};
 use crate::model::{
     Addresses, ClusterState, Desired, Kind, Node, NodeId, NodeSettings, Placement, Resource, Standing, Tag,
 };
@@ -31,7 +31,10 @@ pub(super) fn check_new(state: &ClusterState, resource: &Resource, on: NodeId) -
     if state.resources.contains_key(tag) {
         return Err(Refusal(format!("the tag '{tag}' is taken: choose another with --tag")));
     }
-    check_address(state, resource)?;
+    match resource.cloud() {
+        None => check_address(state, resource)?,
+        Some(cloud) => cloud::check(state, tag, cloud)?,
+    }
     subnets::needed(state, tag, resource.monitored.iter().copied())?;
     if resource.nodes.is_empty() {
         return Err(Refusal(format!("'{tag}' has no node: it must be extended to at least one")));
@@ -39,7 +42,7 @@ pub(super) fn check_new(state: &ClusterState, resource: &Resource, on: NodeId) -
     let mut priorities = BTreeMap::new();
     for (id, settings) in &resource.nodes {
         let node = holder(state, tag, *id)?;
-        check_settings(tag, node, settings)?;
+        check_settings(resource, node, settings)?;
         if let Some(other) = priorities.insert(settings.priority, *id) {
             return Err(same_priority(state, tag, settings.priority, other));
         }
@@ -85,10 +88,11 @@ pub(super) fn set_addresses(state: &mut ClusterState, tag: &Tag, addresses: &Add
             "'{tag}' protects a stationary address: its address is what it is; create another resource"
         )));
     }
-    let Kind::Ip(ip) = &mut resource.kind;
+    let Some(ip) = resource.ip_mut() else { return Err(no_ip(&resource)) };
     let former = std::mem::replace(&mut ip.addresses, addresses.clone());
     check_address(state, &resource)?;
     check_free(state, &resource)?;
+    cloud::check_followed(state, tag, addresses)?;
     let placement = placement(state, tag)?;
     if former == *addresses {
         return Ok(Applied::Done);
@@ -238,6 +242,15 @@ pub(super) fn check_retired(state: &ClusterState, resource: &Resource) -> Result
     Ok(())
 }
 
+/// What is asked for is for IP resources only.
+pub(super) fn no_ip(resource: &Resource) -> Refusal {
+    Refusal(format!(
+        "'{}' is no IP resource but of the kind {}: it has no addresses of its own",
+        resource.tag,
+        resource.kind.name()
+    ))
+}
+
 pub(super) fn belongs(address: IpAddr, tag: &Tag) -> Refusal {
     Refusal(format!(
         "{address} belongs to the resource '{tag}': use another address, or delete that resource first"
@@ -249,15 +262,16 @@ fn unusable(address: &IpAddr) -> bool {
     address.is_unspecified() || address.is_multicast() || broadcast
 }
 
-pub(super) fn check_settings(tag: &Tag, node: &Node, settings: &NodeSettings) -> Result<()> {
-    let name = &node.name;
+pub(super) fn check_settings(resource: &Resource, node: &Node, settings: &NodeSettings) -> Result<()> {
+    let (tag, name) = (&resource.tag, &node.name);
     if !(1..=999).contains(&settings.priority) {
         return Err(Refusal(format!(
             "priority {} of '{tag}' on node '{name}' is out of range: use 1 (best) to 999",
             settings.priority
         )));
     }
-    if settings.devices.is_empty() {
+    cloud::check_settings(resource, node, settings)?;
+    if settings.devices.is_empty() && !matches!(resource.kind, Kind::Ec2Route(_)) {
         return Err(Refusal(format!(
             "'{tag}' has no interface on node '{name}': name at least one with --dev"
         )));

@@ -8,7 +8,7 @@ use super::{
     subnets,
 };
 use crate::model::{
-    AcceptBy, ClusterState, Defaults, Kind, NodeId, NodeSettings, Resource, Tag, Threshold, TwoNodes,
+    AcceptBy, ClusterState, Defaults, NodeId, NodeSettings, Resource, Tag, Threshold, TwoNodes,
 };
 
 /// Bounds of what an operator may set.
@@ -79,7 +79,8 @@ fn set_as_a_whole(
             "on-conflict"
         }
         Setting::Accept(accept) => {
-            let Kind::Ip(ip) = &mut resource.kind;
+            let refusal = resources::no_ip(resource);
+            let Some(ip) = resource.ip_mut() else { return Err(refusal) };
             ip.accept = *accept;
             ip.accept_by = AcceptBy::Operator;
             "accept"
@@ -150,11 +151,13 @@ fn set_on_nodes(
         }
         (_, Some(_) | None) => {}
     }
-    for (id, settings) in resource.nodes.iter_mut().filter(|(id, _)| node.is_none_or(|n| n == **id)) {
+    let mut nodes = resource.nodes.clone();
+    for (id, settings) in nodes.iter_mut().filter(|(id, _)| node.is_none_or(|n| n == **id)) {
         set_on_node(settings, setting);
         let node = state.nodes.get(id).ok_or_else(|| no_node(*id))?;
-        check_settings(&tag, node, settings)?;
+        check_settings(resource, node, settings)?;
     }
+    resource.nodes = nodes;
     Ok(())
 }
 

@@ -18,7 +18,13 @@ pub fn export(state: &ClusterState) -> Declared {
         let Some(resource) = all.resources.get_mut(&tag) else { continue };
         // The rule comes to the same result wherever the file is read.
         let by_rule = resource.accept == Some(by_size(&resource.addresses));
-        if by_rule && state.resources.get(&tag).is_some_and(|r| r.ip().accept_by == AcceptBy::Size) {
+        if by_rule
+            && state
+                .resources
+                .get(&tag)
+                .and_then(Resource::ip)
+                .is_some_and(|ip| ip.accept_by == AcceptBy::Size)
+        {
             resource.accept = None;
         }
         if resource.depends.as_ref() == Some(&by_groups) {
@@ -48,7 +54,7 @@ fn declared(state: &ClusterState, resource: &Resource, stays: impl Fn(&Tag) -> b
     let placement = state.placements.get(&resource.tag);
     DeclaredResource {
         addresses: resource.addresses().clone(),
-        accept: Some(resource.ip().accept),
+        accept: resource.ip().map(|ip| ip.accept),
         in_service: placement.map(|p| matches!(p.desired, Desired::InService { .. })),
         switchback: resource.switchback,
         on_conflict: resource.on_conflict,

@@ -260,7 +260,7 @@ fn accepts(
         if !spoken {
             continue;
         }
-        let there = state.resources.get(tag).filter(|_| now.resources.contains_key(tag)).map(|r| r.ip());
+        let there = state.resources.get(tag).filter(|_| now.resources.contains_key(tag)).and_then(|r| r.ip());
         resource.accept = match there {
             Some(ip) if ip.addresses == resource.addresses => match ip.accept_by {
                 AcceptBy::Limit => Some(ip.accept),

@@ -9,8 +9,8 @@ use crate::{
         change::{Applied, Change, DefaultSetting, Setting, apply},
     },
     model::{
-        Accept, AcceptBy, ClusterState, Constraint, ConstraintId, Declared, DeclaredResource, Defaults, Kind,
-        NodeId, Policy, Ranges, Resource, Standing, Tag, TwoNodes,
+        Accept, AcceptBy, ClusterState, Constraint, ConstraintId, Declared, DeclaredResource, Defaults,
+        IpResource, Kind, NodeId, Policy, Ranges, Resource, Standing, Tag, TwoNodes,
     },
 };
 
@@ -195,12 +195,13 @@ fn first_node(state: &ClusterState, resource: &DeclaredResource) -> Option<NodeI
 /// With the settings that have no checks of their own; the others follow.
 fn made(tag: &Tag, declared: &DeclaredResource) -> Resource {
     let nodes = declared.nodes.iter().map(|(id, s)| (*id, s.clone()));
-    let mut resource = Resource::new(tag.clone(), declared.addresses.clone(), nodes);
-    let Kind::Ip(ip) = &mut resource.kind;
-    ip.accept = declared.accept.unwrap_or(Accept::Assign);
+    let addresses = declared.addresses.clone();
+    let accept = declared.accept.unwrap_or(Accept::Assign);
     // As the rule has it for so many: that is no choice of anybody's.
-    let usual = ip.accept == by_size(&declared.addresses);
-    ip.accept_by = if usual { AcceptBy::Size } else { AcceptBy::Operator };
+    let usual = accept == by_size(&addresses);
+    let accept_by = if usual { AcceptBy::Size } else { AcceptBy::Operator };
+    let kind = Kind::Ip(IpResource { addresses, accept, accept_by });
+    let resource = Resource::of_kind(tag.clone(), kind, nodes);
     Resource {
         switchback: declared.switchback,
         on_conflict: declared.on_conflict,
@@ -218,7 +219,7 @@ fn settings(steps: &mut Steps, _: &Declared, wanted: &Declared) {
         if now.on_conflict != resource.on_conflict {
             steps.set(tag, None, Setting::OnConflict(resource.on_conflict));
         }
-        if let Some(accept) = resource.accept.filter(|a| *a != now.ip().accept) {
+        if let Some(accept) = resource.accept.filter(|a| now.ip().is_some_and(|ip| *a != ip.accept)) {
             steps.set(tag, None, Setting::Accept(accept));
         }
         if now.monitored != resource.monitored {

@@ -174,7 +174,7 @@ impl Inquiries {
         let hosts = now.addresses().hosts();
         let gained = !hosts.difference(&had).is_empty();
         let new = hosts.difference(taken);
-        let accepts = was.is_some_and(|r| r.ip().accept == now.ip().accept);
+        let accepts = was.is_some_and(|r| r.accept() == now.accept());
         for (node, settings) in &now.nodes {
             let same = was.and_then(|r| r.nodes.get(node)).is_some_and(|s| is_alike(s, settings));
             if same && !gained && accepts {
@@ -211,7 +211,7 @@ impl Inquiries {
             }
             return;
         }
-        let ip = resource.ip();
+        let Some(ip) = resource.ip() else { return };
         inquiry.arrivals.push(Arrival {
             tag: resource.tag.clone(),
             addresses: ip.addresses.clone(),

@@ -96,8 +96,7 @@ fn an_address_that_goes_from_one_resource_to_another_is_not_new() {
 #[test]
 fn large_sets_are_looked_for_by_one_node() {
     let mut large = resource("web", "10.0.0.9/16", &[(2, 9), (3, 1)]);
-    let crate::model::Kind::Ip(ip) = &mut large.kind;
-    ip.addresses =
+    large.ip_mut().unwrap().addresses =
         Addresses::from_iter([("10.1.0.0/16".parse().unwrap(), "10.1.1.0-10.1.9.0".parse().unwrap())]);
     let count = large.addresses().count();
     let mut all = Inquiries::default();

@@ -10,9 +10,7 @@ use crate::{
     act::{accept::Placed, address, announce::Plan, datapath::Programmed},
     core::agent::Here,
     daemon::{events::About, owners::Owners},
-    model::{
-        Accept, Addresses, ClusterState, Kind, NodeId, Range, Ranges, Resource, ResourceId, Tag, with_length,
-    },
+    model::{Accept, Addresses, ClusterState, NodeId, Range, Ranges, Resource, ResourceId, Tag, with_length},
     observe::{
         clock,
         network::{Assigned, Link},
@@ -142,7 +140,7 @@ impl AgentDriver {
 /// takes effect at the next bring-up, and a restart is none.
 fn as_found(resource: &Resource, assigned: bool, routed: Option<Accept>) -> Resource {
     let mut resource = resource.clone();
-    let Kind::Ip(ip) = &mut resource.kind;
+    let Some(ip) = resource.ip_mut() else { return resource };
     match (assigned, routed) {
         (true, None) => ip.accept = Accept::Assign,
         // Of one route for one address it cannot be told which way it was meant.

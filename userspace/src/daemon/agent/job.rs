@@ -49,7 +49,7 @@ impl Job {
         let context = Context {
             group: resource.id,
             addresses: addresses.clone(),
-            accept: resource.ip().accept,
+            accept: resource.accept(),
             source: settings.is_some_and(|s| s.source),
             device: device.clone(),
             epoch: *epoch,

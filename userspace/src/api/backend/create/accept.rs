@@ -77,7 +77,7 @@ impl Context {
         resource: &Resource,
         grown: &Addresses,
     ) -> Result<()> {
-        let ip = resource.ip();
+        let Some(ip) = resource.ip() else { return Ok(()) };
         if ip.accept != Accept::Assign || ip.accept_by == AcceptBy::Operator {
             return Ok(());
         }

@@ -66,7 +66,7 @@ impl Context {
         super::check_count(&grown)?;
         self.check_growth(state, resource, &grown)?;
         let used: Vec<&Link> = wish.links.iter().filter(|l| here.devices.contains(&l.name)).collect();
-        let ip = resource.ip();
+        let ip = lookup::ip(resource)?;
         self.check_xdp(ip.accept, ip.accept_by, &new, &used)?;
         let change =
             Change::AlterAddresses { tag: group.clone(), add: new.clone(), remove: Ranges::default() };

@@ -9,7 +9,8 @@ use crate::{
     api::{Answer, ApiError, thousands},
     core::{accept::Budget, change::Change},
     model::{
-        Accept, AcceptBy, Addresses, ClusterState, Kind, NodeId, NodeSettings, Resource, Switchback, Tag,
+        Accept, AcceptBy, Addresses, ClusterState, IpResource, Kind, NodeId, NodeSettings, Resource,
+        Switchback, Tag,
     },
 };
 
@@ -42,9 +43,8 @@ impl Pattern {
                 Some(accept) => (accept, AcceptBy::Operator),
                 None => budget.choose(&one, self.nodes.keys().copied()),
             };
-            let mut resource = Resource::new(tag, one, self.nodes.clone());
-            let Kind::Ip(ip) = &mut resource.kind;
-            (ip.accept, ip.accept_by) = (accept, by);
+            let kind = Kind::Ip(IpResource { addresses: one, accept, accept_by: by });
+            let resource = Resource::of_kind(tag, kind, self.nodes.clone());
             resources.push(Resource { switchback: self.switchback, ..resource });
         }
         Ok(resources)

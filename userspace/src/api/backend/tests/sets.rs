@@ -17,7 +17,7 @@ fn each(text: &str) -> CreateIp {
 
 fn ip(bench: &Bench, name: &str) -> (String, Accept, AcceptBy) {
     let state = bench.store.state();
-    let ip = state.resources[&tag(name)].ip().clone();
+    let ip = state.resources[&tag(name)].ip().unwrap().clone();
     (ip.addresses.to_string(), ip.accept, ip.accept_by)
 }
 
@@ -225,7 +225,7 @@ async fn separate_ones_are_created_in_few_changes() {
     assert!(told.contains("created: 1,000 of 2,046") && told.contains("created: 2,046 of 2,046"), "{told}");
     assert_eq!(bench.store.proposed.lock().unwrap().len(), 3);
     let state = bench.store.state();
-    let count = |accept| state.resources.values().filter(|r| r.ip().accept == accept).count();
+    let count = |accept| state.resources.values().filter(|r| r.accept() == accept).count();
     assert_eq!(
         (count(Accept::Assign), count(Accept::Route)),
         (1000, 1046),

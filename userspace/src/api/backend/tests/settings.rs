@@ -135,7 +135,7 @@ async fn source_conflict_and_accept_are_set_and_said_to_whom_they_belong() {
     let resource = &state.resources[&tag("ip-10.0.0.9")];
     assert!(resource.nodes[&2].source && !resource.nodes[&1].source);
     assert_eq!(resource.on_conflict, crate::model::OnConflict::Yield);
-    assert_eq!(resource.ip().accept, crate::model::Accept::Route);
+    assert_eq!(resource.accept(), crate::model::Accept::Route);
     bench.done(create_on_all("fd00::9")).await;
     let source = Request::Set {
         tag: tag("ip-fd00::9"),

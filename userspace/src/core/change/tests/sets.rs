@@ -114,10 +114,10 @@ fn a_source_address_is_for_ipv4() {
 #[test]
 fn an_operators_choice_is_known_as_such() {
     let mut state = with_vip();
-    assert_eq!(state.resources[&tag("vip")].ip().accept_by, AcceptBy::Size);
+    assert_eq!(state.resources[&tag("vip")].ip().unwrap().accept_by, AcceptBy::Size);
     let setting = Setting::Accept(Accept::Route);
     done(&mut state, Change::Set { tag: tag("vip"), node: None, setting });
-    let ip = state.resources[&tag("vip")].ip();
+    let ip = state.resources[&tag("vip")].ip().unwrap();
     assert_eq!((ip.accept, ip.accept_by), (Accept::Route, AcceptBy::Operator));
 }
 
