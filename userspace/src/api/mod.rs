@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod client;
 pub mod facts;
+pub mod in_cloud;
 pub mod in_use;
 mod request;
 pub mod server;

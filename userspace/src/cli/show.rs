@@ -7,7 +7,7 @@ use clap::Args;
 use super::{Session, output, ping_list, session::unexpected, table::Table};
 use crate::{
     api::{Answer, ApiError, Request, Shown, accept_name, counted_span, thousands},
-    model::{Desired, OnConflict, Range, Ranges, Switchback, Tag, Threshold},
+    model::{Cloud, Desired, OnConflict, Range, Ranges, Switchback, Tag, Threshold},
 };
 
 /// Show all about one resource
@@ -41,6 +41,12 @@ fn text(shown: &Shown) -> String {
     let mut line = |name: &str, value: String| head.row([name.to_owned(), value]);
     line("tag", status.tag.to_string());
     line("kind", status.kind.clone());
+    if let Some(Cloud::Route(route)) = resource.cloud() {
+        line("routes of", route.ip.to_string());
+    }
+    if let Some(region) = resource.cloud().and_then(Cloud::region) {
+        line("region", region.to_owned());
+    }
     let mut by_subnet = resource.addresses().by_subnet();
     match (status.addresses, by_subnet.next(), by_subnet.next()) {
         (0..=1, ..) | (_, None, _) => line("address", status.address.to_string()),
@@ -56,6 +62,17 @@ fn text(shown: &Shown) -> String {
     let on = status.owner.as_ref().map_or_else(String::new, |o| format!(" on {o}"));
     line("state", format!("{}{on}", status.state));
     line("device", status.device.clone().unwrap_or_default());
+    if let Some(cloud) = &status.cloud {
+        line("EC2 interface", cloud.interface.clone().unwrap_or_default());
+        for target in &cloud.targets {
+            line("EC2 says", target.clone());
+        }
+        let asked = cloud.answered_ms.map(|ms| format!("{} s ago", ms / 1000));
+        line("EC2 answered", asked.unwrap_or_else(|| "never yet".to_owned()));
+        if let (Some(trouble), Some(ms)) = (&cloud.trouble, cloud.trouble_ms) {
+            line("EC2 trouble", format!("{trouble} (since {} s)", ms / 1000));
+        }
+    }
     line("epoch", status.epoch.to_string());
     line(
         "wanted",

@@ -1,0 +1,5 @@
+//! Effects on Amazon EC2.
+
+mod perform;
+
+pub use self::perform::Cloud;
