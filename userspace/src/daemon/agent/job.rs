@@ -171,7 +171,7 @@ fn in_the_cloud(
     tunables: Tunables,
 ) -> (Sequence, Executor) {
     let Start { tag, operation, epoch, lease_epoch, target, .. } = start;
-    let (me, tag, store) = (driver.me, tag.clone(), driver.store.clone());
+    let (me, tag, view) = (driver.me, tag.clone(), driver.store.view());
     let context = CloudContext {
         goal: match cloud {
             Cloud::Route(_) => Goal::Routes(target.addresses.clone()),
@@ -184,10 +184,10 @@ fn in_the_cloud(
     };
     let verb = verb(*operation);
     let permit: Arc<dyn Permit> = if verb == Verb::Remove {
-        Arc::new(Leaving { me, tag, store })
+        Arc::new(Leaving { me, tag, view })
     } else {
         let (epoch, lease_epoch, keeper) = (*epoch, *lease_epoch, driver.keeper.clone());
-        Arc::new(Granted { me, tag, store, keeper, epoch, lease_epoch })
+        Arc::new(Granted { me, tag, view, keeper, epoch, lease_epoch })
     };
     (Sequence::cloud(verb, context), driver.executor.with_permit(permit))
 }
