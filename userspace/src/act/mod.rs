@@ -4,6 +4,7 @@ pub mod accept;
 pub mod address;
 pub mod announce;
 pub mod bounce;
+pub mod cloud;
 pub mod datapath;
 pub mod executor;
 mod flush;

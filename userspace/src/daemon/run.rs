@@ -30,6 +30,7 @@ use super::{
 use crate::{
     act::{
         bounce::Bouncer,
+        cloud,
         datapath::{self, Datapath, MemoryDatapath},
         gatekeeper::Gatekeeper,
         network_manager::NetworkManager,
@@ -154,6 +155,7 @@ pub async fn run(options: Options) -> anyhow::Result<End> {
         conflicts: conflicts_seen,
         member: control.member.subscribe(),
         control: control.clone(),
+        ec2: cloud::connect(&config.ec2),
     };
     let looking = context.clone();
     tokio::spawn(async move {

@@ -44,6 +44,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
+use vipd_ec2::Ec2;
 
 pub use self::{
     cluster::ClusterControl,
@@ -89,6 +90,8 @@ pub struct Context {
     /// None before `cluster init` or `cluster join`.
     pub member: watch::Receiver<Option<Member>>,
     pub control: Arc<dyn ClusterControl>,
+    /// For checks before a resource of EC2 is created.
+    pub ec2: Arc<dyn Ec2>,
 }
 
 /// A request's interim lines.

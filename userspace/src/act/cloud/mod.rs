@@ -1,0 +1,5 @@
+//! The API of Amazon EC2.
+
+mod connect;
+
+pub use connect::connect;
