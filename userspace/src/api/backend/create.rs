@@ -155,7 +155,7 @@ impl Context {
             ip.addresses = addresses.clone();
         }
         let mut inquiries = Inquiries::default();
-        inquiries.whole(&all, &addresses.hosts(), member.id);
+        inquiries.whole(&all, &addresses.hosts(), member.id, state);
         let verdict = self.ask_nodes(member, state, &inquiries, force, out).await;
         verdict.refuse()?;
         Ok(verdict.said())
