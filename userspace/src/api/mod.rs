@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod client;
+mod cloud;
 pub mod facts;
 pub mod in_use;
 mod request;
@@ -10,6 +11,7 @@ mod status;
 mod text;
 
 pub use crate::core::declare::{Action, Difference};
+pub use cloud::*;
 pub use request::*;
 pub use status::*;
 pub use text::{accept_name, counted, counted_span, thousands};

@@ -1,6 +1,7 @@
 //! `create ip`: everything is checked before anything is changed (rows IP-2 to IP-5).
 
 pub(super) mod accept;
+mod cloud;
 pub(super) mod given;
 mod group;
 mod separate;

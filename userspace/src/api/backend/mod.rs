@@ -123,6 +123,8 @@ impl Context {
             Request::Status => self.status(&Selection::default()).await,
             Request::StatusOf(selection) => self.status(&selection).await,
             Request::CreateIp(wanted) => self.create_ip(wanted, out).await,
+            Request::CreateEc2Route(wanted) => self.create_ec2_route(wanted, out).await,
+            Request::CreateEc2Eip(wanted) => self.create_ec2_eip(wanted, out).await,
             Request::Extend { tag, to, priority, devices, force } => {
                 self.extend(&tag, &to, priority, devices, force, out).await
             }
