@@ -5,6 +5,7 @@
 
 mod absent;
 mod call;
+pub mod testing;
 mod types;
 
 pub use self::{

@@ -87,6 +87,17 @@ pub enum Action {
     DescribeNetworkInterfaces,
 }
 
+impl Action {
+    pub const ALL: [Self; 6] = [
+        Self::DescribeRouteTables,
+        Self::ReplaceRoute,
+        Self::DescribeAddresses,
+        Self::DisassociateAddress,
+        Self::AssociateAddress,
+        Self::DescribeNetworkInterfaces,
+    ];
+}
+
 impl fmt::Display for Action {
     /// As a policy has it: `ec2:ReplaceRoute`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

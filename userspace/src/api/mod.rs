@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod client;
+mod cloud;
 pub mod facts;
 pub mod in_cloud;
 pub mod in_use;
@@ -11,6 +12,7 @@ mod status;
 mod text;
 
 pub use crate::core::declare::{Action, Difference};
+pub use cloud::*;
 pub use request::*;
 pub use status::*;
 pub use text::{accept_name, counted, counted_span, thousands};

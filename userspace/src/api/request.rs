@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{AddressPage, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status, SubnetStatus};
+use super::{AddressPage, CreateEc2Eip, CreateEc2Route, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status, SubnetStatus};
 use crate::core::declare::Difference;
 pub use crate::core::planner::{Explanation, NodeVerdict};
 use crate::model::{Accept, Placement, Range, Resource, Score, Switchback, Tag};
@@ -24,6 +24,8 @@ pub enum Request {
     /// Answered as `Status`, with some of the resources.
     StatusOf(Selection),
     CreateIp(CreateIp),
+    CreateEc2Route(CreateEc2Route),
+    CreateEc2Eip(CreateEc2Eip),
     Extend {
         tag: Tag,
         to: String,
@@ -245,6 +247,8 @@ impl Request {
             | Self::ConnectivityShow
             | Self::ClusterToken => true,
             Self::CreateIp(_)
+            | Self::CreateEc2Route(_)
+            | Self::CreateEc2Eip(_)
             | Self::Extend { .. }
             | Self::Unextend { .. }
             | Self::Depend { .. }

@@ -1,10 +1,12 @@
 //! `vipctl create`.
 
+use std::net::Ipv4Addr;
+
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Session, given};
 use crate::{
-    api::{ApiError, CreateIp, Request},
+    api::{ApiError, CreateEc2Eip, CreateEc2Route, CreateIp, Request},
     model::{self, Range, Tag},
 };
 
@@ -18,6 +20,80 @@ pub struct Create {
 #[derive(Debug, Subcommand)]
 enum Kind {
     Ip(Box<Ip>),
+    Ec2Route(Ec2Route),
+    Ec2Eip(Ec2Eip),
+}
+
+/// Routes of a VPC of Amazon EC2 to the addresses of an IP resource (backend cluster)
+///
+/// Every route with one of the addresses as its destination (ADDRESS/32), in every route table of the VPC, leads to the
+/// node that has the IP resource; no other route is touched, none is made, none is deleted. The IPv4 resource must be in
+/// service; the routes get its nodes and priorities, and move with it. Every node checks first that it could do that,
+/// and all that is missing is named at once, with its remedy (exit code 4). See docs/ec2.md.
+///
+/// A VPC has no broadcast, across zones least of all: give the subnet of the addresses a ping list on each node ('vipctl
+/// ping-list add'), or write NOBCASTPING=1 in its tunables.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vipctl create ec2-route --ip ip-172.16.0.9
+  vipctl create ec2-route --ip db --region eu-central-1 --tag db-route")]
+struct Ec2Route {
+    /// The IP resource
+    #[arg(long, value_name = "TAG")]
+    ip: Tag,
+    /// Region of AWS [default: the one that the nodes are in]
+    #[arg(long, value_name = "R")]
+    region: Option<String>,
+    /// Name of the resource [default: ec2-TAG]
+    #[arg(long, value_name = "T")]
+    tag: Option<Tag>,
+    /// Go on although a node, or EC2, does not answer and so cannot be asked
+    #[arg(long)]
+    force: bool,
+    /// Return as soon as it is created, not when it is in service
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// An Elastic IP of Amazon EC2 that moves from node to node (frontend cluster)
+///
+/// It is associated with the network interface of the node that has the resource; other Elastic IPs of that interface
+/// are taken off it first. Every node checks first that it could do that, and all that is missing is named at once, with
+/// its remedy (exit code 4). See docs/ec2.md.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  vipctl create ec2-eip --eip 203.0.113.9 --dev eth0 --extend-to all
+  vipctl create ec2-eip --eip 203.0.113.9 --dev eth0 --extend-to node-b --switchback automatic --tag www")]
+struct Ec2Eip {
+    /// The Elastic IP
+    #[arg(long, value_name = "ADDRESS")]
+    eip: Ipv4Addr,
+    /// Interface of this node; elsewhere the one of that name
+    #[arg(long = "dev", value_name = "IF")]
+    device: String,
+    /// Region of AWS [default: the one that the nodes are in]
+    #[arg(long, value_name = "R")]
+    region: Option<String>,
+    /// Name of the resource [default: ec2-ADDRESS]
+    #[arg(long, value_name = "T")]
+    tag: Option<Tag>,
+    /// Priority of this node, 1 (best) to 999; the nodes of --extend-to get the next multiples of ten [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
+    priority: Option<u16>,
+    /// Whether it returns to a better node by itself
+    #[arg(long, default_value = "intelligent")]
+    switchback: Switchback,
+    /// Node that may have it too; repeat it in falling preference, or say 'all'
+    #[arg(long, value_name = "NODE")]
+    extend_to: Vec<String>,
+    /// Go on although a node, or EC2, does not answer and so cannot be asked
+    #[arg(long)]
+    force: bool,
+    /// Return as soon as it is created, not when it is in service
+    #[arg(long)]
+    no_wait: bool,
 }
 
 /// Virtual IP addresses, IPv4 or IPv6: one, or many as one
@@ -101,9 +177,37 @@ enum Switchback {
     Automatic,
 }
 
+impl From<Switchback> for model::Switchback {
+    fn from(s: Switchback) -> Self {
+        match s {
+            Switchback::Intelligent => Self::Intelligent,
+            Switchback::Automatic => Self::Automatic,
+        }
+    }
+}
+
 impl Create {
     pub fn run(self, session: &Session) -> Result<(), ApiError> {
-        let Kind::Ip(ip) = self.kind;
+        let ip = match self.kind {
+            Kind::Ip(ip) => ip,
+            Kind::Ec2Route(Ec2Route { ip, region, tag, force, no_wait }) => {
+                let wanted = CreateEc2Route { ip, region, tag, force, wait: !no_wait };
+                return session.order(&Request::CreateEc2Route(wanted));
+            }
+            Kind::Ec2Eip(eip) => {
+                return session.order(&Request::CreateEc2Eip(CreateEc2Eip {
+                    address: eip.eip,
+                    device: eip.device,
+                    region: eip.region,
+                    tag: eip.tag,
+                    priority: eip.priority,
+                    switchback: eip.switchback.into(),
+                    extend_to: eip.extend_to,
+                    force: eip.force,
+                    wait: !eip.no_wait,
+                }));
+            }
+        };
         session.order(&Request::CreateIp(CreateIp {
             addresses: given::read(&ip.addresses)?,
             netmask: ip.netmask,
@@ -119,10 +223,7 @@ impl Create {
                 Accept::Anyip => model::Accept::Anyip,
             }),
             priority: ip.priority,
-            switchback: match ip.switchback {
-                Switchback::Intelligent => model::Switchback::Intelligent,
-                Switchback::Automatic => model::Switchback::Automatic,
-            },
+            switchback: ip.switchback.into(),
             extend_to: ip.extend_to,
             force: ip.force,
             wait: !ip.no_wait,

@@ -41,14 +41,17 @@ fn text(shown: &Shown) -> String {
     let mut line = |name: &str, value: String| head.row([name.to_owned(), value]);
     line("tag", status.tag.to_string());
     line("kind", status.kind.clone());
-    if let Some(Cloud::Route(route)) = resource.cloud() {
-        line("routes of", route.ip.to_string());
+    match resource.cloud() {
+        None => {}
+        Some(Cloud::Route(route)) => line("routes to", route.ip.to_string()),
+        Some(Cloud::Eip(eip)) => line("elastic ip", eip.address.to_string()),
     }
-    if let Some(region) = resource.cloud().and_then(Cloud::region) {
-        line("region", region.to_owned());
+    if let Some(cloud) = resource.cloud() {
+        line("region", cloud.region().unwrap_or("that of its nodes").to_owned());
     }
     let mut by_subnet = resource.addresses().by_subnet();
     match (status.addresses, by_subnet.next(), by_subnet.next()) {
+        _ if resource.cloud().is_some() => {}
         (0..=1, ..) | (_, None, _) => line("address", status.address.to_string()),
         (n, Some(_), None) => line("addresses", counted_span(n, &status.span)),
         (n, Some(_), Some(_)) => line("addresses", thousands(n)),
@@ -90,14 +93,14 @@ fn text(shown: &Shown) -> String {
             Switchback::Automatic => "automatic".to_owned(),
         },
     );
-    line(
-        "on-conflict",
-        match resource.on_conflict {
-            OnConflict::Report => "report".to_owned(),
-            OnConflict::Defend => "defend".to_owned(),
-            OnConflict::Yield => "yield".to_owned(),
-        },
-    );
+    let on_conflict = match resource.on_conflict {
+        OnConflict::Report => "report",
+        OnConflict::Defend => "defend",
+        OnConflict::Yield => "yield",
+    };
+    if resource.ip().is_some() {
+        line("on-conflict", on_conflict.to_owned());
+    }
     let policy = &resource.policy;
     let or_default = |text: Option<String>| text.unwrap_or_else(|| "as the cluster has it".to_owned());
     line("stickiness", or_default(policy.stickiness.map(|s| s.to_string())));

@@ -190,6 +190,25 @@ mod tests {
         assert_eq!(parse(Path::new("node.toml"), GOOD).unwrap().store, crate::config::StoreConfig::default());
     }
 
+    #[test]
+    fn ec2_by_a_private_endpoint() {
+        let text = format!(
+            "{GOOD}[ec2]\nendpoint = \"https://vpce-1.ec2.eu-central-1.vpce.amazonaws.com\"\n\
+             metadata-endpoint = \"http://[fd00:ec2::254]\"\nprofile = \"vipd\"\n"
+        );
+        let ec2 = parse(Path::new("node.toml"), &text).unwrap().ec2;
+        assert_eq!(ec2.profile.as_deref(), Some("vipd"));
+        assert_eq!(ec2.metadata_endpoint.as_deref(), Some("http://[fd00:ec2::254]"));
+        for good in ["http://127.0.0.1:5000", "http://127.0.0.1:5000/", "https://ec2.example"] {
+            parse(Path::new("node.toml"), &format!("{GOOD}[ec2]\nendpoint = \"{good}\"\n")).unwrap();
+        }
+        for bad in ["", "ec2.example", "ftp://h", "http://", "http://u:p@h", "http://h/path", "http://h:0", "http://h:x"]
+        {
+            let found = faults(&format!("{GOOD}[ec2]\nendpoint = \"{bad}\"\n"));
+            assert!(found[0].starts_with("node.toml:5: ec2.endpoint: "), "{bad}: {found:?}");
+        }
+    }
+
     fn faults(text: &str) -> Vec<String> {
         let faults = parse(Path::new("node.toml"), text).expect_err("wrong");
         faults.iter().map(ToString::to_string).collect()
@@ -263,6 +282,12 @@ mod tests {
             (&format!("{GOOD}x = [\n"), "node.toml:4"),
             (&format!("{GOOD}[store]\nkind = \"redis\"\n"), "node.toml:5: store.kind: unknown variant"),
             (&format!("{GOOD}[store]\nkind = \"etcd\"\n"), "node.toml:4: store.endpoints: is empty; write"),
+            (&format!("{GOOD}[ec2]\nregion = \"x\"\n"), "node.toml:5: ec2.region: unknown field `region`"),
+            (&format!("{GOOD}[ec2]\nprofile = \"\"\n"), "node.toml:5: ec2.profile: '' is no name of a profile"),
+            (
+                &format!("{GOOD}[ec2]\nmetadata-endpoint = \"h\"\n"),
+                "node.toml:5: ec2.metadata-endpoint: 'h' is no URL of a host; write for example",
+            ),
             (&format!("{GOOD}[store]\nprefix = \"/v\"\n"), "node.toml:5: store.prefix: is for etcd, and"),
             (&format!("{GOOD}[store]\nfoo = 1\n"), "node.toml:5: store.foo: unknown field"),
             (&etcd("\"10.0.0.1:2379\""), "node.toml:6: store.endpoints: '10.0.0.1:2379' is no http"),

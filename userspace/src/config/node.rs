@@ -31,6 +31,9 @@ pub struct NodeConfig {
     pub store: StoreConfig,
     #[serde(default)]
     pub datapath: DatapathConfig,
+    /// How this node reaches Amazon EC2.
+    #[serde(default)]
+    pub ec2: Ec2Config,
     /// Settings per interface name.
     #[serde(default)]
     pub interface: BTreeMap<String, InterfaceConfig>,
@@ -120,6 +123,19 @@ pub enum DatapathMode {
     Native,
     Generic,
     None,
+}
+
+/// What is None is as Amazon's SDK has it: by the environment (`AWS_ENDPOINT_URL_EC2`,
+/// `AWS_EC2_METADATA_SERVICE_ENDPOINT`, `AWS_PROFILE`), else the usual one. Keys are never written here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Ec2Config {
+    /// URL of the API: a VPC's interface endpoint, for example.
+    pub endpoint: Option<String>,
+    /// URL of the metadata service of the instance.
+    pub metadata_endpoint: Option<String>,
+    /// A section of the files `credentials` and `config` of AWS.
+    pub profile: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

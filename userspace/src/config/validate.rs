@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use super::{NodeConfig, StoreConfig, StoreKind};
+use super::{Ec2Config, NodeConfig, StoreConfig, StoreKind};
 use crate::model::Tag;
 
 /// A value that cannot be used.
@@ -47,6 +47,7 @@ pub fn validate(config: &NodeConfig) -> Vec<Wrong> {
         wrong(&["control-group"], "is empty".into(), "name a group, or remove the line");
     }
     store(&config.store, &mut wrong);
+    ec2(&config.ec2, &mut wrong);
     const MOST_VIPS: u32 = 1 << 20;
     if !(1..=MOST_VIPS).contains(&config.datapath.max_vips) {
         let reason = format!("{} is out of range", config.datapath.max_vips);
@@ -123,6 +124,40 @@ fn store(store: &StoreConfig, wrong: &mut impl FnMut(&[&str], String, &str)) {
     if secure != 0 && store.ca.is_none() {
         wrong(&["store", "ca"], "is missing, and the endpoints are https://".into(), "add: ca = \"FILE\"");
     }
+}
+
+/// `[ec2]`: a URL that cannot be one would only be found out when an address has to move.
+fn ec2(ec2: &Ec2Config, wrong: &mut impl FnMut(&[&str], String, &str)) {
+    if cfg!(not(feature = "ec2")) && *ec2 != Ec2Config::default() {
+        let reason = "this vipd was built without ec2".to_owned();
+        wrong(&["ec2"], reason, "build it with '--features ec2', or remove the section");
+    }
+    let urls = [
+        ("endpoint", &ec2.endpoint, "write for example \"https://ec2.eu-central-1.amazonaws.com\""),
+        ("metadata-endpoint", &ec2.metadata_endpoint, "write for example \"http://169.254.169.254\""),
+    ];
+    for (key, url, remedy) in urls {
+        if let Some(url) = url.as_deref().filter(|url| !is_url(url)) {
+            wrong(&["ec2", key], format!("'{url}' is no URL of a host"), remedy);
+        }
+    }
+    let is_name = |p: &str| !p.is_empty() && !p.contains(|c: char| c.is_control() || c == ']' || c == '[');
+    if let Some(profile) = ec2.profile.as_deref().filter(|p| !is_name(p)) {
+        let reason = format!("'{profile}' is no name of a profile");
+        wrong(&["ec2", "profile"], reason, "name a section of ~/.aws/config, or remove the line");
+    }
+}
+
+/// `http(s)://HOST[:PORT][/]`: nothing of a user, no path, no query.
+fn is_url(text: &str) -> bool {
+    let bare = text.strip_suffix('/').unwrap_or(text);
+    let Some((scheme, host)) = bare.split_once("://") else { return false };
+    let with_port = match host.rsplit_once(':') {
+        // An IPv6 address in brackets has colons of its own.
+        Some((_, port)) if !port.contains(']') => bare.to_owned(),
+        Some(_) | None => format!("{bare}:80"),
+    };
+    ["http", "https"].contains(&scheme) && is_endpoint(&with_port)
 }
 
 fn is_endpoint(text: &str) -> bool {

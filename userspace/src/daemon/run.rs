@@ -19,7 +19,6 @@ use tokio::{
     sync::{Mutex, watch},
     time::timeout,
 };
-use vipd_ec2::Ec2;
 
 use super::{
     events::{About, EventLog},
@@ -31,6 +30,7 @@ use super::{
 use crate::{
     act::{
         bounce::Bouncer,
+        cloud,
         datapath::{self, Datapath, MemoryDatapath},
         gatekeeper::Gatekeeper,
         network_manager::NetworkManager,
@@ -125,7 +125,7 @@ pub async fn run(options: Options) -> anyhow::Result<End> {
     bouncer.resume().await.context("cannot see what an earlier vipd left stopped")?;
     let in_use = InUse::default();
     let in_cloud = InCloud::default();
-    let ec2: Arc<dyn Ec2> = Arc::new(vipd_ec2::Absent);
+    let ec2 = cloud::connect(&config.ec2);
     let host = Host {
         timing: config.profile.timing(),
         state_dir: options.state_dir.clone(),
@@ -161,6 +161,7 @@ pub async fn run(options: Options) -> anyhow::Result<End> {
         conflicts: conflicts_seen,
         member: control.member.subscribe(),
         control: control.clone(),
+        ec2,
     };
     let looking = context.clone();
     tokio::spawn(async move {

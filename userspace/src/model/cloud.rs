@@ -35,6 +35,14 @@ pub enum Cloud<'a> {
 }
 
 impl<'a> Cloud<'a> {
+    /// The IP resource that it follows; None for an Elastic IP, which is by itself.
+    pub fn followed(self) -> Option<&'a Tag> {
+        match self {
+            Self::Route(route) => Some(&route.ip),
+            Self::Eip(_) => None,
+        }
+    }
+
     pub fn region(self) -> Option<&'a str> {
         match self {
             Self::Route(route) => route.region.as_deref(),

@@ -9,8 +9,8 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    Accept, Addresses, Connectivity, Constraint, ConstraintId, Defaults, MonitoredSubnet, NodeId,
-    NodeSettings, OnConflict, Policy, Switchback, Tag,
+    Accept, Addresses, Cloud, Connectivity, Constraint, ConstraintId, Defaults, Ec2Eip, Ec2Route, Kind,
+    MonitoredSubnet, NodeId, NodeSettings, OnConflict, Policy, Switchback, Tag,
 };
 
 /// What is None is not spoken of.
@@ -28,8 +28,11 @@ pub struct Declared {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeclaredResource {
+    /// None: an IP resource.
+    pub cloud: Option<DeclaredCloud>,
+    /// None at all for a resource of EC2.
     pub addresses: Addresses,
-    /// None: by the rule of row IP-17.
+    /// None: by the rule of row IP-17, or no IP resource.
     pub accept: Option<Accept>,
     /// None: as it is, or in service where it is new.
     pub in_service: Option<bool>,
@@ -40,6 +43,45 @@ pub struct DeclaredResource {
     pub depends: Option<BTreeSet<Tag>>,
     pub policy: Policy,
     pub nodes: BTreeMap<NodeId, NodeSettings>,
+}
+
+/// A resource of EC2, whichever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeclaredCloud {
+    Route(Ec2Route),
+    Eip(Ec2Eip),
+}
+
+impl DeclaredCloud {
+    /// None for an IP resource.
+    pub fn of(kind: &Kind) -> Option<Self> {
+        match kind {
+            Kind::Ip(_) => None,
+            Kind::Ec2Route(route) => Some(Self::Route(route.clone())),
+            Kind::Ec2Eip(eip) => Some(Self::Eip(eip.clone())),
+        }
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Route(route) => Kind::Ec2Route(route.clone()),
+            Self::Eip(eip) => Kind::Ec2Eip(eip.clone()),
+        }
+    }
+
+    pub fn cloud(&self) -> Cloud<'_> {
+        match self {
+            Self::Route(route) => Cloud::Route(route),
+            Self::Eip(eip) => Cloud::Eip(eip),
+        }
+    }
+}
+
+impl DeclaredResource {
+    /// The IP resource that a route leads to.
+    pub fn followed(&self) -> Option<&Tag> {
+        self.cloud.as_ref().and_then(|c| c.cloud().followed())
+    }
 }
 
 impl Declared {
@@ -62,11 +104,18 @@ impl Declared {
         groups.flat_map(below).collect()
     }
 
-    /// What the resource depends on, by itself or by groups.
+    /// What the resource depends on by what it is, or by groups.
+    pub fn implied(&self, tag: &Tag) -> BTreeSet<Tag> {
+        let followed = self.resources.get(tag).and_then(DeclaredResource::followed);
+        self.by_groups(tag).into_iter().chain(followed.cloned()).collect()
+    }
+
+    /// What the resource depends on, by itself, by groups, or by what it is.
     pub fn children(&self, tag: &Tag) -> BTreeSet<Tag> {
-        match self.resources.get(tag).and_then(|r| r.depends.clone()) {
-            Some(depends) => depends,
-            None => self.by_groups(tag),
+        let Some(resource) = self.resources.get(tag) else { return self.by_groups(tag) };
+        match &resource.depends {
+            Some(depends) => depends.iter().chain(resource.followed()).cloned().collect(),
+            None => self.implied(tag),
         }
     }
 }

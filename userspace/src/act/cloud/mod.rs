@@ -1,5 +1,6 @@
 //! Effects on Amazon EC2.
 
+mod connect;
 mod perform;
 
-pub use self::perform::Cloud;
+pub use self::{connect::connect, perform::Cloud};

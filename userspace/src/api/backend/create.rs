@@ -1,6 +1,7 @@
 //! `create ip`: everything is checked before anything is changed (rows IP-2 to IP-5).
 
 pub(super) mod accept;
+mod cloud;
 pub(super) mod given;
 mod group;
 mod separate;
@@ -155,7 +156,7 @@ impl Context {
             ip.addresses = addresses.clone();
         }
         let mut inquiries = Inquiries::default();
-        inquiries.whole(&all, &addresses.hosts(), member.id);
+        inquiries.whole(&all, &addresses.hosts(), member.id, state);
         let verdict = self.ask_nodes(member, state, &inquiries, force, out).await;
         verdict.refuse()?;
         Ok(verdict.said())

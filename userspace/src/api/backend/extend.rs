@@ -63,10 +63,14 @@ impl Context {
             changes.push(Change::Extend { to, members });
         }
         let unasked = self.propose_checked(&member, &state, changes, force, out).await?;
+        let on = match &devices[..] {
+            // A route follows what it leads to.
+            [] => String::new(),
+            all => format!(", on {}", all.join(", ")),
+        };
         Ok(Answer::done(format!(
-            "{tag} is extended to {}, on {}{}{unasked}",
+            "{tag} is extended to {}{on}{}{unasked}",
             said.join(", "),
-            devices.join(", "),
             along(&state, tag, "so are")
         )))
     }

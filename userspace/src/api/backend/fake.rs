@@ -388,6 +388,7 @@ impl Bench {
             conflicts: watch::Sender::new(Vec::new()).subscribe(),
             member: watch::Sender::new(member).subscribe(),
             control: Arc::new(FakeControl),
+            ec2: Arc::new(vipd_ec2::Absent),
         };
         Self { context, store, peers, facts, dir }
     }

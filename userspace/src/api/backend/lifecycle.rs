@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Context, Out, Result,
+    Context, Member, Out, Result,
     hierarchy::{along, check_not_maintained, names},
     lookup, placement, subnet,
     wait::Verdict,
@@ -24,11 +24,24 @@ impl Context {
     /// How long a removal elsewhere and a bring-up may take together.
     pub(super) fn limit_of_start(&self) -> Duration {
         let tunables = self.tunables.read();
-        tunables.restore_timeout + tunables.remove_timeout + AGREEMENT
+        let ec2 = match self.has_clouds() {
+            true => tunables.ec2.restore_timeout + tunables.ec2.remove_timeout,
+            false => Duration::ZERO,
+        };
+        tunables.restore_timeout + tunables.remove_timeout + ec2 + AGREEMENT
     }
 
     fn limit_of_stop(&self) -> Duration {
-        self.tunables.read().remove_timeout + AGREEMENT
+        let tunables = self.tunables.read();
+        let ec2 = if self.has_clouds() { tunables.ec2.remove_timeout } else { Duration::ZERO };
+        tunables.remove_timeout + ec2 + AGREEMENT
+    }
+
+    /// What is in EC2 takes its own time, and may belong to the hierarchy of anything.
+    fn has_clouds(&self) -> bool {
+        let member = self.member.borrow();
+        let state = member.as_ref().map(Member::state);
+        state.is_some_and(|state| state.resources.values().any(|r| r.cloud().is_some()))
     }
 
     pub(super) async fn in_service(

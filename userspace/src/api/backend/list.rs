@@ -10,7 +10,11 @@ impl Context {
     pub(super) fn addresses(&self, tag: Option<&Tag>, limit: Option<usize>, offset: usize) -> Result<Answer> {
         let state = self.member()?.state();
         let resources: Vec<_> = match tag {
-            Some(tag) => vec![lookup::resource(&state, tag)?],
+            Some(tag) => {
+                let resource = lookup::resource(&state, tag)?;
+                lookup::ip(resource)?;
+                vec![resource]
+            }
             None => state.resources.values().collect(),
         };
         let total = resources.iter().fold(0_u64, |sum, r| sum.saturating_add(r.addresses().count()));

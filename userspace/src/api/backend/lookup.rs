@@ -4,7 +4,7 @@ use super::{Member, Result};
 use crate::{
     api::{ApiError, ErrorKind},
     cluster::StoreError,
-    core::change::{Applied, Change, apply},
+    core::change::{Applied, Change, apply, apply_part},
     model::{ClusterState, IpResource, Node, Resource, Tag},
 };
 
@@ -117,6 +117,8 @@ impl Member {
 /// The first refusal.
 pub fn tried(state: &ClusterState, changes: &[Change]) -> Result<ClusterState> {
     let mut after = state.clone();
+    // Several are one batch.
+    let apply = if changes.len() > 1 { apply_part } else { apply };
     for change in changes {
         answered(apply(&mut after, change))?;
     }

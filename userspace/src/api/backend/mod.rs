@@ -45,6 +45,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
+use vipd_ec2::Ec2;
 
 pub use self::{
     cluster::ClusterControl,
@@ -93,6 +94,8 @@ pub struct Context {
     /// None before `cluster init` or `cluster join`.
     pub member: watch::Receiver<Option<Member>>,
     pub control: Arc<dyn ClusterControl>,
+    /// For checks before a resource of EC2 is created.
+    pub ec2: Arc<dyn Ec2>,
 }
 
 /// A request's interim lines.
@@ -124,6 +127,8 @@ impl Context {
             Request::Status => self.status(&Selection::default()).await,
             Request::StatusOf(selection) => self.status(&selection).await,
             Request::CreateIp(wanted) => self.create_ip(wanted, out).await,
+            Request::CreateEc2Route(wanted) => self.create_ec2_route(wanted, out).await,
+            Request::CreateEc2Eip(wanted) => self.create_ec2_eip(wanted, out).await,
             Request::Extend { tag, to, priority, devices, force } => {
                 self.extend(&tag, &to, priority, devices, force, out).await
             }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
     api::{ResourceNodeStatus, ResourceStatus, Run, Selection},
-    model::{ClusterState, Resource},
+    model::{ClusterState, Kind, Resource},
 };
 
 /// Entries for the selected resources, and how many of them are in each state.
@@ -34,7 +34,7 @@ pub fn select(
 /// A tag with wildcards, a part of a tag, or an address.
 fn matches(pattern: &str, resource: &Resource) -> bool {
     if let Ok(address) = pattern.parse::<IpAddr>()
-        && resource.addresses().contains(address)
+        && (resource.addresses().contains(address) || is_elastic_ip(resource, address))
     {
         return true;
     }
@@ -44,6 +44,10 @@ fn matches(pattern: &str, resource: &Resource) -> bool {
     } else {
         tag.contains(pattern)
     }
+}
+
+fn is_elastic_ip(resource: &Resource, address: IpAddr) -> bool {
+    matches!(&resource.kind, Kind::Ec2Eip(eip) if address == eip.address)
 }
 
 /// `*` for anything, `?` for one character.

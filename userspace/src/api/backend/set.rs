@@ -36,6 +36,12 @@ impl Context {
             )));
         }
         let id = node.map(|n| n.id);
+        if resource.cloud().is_some() {
+            // What means nothing there is refused before any interface is looked at.
+            let on = |s: &Setting| if of_the_whole(s) { None } else { id };
+            let change = |s: &Setting| Change::Set { tag: tag.clone(), node: on(s), setting: s.clone() };
+            lookup::tried(&state, &settings.iter().map(change).collect::<Vec<_>>())?;
+        }
         for setting in &settings {
             self.check_devices(setting, tag, id, member.id).await?;
         }

@@ -1,5 +1,7 @@
 //! `[[resource]]`.
 
+use std::net::Ipv4Addr;
+
 use ipnet::IpNet;
 
 use super::{
@@ -7,18 +9,39 @@ use super::{
     read::{At, Reader, set},
 };
 use crate::model::{
-    Accept, Addresses, DeclaredResource, NodeSettings, OnConflict, Policy, Range, Switchback, Tag,
-    with_length,
+    Accept, Addresses, DeclaredCloud, DeclaredResource, Ec2Eip, Ec2Route, NodeSettings, OnConflict, Policy,
+    Range, Switchback, Tag, with_length,
 };
 
-const KEYS: [&str; 15] = [
+/// What is asked of a resource of each kind, beside what all have in common: key, an example, whether it must be there.
+type Own = &'static [(&'static str, &'static str, bool)];
+
+const KINDS: [(&str, Own); 3] = [
+    (
+        "ip",
+        &[
+            ("addresses", "addresses = [\"192.0.2.10/24\"]", true),
+            ("accept", "accept = \"assign\"", false),
+            ("on-conflict", "on-conflict = \"defend\"", false),
+        ],
+    ),
+    (
+        "ec2-route",
+        &[("ip", "ip = \"web\"", true), ("region", "region = \"eu-central-1\"", false)],
+    ),
+    (
+        "ec2-eip",
+        &[("eip", "eip = \"203.0.113.9\"", true), ("region", "region = \"eu-central-1\"", false)],
+    ),
+];
+
+/// Of all kinds.
+const KEYS: [&str; 13] = [
     "tag",
-    "addresses",
+    "kind",
     "nodes",
     "state",
-    "accept",
     "switchback",
-    "on-conflict",
     "subnets",
     "depends",
     "stickiness",
@@ -39,7 +62,12 @@ pub fn resource(reader: &mut Reader, section: &At, file: &mut DeclaredFile) {
         Some(text) => text.parse::<Tag>().ok(),
         None => None,
     };
+    // Of a kind that is not known nothing is known.
+    let named = section.peek("kind").unwrap_or("ip");
+    let own = KINDS.iter().find(|(kind, _)| *kind == named).map(|(_, own)| *own);
+    let mut cloud = CloudKeys::default();
     let mut found = DeclaredResource {
+        cloud: None,
         addresses: Addresses::default(),
         accept: None,
         in_service: None,
@@ -51,12 +79,21 @@ pub fn resource(reader: &mut Reader, section: &At, file: &mut DeclaredFile) {
         nodes: Default::default(),
     };
     for at in reader.table(section, &name) {
+        if is_misplaced(reader, &at, at.own(&name), named, own) {
+            continue;
+        }
         match at.own(&name) {
             "tag" => {
                 reader.parsed::<Tag>(&at, "web");
             }
+            "kind" => {
+                reader.word(&at, &KINDS.map(|(kind, _)| (kind, ())));
+            }
+            "ip" => cloud.ip = reader.parsed(&at, "web"),
+            "eip" => cloud.eip = reader.parsed(&at, "203.0.113.9"),
+            "region" => cloud.region = reader.text(&at).map(str::to_owned),
             "addresses" => addresses(reader, &at, tag.as_ref(), &mut found.addresses, file),
-            "nodes" => nodes(reader, &at, &mut found),
+            "nodes" => nodes(reader, &at, named, &mut found),
             "state" => {
                 found.in_service = reader.word(&at, &[("in-service", true), ("out-of-service", false)]);
             }
@@ -81,19 +118,23 @@ pub fn resource(reader: &mut Reader, section: &At, file: &mut DeclaredFile) {
                 found.monitored = nets.into_iter().map(|net| net.trunc()).collect();
             }
             "depends" => found.depends = Some(set(reader.parsed_list(&at, "db"))),
-            key => policy(reader, &at, key, &mut found.policy),
+            key => policy(reader, &at, key, own, &mut found.policy),
         }
     }
-    for (key, example) in [
-        ("tag", "tag = \"web\""),
-        ("addresses", "addresses = [\"192.0.2.10/24\"]"),
-        ("nodes", "nodes = { node-a = { priority = 1, devices = [\"eth0\"] } }"),
-    ] {
-        if !section.has(key) {
+    let nodes = match named {
+        "ec2-route" => "nodes = { node-a = { priority = 1 } }",
+        _ => "nodes = { node-a = { priority = 1, devices = [\"eth0\"] } }",
+    };
+    let common = [("tag", "tag = \"web\"", true), ("nodes", nodes, true)];
+    for (key, example, needed) in common.iter().chain(own.unwrap_or_default()) {
+        if *needed && !section.has(key) {
             reader.missing(&here, key, example);
         }
     }
-    let Some(tag) = tag else { return };
+    found.cloud = cloud.made(named);
+    // What is wrong was told; it must not pass for an IP resource.
+    let unreadable = named != "ip" && found.cloud.is_none();
+    let Some(tag) = tag.filter(|_| !unreadable) else { return };
     if let Some(line) = file.resource_lines.get(&tag) {
         let reason = format!("is there twice, first in line {line}");
         reader.fault(&here, reason, "give each resource a tag of its own");
@@ -103,7 +144,40 @@ pub fn resource(reader: &mut Reader, section: &At, file: &mut DeclaredFile) {
     file.declared.resources.insert(tag, found);
 }
 
-fn policy(reader: &mut Reader, at: &At, key: &str, policy: &mut Policy) {
+/// What a resource of EC2 says of itself.
+#[derive(Default)]
+struct CloudKeys {
+    ip: Option<Tag>,
+    eip: Option<Ipv4Addr>,
+    region: Option<String>,
+}
+
+impl CloudKeys {
+    /// None where something is missing, and for IP resources.
+    fn made(self, kind: &str) -> Option<DeclaredCloud> {
+        let Self { ip, eip, region } = self;
+        match kind {
+            "ec2-route" => Some(DeclaredCloud::Route(Ec2Route { ip: ip?, region })),
+            "ec2-eip" => Some(DeclaredCloud::Eip(Ec2Eip { address: eip?, region })),
+            _ => None,
+        }
+    }
+}
+
+/// Told, where a key is for resources of another kind.
+fn is_misplaced(reader: &mut Reader, at: &At, key: &str, kind: &str, own: Option<Own>) -> bool {
+    let has = |all: Own| all.iter().any(|(known, ..)| *known == key);
+    let others: Vec<&str> = KINDS.iter().filter(|(_, all)| has(all)).map(|(kind, _)| *kind).collect();
+    if own.is_none_or(has) || others.is_empty() {
+        return false;
+    }
+    let kinds: Vec<String> = others.iter().map(|kind| format!("kind = \"{kind}\"")).collect();
+    let reason = format!("is for resources with {}, and this one is of the kind {kind}", kinds.join(" or "));
+    reader.fault(at, reason, "remove the line, or write that kind");
+    true
+}
+
+fn policy(reader: &mut Reader, at: &At, key: &str, own: Option<Own>, policy: &mut Policy) {
     match key {
         "stickiness" => policy.stickiness = reader.score(at),
         "migration-threshold" => policy.migration_threshold = reader.threshold(at),
@@ -122,7 +196,10 @@ fn policy(reader: &mut Reader, at: &At, key: &str, policy: &mut Policy) {
             let found = reader.word(at, &[("use", false), ("ignore", true)]);
             policy.ignores_connectivity = found.unwrap_or_default();
         }
-        _ => reader.unknown(at, &KEYS),
+        _ => {
+            let own = own.unwrap_or_default().iter().map(|(key, ..)| *key);
+            reader.unknown(at, &KEYS.into_iter().chain(own).collect::<Vec<_>>());
+        }
     }
 }
 
@@ -163,13 +240,27 @@ fn part(text: &str) -> Option<(IpNet, Range)> {
         .then_some((subnet, range))
 }
 
-fn nodes(reader: &mut Reader, section: &At, found: &mut DeclaredResource) {
+/// The interfaces of a route are those of its IP resource.
+fn nodes(reader: &mut Reader, section: &At, kind: &str, found: &mut DeclaredResource) {
+    let known: &[&str] = match kind {
+        "ec2-route" => &["priority", "restore-and-recover"],
+        "ec2-eip" => &["priority", "devices", "restore-and-recover"],
+        _ => &["priority", "devices", "restore-and-recover", "physical", "source"],
+    };
+    let needed = [("priority", "priority = 1"), ("devices", "devices = [\"eth0\"]")];
+    let needed: Vec<_> = needed.into_iter().filter(|(key, _)| known.contains(key)).collect();
     for node in reader.table(section, &section.key) {
         let name = node.own(&section.key).to_owned();
         let id = reader.node(&node, &name);
         let mut settings = NodeSettings::new(0, Vec::new());
         for at in reader.table(&node, &node.key) {
-            match at.own(&node.key) {
+            let key = at.own(&node.key);
+            if kind == "ec2-route" && key == "devices" {
+                reader.fault(&at, "is not for routes, which follow their IP resource", "remove it");
+                continue;
+            }
+            match key {
+                _ if !known.contains(&key) => reader.unknown(&at, known),
                 "priority" => {
                     let number = reader.number(&at, "a number from 1 (best) to 999");
                     settings.priority = number.unwrap_or_default();
@@ -177,13 +268,10 @@ fn nodes(reader: &mut Reader, section: &At, found: &mut DeclaredResource) {
                 "devices" => settings.devices = reader.parsed_list(&at, "eth0"),
                 "restore-and-recover" => settings.restore_and_recover = reader.boolean(&at).unwrap_or(true),
                 "physical" => settings.physical = reader.boolean(&at).unwrap_or_default(),
-                "source" => settings.source = reader.boolean(&at).unwrap_or_default(),
-                _ => {
-                    reader.unknown(&at, &["priority", "devices", "restore-and-recover", "physical", "source"])
-                }
+                _ => settings.source = reader.boolean(&at).unwrap_or_default(),
             }
         }
-        for (key, example) in [("priority", "priority = 1"), ("devices", "devices = [\"eth0\"]")] {
+        for (key, example) in &needed {
             if node.value.is_table() && !node.has(key) {
                 reader.missing(&node, key, example);
             }

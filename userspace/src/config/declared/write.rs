@@ -3,7 +3,7 @@
 use std::{fmt::Display, time::Duration};
 
 use crate::model::{
-    Accept, Connectivity, Constraint, Declared, DeclaredResource, Defaults, MonitoredSubnet, NodeId,
+    Accept, Connectivity, Constraint, Declared, DeclaredCloud, DeclaredResource, Defaults, MonitoredSubnet, NodeId,
     NodeSettings, OnConflict, OrderKind, Policy, Score, Switchback, Tag, Threshold,
 };
 
@@ -82,11 +82,7 @@ impl Out<'_> {
     fn resource(&mut self, tag: &Tag, r: &DeclaredResource) {
         self.section("[[resource]]");
         self.pair("tag", quoted(tag));
-        let parts = r.addresses.by_subnet().flat_map(|(net, hosts)| {
-            let length = net.prefix_len();
-            hosts.ranges().iter().map(move |range| format!("{range}/{length}"))
-        });
-        self.pair("addresses", list(parts));
+        self.kind(r);
         if let Some(on) = r.in_service {
             self.pair("state", quoted(if on { "in-service" } else { "out-of-service" }));
         }
@@ -118,7 +114,28 @@ impl Out<'_> {
         nodes.sort_by_key(|(_, s)| s.priority);
         for (id, settings) in nodes {
             let name = key((self.name_of)(*id));
-            self.line(&format!("{name} = {}", node(settings)));
+            // A route has none of its own.
+            let devices = r.followed().is_none();
+            self.line(&format!("{name} = {}", node(settings, devices)));
+        }
+    }
+
+    fn kind(&mut self, r: &DeclaredResource) {
+        let Some(cloud) = &r.cloud else {
+            let parts = r.addresses.by_subnet().flat_map(|(net, hosts)| {
+                let length = net.prefix_len();
+                hosts.ranges().iter().map(move |range| format!("{range}/{length}"))
+            });
+            self.pair("addresses", list(parts));
+            return;
+        };
+        self.pair("kind", quoted(cloud.kind().name()));
+        match cloud {
+            DeclaredCloud::Route(route) => self.pair("ip", quoted(&route.ip)),
+            DeclaredCloud::Eip(eip) => self.pair("eip", quoted(eip.address)),
+        }
+        if let Some(region) = cloud.cloud().region() {
+            self.pair("region", quoted(region));
         }
     }
 
@@ -193,9 +210,12 @@ impl Out<'_> {
     }
 }
 
-fn node(settings: &NodeSettings) -> String {
+fn node(settings: &NodeSettings, with_devices: bool) -> String {
     let NodeSettings { priority, devices, restore_and_recover, physical, source } = settings;
-    let mut text = format!("{{ priority = {priority}, devices = {}", list(devices));
+    let mut text = format!("{{ priority = {priority}");
+    if with_devices {
+        text.push_str(&format!(", devices = {}", list(devices)));
+    }
     if !restore_and_recover {
         text.push_str(", restore-and-recover = false");
     }

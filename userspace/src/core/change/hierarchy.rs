@@ -97,6 +97,7 @@ pub(super) fn delete(state: &mut ClusterState, tag: &Tag, hierarchy: bool) -> Re
     let stays = |t: &&Tag| state.placements.get(*t).is_some_and(|p| !p.deleting);
     let parents = state.resources.get(tag).map(|r| &r.parents);
     if let Some(parent) = parents.into_iter().flatten().filter(|_| !hierarchy).find(stays) {
+        cloud::check_unfollowed(state, parent, tag)?;
         return Err(Refusal(format!(
             "'{parent}' depends on '{tag}': 'vipctl undepend {parent} {tag}' separates them, 'vipctl delete {tag} \
              --hierarchy' deletes all that depends on each other"
@@ -256,7 +257,6 @@ fn check_same_place(state: &ClusterState, parent: &Tag, child: &Tag) -> Result<(
 
 pub(super) fn undepend(state: &mut ClusterState, parent: &Tag, child: &Tag) -> Result<Applied> {
     kept(state, child)?;
-    cloud::check_separable(kept(state, parent)?, child)?;
     if !kept(state, parent)?.children.contains(child) {
         return Err(Refusal(format!(
             "'{parent}' does not depend directly on '{child}': 'vipctl show {parent}' tells on what"

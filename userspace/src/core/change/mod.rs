@@ -372,6 +372,15 @@ impl Refusal {
 
 /// Applies a change or says why not; a refused change leaves the state as it was.
 pub fn apply(state: &mut ClusterState, change: &Change) -> Applied {
+    match cloud::check_alone(state, change) {
+        Ok(()) => apply_part(state, change),
+        Err(refusal) => Applied::Refused(refusal),
+    }
+}
+
+/// As [`apply`], for one of several that are to be one [`Change::Batch`]: what only the whole has to keep may be
+/// otherwise in between.
+pub fn apply_part(state: &mut ClusterState, change: &Change) -> Applied {
     match dispatch(state, change) {
         Ok(applied) => {
             if change.is_operators() {
@@ -397,6 +406,7 @@ fn batch(state: &mut ClusterState, revision: Option<u64>, changes: &[Change]) ->
     for change in changes {
         dispatch(&mut all, change)?;
     }
+    cloud::check_together(&all, changes)?;
     *state = all;
     Ok(Applied::Done)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{Applied, Refusal, Result, resources};
+use super::{Applied, Refusal, Result, cloud, resources};
 use crate::model::{Addresses, ClusterState, NodeId, Ranges, Resource, Tag};
 
 /// All or nothing. Linear in what is there, where as many single changes would be quadratic.
@@ -20,6 +20,7 @@ pub(super) fn create_all(state: &mut ClusterState, new: &[Resource], on: NodeId)
             )));
         }
     }
+    cloud::check_distinct(new)?;
     check_disjoint(state.resources.values().chain(new))?;
     new.iter().try_for_each(|resource| resources::check_retired(state, resource))?;
     for resource in new {

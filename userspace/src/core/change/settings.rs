@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    Applied, DefaultSetting, Refusal, Result, Setting, no_node,
+    Applied, DefaultSetting, Refusal, Result, Setting, cloud, no_node,
     resources::{self, check_settings, extended, kept},
     subnets,
 };
@@ -24,6 +24,7 @@ pub(super) fn set(
     if let Some(id) = node {
         extended(state, resource, id)?;
     }
+    cloud::check_setting(resource, setting)?;
     // A hierarchy is placed as one: what decides about that is the same for all members.
     let members = match setting {
         Setting::Switchback(_)

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     core::accept::by_size,
     model::{
-        AcceptBy, ClusterState, Constraint, ConstraintId, Declared, DeclaredResource, Desired, Resource, Tag,
+        AcceptBy, ClusterState, Constraint, ConstraintId, Declared, DeclaredCloud, DeclaredResource, Desired,
+        Resource, Tag,
     },
 };
 
@@ -14,7 +15,7 @@ use crate::{
 pub fn export(state: &ClusterState) -> Declared {
     let mut all = exact(state);
     for tag in all.resources.keys().cloned().collect::<Vec<_>>() {
-        let by_groups = all.by_groups(&tag);
+        let implied = all.implied(&tag);
         let Some(resource) = all.resources.get_mut(&tag) else { continue };
         // The rule comes to the same result wherever the file is read.
         let by_rule = resource.accept == Some(by_size(&resource.addresses));
@@ -27,7 +28,7 @@ pub fn export(state: &ClusterState) -> Declared {
         {
             resource.accept = None;
         }
-        if resource.depends.as_ref() == Some(&by_groups) {
+        if resource.depends.as_ref() == Some(&implied) {
             resource.depends = None;
         }
     }
@@ -53,6 +54,7 @@ pub(super) fn exact(state: &ClusterState) -> Declared {
 fn declared(state: &ClusterState, resource: &Resource, stays: impl Fn(&Tag) -> bool) -> DeclaredResource {
     let placement = state.placements.get(&resource.tag);
     DeclaredResource {
+        cloud: DeclaredCloud::of(&resource.kind),
         addresses: resource.addresses().clone(),
         accept: resource.ip().map(|ip| ip.accept),
         in_service: placement.map(|p| matches!(p.desired, Desired::InService { .. })),

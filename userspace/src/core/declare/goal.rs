@@ -41,6 +41,7 @@ impl Goal {
             }
             services(declared, &mut wanted, &mut problems);
         }
+        same_kinds(&now, declared, &mut problems);
         accepts(state, &now, declared, &mut wanted, &mut problems);
         Self { now, wanted, problems }
     }
@@ -75,6 +76,21 @@ fn overlay(now: &Declared, declared: &Declared, prune: bool) -> Declared {
     wanted
 }
 
+/// What a resource is cannot be changed: what it has at EC2 would be left behind.
+fn same_kinds(now: &Declared, declared: &Declared, problems: &mut Vec<Problem>) {
+    for (tag, resource) in &declared.resources {
+        let Some(before) = now.resources.get(tag).filter(|r| r.cloud != resource.cloud) else { continue };
+        let (was, is) = (words::what(before), words::what(resource));
+        problems.push(Problem::new(
+            Subject::Resource(tag.clone()),
+            format!(
+                "it is {was}, and cannot become {is}: 'vipctl delete {tag}' first, and declare it anew, or give the new \
+                 one a tag of its own"
+            ),
+        ));
+    }
+}
+
 /// Every resource says what it depends on, and all of that is there and goes in no circle.
 fn close_children(now: &Declared, declared: &Declared, wanted: &mut Declared, problems: &mut Vec<Problem>) {
     let tags: Vec<Tag> = wanted.resources.keys().cloned().collect();
@@ -82,7 +98,7 @@ fn close_children(now: &Declared, declared: &Declared, wanted: &mut Declared, pr
         let mut children = wanted.children(tag);
         if !declared.resources.contains_key(tag) {
             // Groups that are declared anew say something of resources that are not.
-            let (before, after) = (now.by_groups(tag), wanted.by_groups(tag));
+            let (before, after) = (now.implied(tag), wanted.implied(tag));
             children.retain(|child| after.contains(child) || !before.contains(child));
             children.extend(after.difference(&before).cloned());
         }
@@ -256,7 +272,7 @@ fn accepts(
     }
     let mut budget = Budget::new(&others);
     for (tag, resource) in &mut wanted.resources {
-        let spoken = declared.resources.get(tag).is_some_and(|r| r.accept.is_none());
+        let spoken = declared.resources.get(tag).is_some_and(|r| r.accept.is_none() && r.cloud.is_none());
         if !spoken {
             continue;
         }

@@ -6,10 +6,10 @@ use super::{Problem, Subject, hierarchies};
 use crate::{
     core::{
         accept::by_size,
-        change::{Applied, Change, DefaultSetting, Setting, apply},
+        change::{Applied, Change, DefaultSetting, Setting, apply, apply_part},
     },
     model::{
-        Accept, AcceptBy, ClusterState, Constraint, ConstraintId, Declared, DeclaredResource, Defaults,
+        Accept, AcceptBy, ClusterState, Constraint, ConstraintId, Declared, DeclaredCloud, DeclaredResource, Defaults,
         IpResource, Kind, NodeId, Policy, Ranges, Resource, Standing, Tag, TwoNodes,
     },
 };
@@ -25,7 +25,7 @@ pub(super) struct Steps {
 impl Steps {
     /// False when it was refused, which is remembered.
     pub fn take(&mut self, about: Subject, change: Change) -> bool {
-        match apply(&mut self.state, &change) {
+        match apply_part(&mut self.state, &change) {
             Applied::Done | Applied::Node(_) => {
                 self.changes.push(change);
                 true
@@ -110,6 +110,7 @@ fn addresses(steps: &mut Steps, now: &Declared, wanted: &Declared) {
     let mut changing: BTreeMap<&Tag, &DeclaredResource> = wanted
         .resources
         .iter()
+        .filter(|(_, r)| r.cloud.is_none())
         .filter(|(tag, r)| now.resources.get(*tag).is_some_and(|before| before.addresses != r.addresses))
         .collect();
     let gained = |tag: &Tag| -> Ranges {
@@ -146,8 +147,16 @@ fn addresses(steps: &mut Steps, now: &Declared, wanted: &Declared) {
 }
 
 fn create(steps: &mut Steps, now: &Declared, wanted: &Declared) {
+    let new: Vec<_> = wanted.resources.iter().filter(|(tag, _)| !now.resources.contains_key(*tag)).collect();
+    // What others follow is there before them.
+    for follows in [false, true] {
+        create_some(steps, new.iter().copied().filter(|(_, r)| r.followed().is_some() == follows));
+    }
+}
+
+fn create_some<'a>(steps: &mut Steps, new: impl Iterator<Item = (&'a Tag, &'a DeclaredResource)>) {
     let mut by_node: BTreeMap<NodeId, Vec<Resource>> = BTreeMap::new();
-    for (tag, resource) in wanted.resources.iter().filter(|(t, _)| !now.resources.contains_key(*t)) {
+    for (tag, resource) in new {
         if steps.state.resources.contains_key(tag) {
             let reason =
                 "one of that tag is still being deleted: wait until 'vipctl status' no longer shows it";
@@ -195,12 +204,15 @@ fn first_node(state: &ClusterState, resource: &DeclaredResource) -> Option<NodeI
 /// With the settings that have no checks of their own; the others follow.
 fn made(tag: &Tag, declared: &DeclaredResource) -> Resource {
     let nodes = declared.nodes.iter().map(|(id, s)| (*id, s.clone()));
-    let addresses = declared.addresses.clone();
-    let accept = declared.accept.unwrap_or(Accept::Assign);
-    // As the rule has it for so many: that is no choice of anybody's.
-    let usual = accept == by_size(&addresses);
-    let accept_by = if usual { AcceptBy::Size } else { AcceptBy::Operator };
-    let kind = Kind::Ip(IpResource { addresses, accept, accept_by });
+    let ip = || {
+        let addresses = declared.addresses.clone();
+        let accept = declared.accept.unwrap_or(Accept::Assign);
+        // As the rule has it for so many: that is no choice of anybody's.
+        let usual = accept == by_size(&addresses);
+        let accept_by = if usual { AcceptBy::Size } else { AcceptBy::Operator };
+        Kind::Ip(IpResource { addresses, accept, accept_by })
+    };
+    let kind = declared.cloud.as_ref().map_or_else(ip, DeclaredCloud::kind);
     let resource = Resource::of_kind(tag.clone(), kind, nodes);
     Resource {
         switchback: declared.switchback,

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Display, net::IpAddr, time::Duration};
 
 use crate::model::{
-    Accept, ClusterState, Connectivity, Constraint, Declared, DeclaredResource, Defaults, MonitoredSubnet,
-    NodeSettings, OnConflict, OrderKind, Policy, Switchback, Tag, Threshold,
+    Accept, Cloud, ClusterState, Connectivity, Constraint, Declared, DeclaredCloud, DeclaredResource,
+    Defaults, MonitoredSubnet, NodeSettings, OnConflict, OrderKind, Policy, Switchback, Tag, Threshold,
 };
 
 /// Key and value, in the words of the file.
@@ -48,12 +48,10 @@ fn resource(state: &ClusterState, r: &DeclaredResource) -> Fields {
         ignores_connectivity,
     } = &r.policy;
     let default = || "default".to_owned();
-    let mut found = fields([
-        ("addresses", addresses(r)),
-        ("accept", r.accept.map_or("default", accept).to_owned()),
+    let mut found = of_kind(r);
+    found.extend(fields([
         ("state", if r.in_service == Some(false) { "out-of-service" } else { "in-service" }.to_owned()),
         ("switchback", switchback(r.switchback).to_owned()),
-        ("on-conflict", on_conflict(r.on_conflict).to_owned()),
         ("subnets", joined(&r.monitored)),
         ("depends", joined(r.depends.iter().flatten().map(Tag::as_str))),
         ("stickiness", stickiness.map_or_else(default, |s| s.to_string())),
@@ -63,9 +61,44 @@ fn resource(state: &ClusterState, r: &DeclaredResource) -> Fields {
         ("node-failfast", node_failfast.to_string()),
         ("maintenance", maintenance.to_string()),
         ("connectivity", if *ignores_connectivity { "ignore" } else { "use" }.to_owned()),
-    ]);
+    ]));
     found.extend(r.nodes.iter().map(|(id, s)| (format!("on {}", state.node_name(*id)), node(s))));
     found
+}
+
+fn of_kind(r: &DeclaredResource) -> Fields {
+    let region = |region: Option<&str>| region.unwrap_or("that of its nodes").to_owned();
+    match r.cloud.as_ref().map(DeclaredCloud::cloud) {
+        None => fields([
+            ("kind", "ip".to_owned()),
+            ("addresses", addresses(r)),
+            ("accept", r.accept.map_or("default", accept).to_owned()),
+            ("on-conflict", on_conflict(r.on_conflict).to_owned()),
+        ]),
+        Some(cloud @ Cloud::Route(route)) => fields([
+            ("kind", "ec2-route".to_owned()),
+            ("ip", route.ip.to_string()),
+            ("region", region(cloud.region())),
+        ]),
+        Some(cloud @ Cloud::Eip(eip)) => fields([
+            ("kind", "ec2-eip".to_owned()),
+            ("eip", eip.address.to_string()),
+            ("region", region(cloud.region())),
+        ]),
+    }
+}
+
+/// `a route to 'web'`, for sentences.
+pub(super) fn what(r: &DeclaredResource) -> String {
+    let Some(cloud) = r.cloud.as_ref().map(DeclaredCloud::cloud) else {
+        return "an IP resource".to_owned();
+    };
+    let what = match cloud {
+        Cloud::Route(route) => format!("the routes to '{}'", route.ip),
+        Cloud::Eip(eip) => format!("the Elastic IP {}", eip.address),
+    };
+    let region = cloud.region().map_or_else(|| " in the region of its nodes".to_owned(), |r| format!(" in {r}"));
+    format!("{what}{region}")
 }
 
 fn addresses(r: &DeclaredResource) -> String {
@@ -78,7 +111,10 @@ fn addresses(r: &DeclaredResource) -> String {
 
 fn node(s: &NodeSettings) -> String {
     let NodeSettings { priority, devices, restore_and_recover, physical, source } = s;
-    let mut text = format!("priority {priority}, {}", devices.join(" "));
+    let mut text = format!("priority {priority}");
+    if !devices.is_empty() {
+        text.push_str(&format!(", {}", devices.join(" ")));
+    }
     for (told, word) in [
         (!restore_and_recover, "not restored"),
         (*physical, "its own address"),

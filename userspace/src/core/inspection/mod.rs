@@ -4,6 +4,7 @@
 //! A node is asked about what would be new for it: a resource that it may get, other interfaces, more addresses, a
 //! dependency. It is also asked before the cluster forgets something there, of which a removal may have left a part.
 
+pub mod cloud;
 mod conflicts;
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use self::cloud::{CloudArrival, CloudFound};
 pub use self::conflicts::{Conflict, Who, conflicts, unknown_probers};
 use crate::model::{
     Accept, AcceptBy, Addresses, ClusterState, NodeId, NodeSettings, Phase, Ranges, Resource, Standing, Tag,
@@ -28,6 +30,9 @@ const PROBED_BY_ALL: u64 = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inquiry {
     pub arrivals: Vec<Arrival>,
+    /// What it might have to do at EC2.
+    #[serde(default)]
+    pub clouds: Vec<CloudArrival>,
     /// What the cluster is about to forget on that node.
     pub departures: Vec<Tag>,
     /// Parents that are about to depend on a child no longer.
@@ -53,6 +58,15 @@ pub struct Arrival {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
     pub objections: Vec<Objection>,
+    /// What could not be looked at, because somebody did not answer: no objection when that is accepted.
+    #[serde(default)]
+    pub unchecked: Vec<Objection>,
+    /// What is to be told, and speaks against nothing.
+    #[serde(default)]
+    pub warnings: Vec<Objection>,
+    /// Where it is in EC2.
+    #[serde(default)]
+    pub clouds: Vec<CloudFound>,
     /// Who uses new addresses already.
     pub claims: Vec<Claim>,
     /// The node's own, so that its probes are not taken for a stranger's.
@@ -91,7 +105,7 @@ pub enum Claimant {
 impl Inquiry {
     /// Nothing new is asked of the node: it may be down for all that.
     pub fn is_farewell(&self) -> bool {
-        self.arrivals.is_empty()
+        self.arrivals.is_empty() && self.clouds.is_empty()
     }
 
     /// How many addresses are to be looked for on the network.
@@ -102,6 +116,7 @@ impl Inquiry {
     /// What it is about, for people.
     pub fn subjects(&self) -> BTreeSet<&Tag> {
         let arrivals = self.arrivals.iter().map(|a| &a.tag);
+        let arrivals = arrivals.chain(self.clouds.iter().map(|c| &c.tag));
         arrivals.chain(&self.departures).chain(&self.separations).collect()
     }
 }
@@ -136,11 +151,11 @@ impl Inquiries {
         all
     }
 
-    /// For all that a resource needs on its nodes, whatever it was before.
-    pub fn whole(&mut self, resource: &Resource, new: &Ranges, me: NodeId) {
+    /// For all that a resource needs on its nodes, whatever it was before; `state` has what it follows.
+    pub fn whole(&mut self, resource: &Resource, new: &Ranges, me: NodeId, state: &ClusterState) {
         for (node, settings) in &resource.nodes {
             let new = if probes(resource, new, *node, me) { new.clone() } else { Ranges::default() };
-            self.arrive(*node, settings, resource, new);
+            self.arrive(*node, settings, resource, new, state);
         }
     }
 
@@ -181,15 +196,19 @@ impl Inquiries {
                 continue;
             }
             let new = if probes(now, &new, *node, me) { new.clone() } else { Ranges::default() };
-            self.arrive(*node, settings, now, new);
+            self.arrive(*node, settings, now, new, after);
+            if !same || gained {
+                self.follow(*node, now, after);
+            }
         }
+        self.beside_a_new_node(was, now, me, after);
         let none = BTreeSet::new();
         let children = was.map_or(&none, |r| &r.children);
         for child in now.children.difference(children) {
             let both = after.resources.get(child).into_iter().chain([now]);
             for resource in both {
                 for (node, settings) in &resource.nodes {
-                    self.arrive(*node, settings, resource, Ranges::default());
+                    self.arrive(*node, settings, resource, Ranges::default(), after);
                 }
             }
         }
@@ -202,8 +221,41 @@ impl Inquiries {
         }
     }
 
+    /// Routes follow their IP resource to its interfaces, and have to be there for all of its addresses.
+    fn follow(&mut self, node: NodeId, ip: &Resource, after: &ClusterState) {
+        for route in cloud::followers(ip, after) {
+            if let Some(settings) = route.nodes.get(&node) {
+                self.arrive(node, settings, route, Ranges::default(), after);
+            }
+        }
+    }
+
+    /// Where a node is in EC2 is compared with where another one is.
+    fn beside_a_new_node(
+        &mut self,
+        was: Option<&Resource>,
+        now: &Resource,
+        me: NodeId,
+        after: &ClusterState,
+    ) {
+        let is_new = |node: &NodeId| was.is_some_and(|was| !was.nodes.contains_key(node));
+        if now.cloud().is_some()
+            && now.nodes.keys().any(is_new)
+            && let Some(settings) = now.nodes.get(&me)
+        {
+            self.arrive(me, settings, now, Ranges::default(), after);
+        }
+    }
+
     /// What is said later of the same resource there counts only as far as it adds addresses.
-    fn arrive(&mut self, node: NodeId, settings: &NodeSettings, resource: &Resource, new: Ranges) {
+    fn arrive(
+        &mut self,
+        node: NodeId,
+        settings: &NodeSettings,
+        resource: &Resource,
+        new: Ranges,
+        after: &ClusterState,
+    ) {
         let inquiry = self.by_node.entry(node).or_default();
         if !self.noted.insert((node, resource.tag.clone())) {
             if let Some(known) = inquiry.arrivals.iter_mut().find(|a| a.tag == resource.tag) {
@@ -211,7 +263,10 @@ impl Inquiries {
             }
             return;
         }
-        let Some(ip) = resource.ip() else { return };
+        let Some(ip) = resource.ip() else {
+            inquiry.clouds.extend(CloudArrival::of(resource, node, after));
+            return;
+        };
         inquiry.arrivals.push(Arrival {
             tag: resource.tag.clone(),
             addresses: ip.addresses.clone(),

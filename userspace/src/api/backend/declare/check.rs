@@ -24,7 +24,7 @@ impl Context {
         let mut inquiries = Inquiries::of_change(state, &after, member.id);
         let declared = everything.into_iter().flat_map(|file| file.declared.resources.keys());
         for resource in declared.filter_map(|tag| after.resources.get(tag)) {
-            inquiries.whole(resource, &Ranges::default(), member.id);
+            inquiries.whole(resource, &Ranges::default(), member.id, &after);
         }
         Ok(self.ask_nodes(member, state, &inquiries, force, out).await)
     }

@@ -66,6 +66,7 @@ impl Context {
                 }
             }
         }
+        self.inspect_clouds(member, &here.links, &inquiry.clouds, &mut findings).await;
         let left = inquiry.departures.iter().filter(|tag| !is_granted(&state, tag, member.id));
         let busy = inquiry.separations.iter().filter(|tag| !is_settled(&state, tag, member.id));
         findings.objections.extend(left.filter_map(|tag| self.left(tag)));

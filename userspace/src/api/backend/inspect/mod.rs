@@ -1,5 +1,6 @@
 //! Every node that a change concerns checks it on itself, before anything is changed (row CL-6).
 
+mod cloud;
 mod here;
 
 use std::{collections::BTreeMap, time::Duration};
@@ -12,7 +13,9 @@ use crate::{
     cluster::{macs_of, transport::PeerError},
     core::{
         change::Change,
-        inspection::{Claim, Findings, Inquiries, Inquiry, Mac, conflicts, is_deposed, unknown_probers},
+        inspection::{
+            Claim, Findings, Inquiries, Inquiry, Mac, Objection, cloud::{CloudFound, compare}, conflicts, is_deposed, unknown_probers,
+        },
     },
     model::{ClusterState, NodeId, Tag},
 };
@@ -101,17 +104,28 @@ impl Context {
         let mut verdict = Verdict::default();
         let mut claims: BTreeMap<NodeId, Vec<Claim>> = BTreeMap::new();
         let mut macs: BTreeMap<Mac, NodeId> = BTreeMap::new();
+        let mut clouds: BTreeMap<NodeId, Vec<CloudFound>> = BTreeMap::new();
         for (id, inquiry, asked) in join_all(asked).await {
             let name = state.node_name(id);
             match asked {
                 Asked::Found(findings) => {
+                    let told = |o: Objection| format!("{} on {name}: {}", o.about, o.reason);
                     let all = findings.objections.into_iter();
-                    let all = all.map(|o| format!("{} on {name}: {}", o.about, o.reason));
+                    let all = all.map(told);
                     if force && inquiry.is_farewell() {
                         verdict.notes.extend(all.map(|o| format!("in spite of this: {o}")));
                     } else {
                         verdict.objections.extend(all);
                     }
+                    let unchecked = findings.unchecked.into_iter().map(told);
+                    if force {
+                        verdict.notes.extend(unchecked.map(|o| format!("not checked: {o}")));
+                    } else {
+                        let remedy = "or go on without knowing with --force";
+                        verdict.objections.extend(unchecked.map(|o| format!("{o}; {remedy}")));
+                    }
+                    verdict.notes.extend(findings.warnings.into_iter().map(told));
+                    clouds.insert(id, findings.clouds);
                     claims.insert(id, findings.claims);
                     macs.extend(findings.macs.into_iter().map(|mac| (mac, id)));
                 }
@@ -140,6 +154,9 @@ impl Context {
             let own = self.host.links().await.unwrap_or_default();
             macs.extend(own.into_iter().filter(|l| !l.loopback).map(|l| (l.mac, member.id)));
         }
+        let (apart, warnings) = compare(&clouds, &|id| state.node_name(id));
+        verdict.objections.extend(apart);
+        verdict.notes.extend(warnings);
         let found = conflicts(&claims, &macs, member.id);
         verdict.objections.extend(self.told(state, member.id, &found));
         verdict
@@ -165,7 +182,8 @@ impl Context {
             return Asked::Away("is deposed".to_owned());
         }
         let batches = u32::try_from(inquiry.probes().div_ceil(AT_ONCE as u64)).unwrap_or(u32::MAX);
-        let patience = PATIENCE + self.config.profile.timing().duplicate_wait * 4 * batches;
+        let cloud = if inquiry.clouds.is_empty() { Duration::ZERO } else { cloud::PATIENCE };
+        let patience = PATIENCE + cloud + self.config.profile.timing().duplicate_wait * 4 * batches;
         match member.peers.inspect(node, inquiry.clone(), patience).await {
             Ok(findings) => Asked::Found(findings),
             // It has just been lost.
