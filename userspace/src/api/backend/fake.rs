@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use datapath_common::{InterfaceActivity, Lease, Verdict, VipActivity};
 use tokio::sync::{mpsc, watch};
+use vipd_ec2::testing::FakeEc2;
 
 use super::{ClusterControl, Context, Host, Member, Result};
 use crate::{
@@ -391,6 +392,13 @@ impl Bench {
             ec2: Arc::new(vipd_ec2::Absent),
         };
         Self { context, store, peers, facts, dir }
+    }
+
+    /// The other node asks this EC2 when it has to.
+    pub fn let_ask(&self, node: NodeId, ec2: FakeEc2) {
+        self.let_look(node, FakeHost::usual());
+        let mut contexts = self.peers.contexts.lock().unwrap();
+        contexts.get_mut(&node).unwrap().ec2 = Arc::new(ec2);
     }
 
     /// The other node looks at this host when it is asked; answers what is in use there.

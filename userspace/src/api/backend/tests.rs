@@ -1,6 +1,7 @@
 //! Requests against a cluster that applies every change at once.
 
 mod checks;
+mod cloud;
 mod create;
 mod declare;
 mod extend;

@@ -1,7 +1,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
-use crate::model::{NodeId, Tag};
+use crate::model::{DeclaredCloud, NodeId, Tag};
 
 fn nodes() -> BTreeMap<String, NodeId> {
     [("node-a", 1), ("node-b", 2)].map(|(name, id)| (name.to_owned(), id)).into()
@@ -148,4 +148,60 @@ fn times_and_scores_read_back_exactly() {
         assert_eq!(again(&file).declared, file.declared);
     }
     assert_eq!(faults("[connectivity]\ninterval = 1e3\n").len(), 1);
+}
+
+const ROUTE: &str = "[[resource]]\ntag = \"r\"\nkind = \"ec2-route\"\nip = \"web\"\n\
+                     [resource.nodes]\nnode-a = { priority = 1 }\n";
+const EIP: &str = "[[resource]]\ntag = \"e\"\nkind = \"ec2-eip\"\neip = \"203.0.113.9\"\nregion = \"eu-central-1\"\n\
+                   [resource.nodes]\nnode-b = { priority = 1, devices = [\"eth0\"], restore-and-recover = false }\n";
+
+#[test]
+fn resources_of_ec2_are_read_and_written() {
+    let file = read(&format!("{LEAST}{ROUTE}{EIP}"));
+    assert_eq!(file.faults, []);
+    let route = &file.declared.resources[&tag("r")];
+    assert_eq!(route.followed(), Some(&tag("web")));
+    assert!(route.nodes[&1].devices.is_empty() && file.declared.children(&tag("r")).contains(&tag("web")));
+    let eip = &file.declared.resources[&tag("e")];
+    assert!(matches!(&eip.cloud, Some(DeclaredCloud::Eip(e)) if e.region.as_deref() == Some("eu-central-1")));
+    assert!(!eip.nodes[&2].restore_and_recover);
+    assert_eq!(again(&file).declared, file.declared);
+    assert_eq!(read(&LEAST.replace("tag =", "kind = \"ip\"\ntag =")).declared, read(LEAST).declared);
+}
+
+#[test]
+fn each_kind_has_its_own_keys_and_all_faults_are_told_at_once() {
+    let cases: [(String, &[&str]); 7] = [
+        (
+            ROUTE.replace("ip = \"web\"\n", "addresses = [\"10.0.0.9/24\"]\naccept = \"assign\"\neip = \"203.0.113.9\"\n"),
+            &[
+                "c.toml:1: resource.r.ip: is missing; add: ip = \"web\"",
+                "c.toml:4: resource.r.addresses: is for resources with kind = \"ip\", and this one is of the kind ec2-route",
+                "c.toml:5: resource.r.accept: is for resources with kind = \"ip\"",
+                "c.toml:6: resource.r.eip: is for resources with kind = \"ec2-eip\"",
+            ],
+        ),
+        (
+            ROUTE.replace("priority = 1", "priority = 1, devices = [\"eth0\"], source = true"),
+            &[
+                "c.toml:6: resource.r.nodes.node-a.devices: is not for routes, which follow their IP resource; remove it",
+                "c.toml:6: resource.r.nodes.node-a.source: is no key that is known here",
+            ],
+        ),
+        (EIP.replace("203.0.113.9", "fd00::9"), &["c.toml:4: resource.e.eip: 'fd00::9'"]),
+        (EIP.replace(", devices = [\"eth0\"]", ""), &["c.toml:7: resource.e.nodes.node-b.devices: is missing"]),
+        (EIP.replace("region", "on-conflict"), &["c.toml:5: resource.e.on-conflict: is for resources with kind = \"ip\""]),
+        (
+            LEAST.replace("tag =", "region = \"x\"\ntag ="),
+            &["c.toml:2: resource.web.region: is for resources with kind = \"ec2-route\" or kind = \"ec2-eip\""],
+        ),
+        (EIP.replace("ec2-eip", "eip"), &["c.toml:3: resource.e.kind: 'eip' is not valid; write \"ip\" or \"ec2-route\" or"]),
+    ];
+    for (text, expected) in cases {
+        let found = faults(&text);
+        assert_eq!(found.len(), expected.len(), "{found:#?}");
+        for fault in expected {
+            assert!(found.iter().any(|f| f.starts_with(fault)), "{found:#?}\nwanted: {fault}");
+        }
+    }
 }

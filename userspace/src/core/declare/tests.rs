@@ -8,12 +8,14 @@ use super::*;
 use crate::{
     core::change::{Applied, DefaultSetting, NewGrant, Outcome, Report, Setting, apply},
     model::{
-        Accept, Connectivity, Constraint, MonitoredSubnet, Node, NodeId, NodeSettings, OrderKind, Resource,
+        Accept, Connectivity, Constraint, DeclaredCloud, Ec2Eip, Ec2Route, Kind, MonitoredSubnet, Node, NodeId, NodeSettings, OrderKind, Resource,
         Score, Standing, Switchback, Threshold, Word,
     },
 };
 
 const TAGS: [&str; 5] = ["p", "q", "r", "s", "t"];
+/// Those of EC2: what each is stays the same, as it must.
+const CLOUDS: [&str; 3] = ["u-eip", "v-route", "w-route"];
 const NODES: NodeId = 3;
 
 fn tag(text: &str) -> Tag {
@@ -45,7 +47,31 @@ pub(crate) fn empty() -> ClusterState {
 }
 
 fn tags() -> impl Strategy<Value = Tag> {
+    prop_oneof![4 => ips(), 1 => proptest::sample::select(&CLOUDS[..]).prop_map(tag)]
+}
+
+fn ips() -> impl Strategy<Value = Tag> {
     proptest::sample::select(&TAGS[..]).prop_map(tag)
+}
+
+/// As they are created: a route together with the dependency.
+fn clouds() -> impl Strategy<Value = Change> {
+    (proptest::sample::select(&CLOUDS[..]), places()).prop_map(|(name, nodes)| {
+        let on = nodes[0].0;
+        let nodes = nodes.into_iter().map(|(id, s)| (id, NodeSettings { source: false, ..s }));
+        if name == "u-eip" {
+            let eip = Ec2Eip { address: "203.0.113.9".parse().unwrap(), region: None };
+            let resource = Resource::of_kind(tag(name), Kind::Ec2Eip(eip), nodes);
+            return Change::Create { resource, on };
+        }
+        let nodes = nodes.map(|(id, s)| (id, NodeSettings { devices: vec![], ..s }));
+        let ip = tag(if name == "v-route" { "p" } else { "q" });
+        let region = (name == "w-route").then(|| "eu-central-1".to_owned());
+        let kind = Kind::Ec2Route(Ec2Route { ip: ip.clone(), region });
+        let resource = Resource::of_kind(tag(name), kind, nodes);
+        let depend = Change::Depend { parent: tag(name), child: ip };
+        Change::Batch { revision: None, changes: vec![Change::Create { resource, on }, depend] }
+    })
 }
 
 fn ids() -> std::ops::RangeInclusive<NodeId> {
@@ -118,12 +144,13 @@ fn host(n: u8) -> IpAddr {
 /// What operators do.
 fn orders() -> impl Strategy<Value = Change> {
     let resource = prop_oneof![
-        8 => (tags(), 1..4u8, places()).prop_map(|(tag, count, nodes)| {
+        4 => clouds(),
+        8 => (ips(), 1..4u8, places()).prop_map(|(tag, count, nodes)| {
             let on = nodes[0].0;
             let addresses = own(&tag, count);
             Change::Create { resource: Resource::new(tag, addresses, nodes), on }
         }),
-        2 => (tags(), 1..100u8).prop_map(|(tag, n)| {
+        2 => (ips(), 1..100u8).prop_map(|(tag, n)| {
             Change::SetAddresses { addresses: own(&tag, n), tag }
         }),
         1 => tags().prop_map(|tag| Change::Delete { tag, hierarchy: false }),
@@ -385,4 +412,79 @@ fn what_does_not_fit_together_is_told_at_once() {
     declared.resources.get_mut(&tag("c")).unwrap().nodes.remove(&2);
     let plan = plan(&state, &declared, false);
     assert!(reasons(&plan)[0].contains("node-1 1, node-2 2"), "{plan:?}");
+}
+
+/// Enough of what the laws are about is there.
+#[test]
+fn the_clusters_have_routes_and_elastic_ips() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut draw = || busy().new_tree(&mut runner).unwrap().current();
+    let mut found = [0; 3];
+    for _ in 0..200 {
+        let state = draw();
+        for (count, name) in found.iter_mut().zip(CLOUDS) {
+            *count += usize::from(state.resources.contains_key(&tag(name)));
+        }
+    }
+    assert!(found[0] > 60 && found[1] > 20 && found[2] > 20, "{found:?}");
+}
+
+fn routed() -> ClusterState {
+    let nodes = [(1, NodeSettings::new(1, vec![])), (2, NodeSettings::new(2, vec![]))];
+    let kind = Kind::Ec2Route(Ec2Route { ip: tag("a"), region: None });
+    let route = Resource::of_kind(tag("route"), kind, nodes);
+    let both = [
+        Change::Create { resource: route, on: 1 },
+        Change::Depend { parent: tag("route"), child: tag("a") },
+    ];
+    with([new("a", "10.0.0.1/24"), Change::Batch { revision: None, changes: both.into() }])
+}
+
+#[test]
+fn a_route_and_what_it_leads_to_change_together() {
+    let state = routed();
+    let mut declared = export(&state);
+    assert_eq!(declared.resources[&tag("route")].depends, None, "that is what a route is");
+    for name in ["a", "route"] {
+        let resource = declared.resources.get_mut(&tag(name)).unwrap();
+        resource.nodes.remove(&1);
+        resource.switchback = Switchback::Automatic;
+    }
+    let plan = plan(&state, &declared, false);
+    assert_eq!(reasons(&plan), Vec::<&str>::new());
+    let made = applied(&state, &plan);
+    assert!(made.resources[&tag("route")].children.contains(&tag("a")));
+    assert_eq!(made.resources[&tag("route")].nodes.len(), 1);
+}
+
+#[test]
+fn what_a_resource_is_does_not_change() {
+    let state = routed();
+    let eip = Ec2Eip { address: "203.0.113.9".parse().unwrap(), region: None };
+    let cases: [(&str, Option<DeclaredCloud>, &str); 3] = [
+        ("a", Some(DeclaredCloud::Eip(eip)), "it is an IP resource, and cannot become the Elastic IP 203.0.113.9 in"),
+        (
+            "route",
+            Some(DeclaredCloud::Route(Ec2Route { ip: tag("a"), region: Some("eu-west-1".into()) })),
+            "it is the routes to 'a' in the region of its nodes, and cannot become the routes to 'a' in eu-west-1",
+        ),
+        ("route", None, "and cannot become an IP resource: 'vipctl delete route' first"),
+    ];
+    for (name, cloud, says) in cases {
+        let mut declared = export(&state);
+        let resource = declared.resources.get_mut(&tag(name)).unwrap();
+        resource.cloud = cloud;
+        let plan = plan(&state, &declared, false);
+        assert!(plan.changes.is_empty() && reasons(&plan)[0].contains(says), "{plan:#?}");
+    }
+}
+
+#[test]
+fn differences_are_told_in_words_of_the_kind() {
+    let plan = plan(&empty(), &export(&routed()), false);
+    let of = |what: &str| plan.differences.iter().find(|d| d.what == what).unwrap().details.join("; ");
+    let route = of("resource route");
+    assert!(route.contains("kind: ec2-route") && route.contains("ip: a"), "{route}");
+    assert!(!route.contains("addresses") && !route.contains("on-conflict"), "{route}");
+    assert!(of("resource a").contains("addresses: 10.0.0.1/24"));
 }

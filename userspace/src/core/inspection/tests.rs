@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::{Ec2Eip, Ec2Route, Kind};
 use crate::core::change::{
     Change, Setting,
     tests::{cluster, done, in_service, resource, settings, tag, with_vip},
@@ -100,10 +101,10 @@ fn large_sets_are_looked_for_by_one_node() {
         Addresses::from_iter([("10.1.0.0/16".parse().unwrap(), "10.1.1.0-10.1.9.0".parse().unwrap())]);
     let count = large.addresses().count();
     let mut all = Inquiries::default();
-    all.whole(&large, &large.addresses().hosts(), 1);
+    all.whole(&large, &large.addresses().hosts(), 1, &cluster());
     assert_eq!([2, 3].map(|n| new_on(&all, n)), [0, count], "by the best, where the asker is none of them");
     let mut all = Inquiries::default();
-    all.whole(&large, &large.addresses().hosts(), 2);
+    all.whole(&large, &large.addresses().hosts(), 2, &cluster());
     assert_eq!([2, 3].map(|n| new_on(&all, n)), [count, 0]);
 }
 
@@ -155,6 +156,9 @@ fn inquiries_and_findings_survive_json() {
     assert_eq!(serde_json::from_str::<Inquiry>(&text).unwrap(), inquiry);
     let findings = Findings {
         objections: vec![Objection { about: "web".into(), reason: "no".into() }],
+        unchecked: vec![Objection { about: "web".into(), reason: "silent".into() }],
+        warnings: vec![Objection { about: "web".into(), reason: "mind".into() }],
+        clouds: vec![],
         claims: vec![claim("10.0.0.9", Claimant::Prober(X)), claim("10.0.0.9", Claimant::Pinged)],
         macs: vec![A],
     };
@@ -212,4 +216,80 @@ fn those_who_probe_and_are_not_known_are_asked_for() {
     )]);
     assert_eq!(unknown_probers(&claims, &BTreeMap::from([(B, 2)])), BTreeSet::new());
     assert_eq!(unknown_probers(&claims, &BTreeMap::from([(A, 1)])), BTreeSet::from([B]));
+}
+
+/// (node, what is asked of it about EC2, about which interfaces).
+fn clouds(all: &Inquiries) -> Vec<(NodeId, Vec<(&str, String)>)> {
+    all.iter()
+        .filter(|(_, i)| !i.clouds.is_empty())
+        .map(|(node, i)| (node, i.clouds.iter().map(|c| (c.tag.as_str(), c.devices.join(","))).collect()))
+        .collect()
+}
+
+fn routed() -> ClusterState {
+    let mut state = in_service();
+    done(&mut state, Change::Batch { revision: None, changes: route_to("vip").into() });
+    state
+}
+
+fn route_to(ip: &str) -> [Change; 2] {
+    let nodes = [(1, 10), (2, 20), (3, 30)].map(|(id, p)| (id, NodeSettings::new(p, vec![])));
+    let kind = Kind::Ec2Route(Ec2Route { ip: tag(ip), region: None });
+    [
+        Change::Create { resource: Resource::of_kind(tag("r"), kind, nodes), on: 1 },
+        Change::Depend { parent: tag("r"), child: tag(ip) },
+    ]
+}
+
+fn eip(nodes: &[(NodeId, u16)]) -> Change {
+    let kind = Kind::Ec2Eip(Ec2Eip { address: [203, 0, 113, 9].into(), region: None });
+    let nodes = nodes.iter().map(|(id, p)| (*id, settings(*p)));
+    Change::Create { resource: Resource::of_kind(tag("e"), kind, nodes), on: 1 }
+}
+
+#[test]
+fn a_new_route_is_asked_about_on_all_nodes_for_the_interfaces_of_what_it_leads_to() {
+    let before = in_service();
+    let mut after = before.clone();
+    done(&mut after, Change::Batch { revision: None, changes: route_to("vip").into() });
+    let all = Inquiries::of_change(&before, &after, 1);
+    assert_eq!(clouds(&all), [1, 2, 3].map(|n| (n, vec![("r", "eth0".to_owned())])));
+    let cloud = &all.of(2).unwrap().clouds[0];
+    assert!(matches!(&cloud.what, cloud::CloudWish::Route { ip, addresses }
+        if *ip == tag("vip") && addresses.contains([10, 0, 0, 7].into())));
+    assert!(!all.of(2).unwrap().is_farewell() && all.of(2).unwrap().subjects().contains(&tag("r")));
+    let text = serde_json::to_string(all.of(2).unwrap()).unwrap();
+    assert_eq!(&serde_json::from_str::<Inquiry>(&text).unwrap(), all.of(2).unwrap());
+}
+
+#[test]
+fn a_route_is_asked_about_again_when_what_it_leads_to_changes() {
+    let before = routed();
+    let add = Change::AlterAddresses {
+        tag: tag("vip"),
+        add: "10.0.0.8/24".parse::<ipnet::IpNet>().unwrap().into(),
+        remove: Ranges::default(),
+    };
+    let all = asked(&before, [add]);
+    assert_eq!(clouds(&all), [1, 2, 3].map(|n| (n, vec![("r", "eth0".to_owned())])));
+    let devices = Setting::Devices(vec!["eth1".into()]);
+    let all = asked(&before, [Change::Set { tag: tag("vip"), node: Some(2), setting: devices }]);
+    assert_eq!(clouds(&all), [(2, vec![("r", "eth1".to_owned())])]);
+    assert!(asked(&before, [Change::Clear { tag: tag("vip") }]).is_empty());
+}
+
+#[test]
+fn who_carries_out_the_order_is_asked_beside_a_new_node() {
+    let mut before = cluster();
+    done(&mut before, eip(&[(1, 1), (2, 2)]));
+    let members = [(tag("e"), settings(20))].into();
+    let all = asked(&before, [Change::Extend { to: 3, members }]);
+    assert_eq!(clouds(&all), [1, 3].map(|n| (n, vec![("e", "eth0".to_owned())])));
+    assert!(all.iter().all(|(_, i)| i.clouds[0].nodes == 3));
+    let whole = before.resources[&tag("e")].clone();
+    let mut all = Inquiries::default();
+    all.whole(&whole, &Ranges::default(), 3, &before);
+    assert_eq!(clouds(&all), [1, 2].map(|n| (n, vec![("e", "eth0".to_owned())])));
+    let all = asked(&before, [Change::Unextend { tag: tag("e"), from: 2 }]);
+    assert!(clouds(&all).is_empty() && all.of(2).unwrap().is_farewell());
 }

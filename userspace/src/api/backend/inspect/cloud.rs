@@ -14,9 +14,8 @@ use super::super::{Context, Member};
 use crate::{
     core::inspection::{
         Findings, Objection,
-        cloud::{CloudArrival, CloudFacts, CloudWish, DeviceFacts, dry_runs, judge},
+        cloud::{CloudArrival, CloudFacts, CloudWish, DeviceFacts, PingedBy, dry_runs, judge},
     },
-    model::Addresses,
     observe::network::Link,
 };
 
@@ -40,7 +39,7 @@ impl Context {
         arrivals: &[CloudArrival],
         findings: &mut Findings,
     ) {
-        let asker = &Asker::new(self.ec2.clone(), Instant::now() + LIMIT);
+        let asker = &Asker::new(self.ec2.clone(), LIMIT);
         let asked = arrivals.iter().map(|arrival| async move {
             let facts = self.cloud_facts(member, links, arrival, asker).await;
             (arrival, judge(arrival, &facts))
@@ -103,13 +102,16 @@ impl Context {
         });
         let (tables, elastic_ip, devices) = tokio::join!(tables, elastic_ip, join_all(described));
         let state = member.state();
-        let unpinged = match &arrival.what {
-            CloudWish::Route { addresses, .. } if !tunables.no_broadcast_ping => {
-                let listed = |net| state.ping_lists.contains_key(&(member.id, net));
-                Addresses::subnets(addresses).filter(|net| !listed(*net)).collect()
-            }
-            CloudWish::Route { .. } | CloudWish::Eip { .. } => Vec::new(),
+        let nets: Vec<_> = match &arrival.what {
+            CloudWish::Route { addresses, .. } => addresses.subnets().collect(),
+            CloudWish::Eip { .. } => Vec::new(),
         };
+        let pinged = nets.into_iter().filter_map(|net| {
+            if state.ping_lists.contains_key(&(member.id, net)) {
+                return Some((net, PingedBy::List));
+            }
+            (!tunables.no_broadcast_ping).then_some((net, PingedBy::Broadcast))
+        });
         let mut facts = CloudFacts {
             name: state.node_name(member.id),
             identity,
@@ -117,7 +119,7 @@ impl Context {
             tables,
             elastic_ip,
             rights: Vec::new(),
-            unpinged,
+            pinged: pinged.collect(),
             tunables: self.tunables.path().display().to_string(),
         };
         let tried = dry_runs(arrival, &facts).into_iter().map(|probe| async move {
@@ -135,6 +137,7 @@ type Asked<K, T> = Mutex<BTreeMap<K, Arc<OnceCell<Answer<T>>>>>;
 /// Asks each thing once, however many resources it is about, and stops in time.
 struct Asker {
     ec2: Arc<dyn Ec2>,
+    limit: Duration,
     deadline: Instant,
     permits: Semaphore,
     identities: Asked<Option<String>, Identity>,
@@ -146,10 +149,11 @@ struct Asker {
 }
 
 impl Asker {
-    fn new(ec2: Arc<dyn Ec2>, deadline: Instant) -> Self {
+    fn new(ec2: Arc<dyn Ec2>, limit: Duration) -> Self {
         Self {
             ec2,
-            deadline,
+            limit,
+            deadline: Instant::now() + limit,
             permits: Semaphore::new(AT_ONCE),
             identities: Mutex::default(),
             nics: Mutex::default(),
@@ -212,7 +216,41 @@ impl Asker {
             let _permit = self.permits.acquire().await;
             call.await
         };
-        let late = || CallError::Silent { what: what.to_owned(), within: LIMIT };
+        let late = || CallError::Silent { what: what.to_owned(), within: self.limit };
         timeout_at(self.deadline, permitted).await.unwrap_or_else(|_| Err(late()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vipd_ec2::testing::FakeEc2;
+
+    use super::*;
+
+    fn call() -> Call {
+        Call { region: None, attempt_timeout: Duration::from_secs(5), retries: 1 }
+    }
+
+    #[tokio::test]
+    async fn a_call_that_never_ends_is_given_up() {
+        let ec2 = FakeEc2::new("a", Arc::default());
+        ec2.host().hanging.extend(["elastic_ip", "identity"]);
+        let limit = Duration::from_millis(20);
+        let asker = Asker::new(Arc::new(ec2), limit);
+        let silent = |what: &str| CallError::Silent { what: what.to_owned(), within: limit };
+        let call = call();
+        let both = tokio::join!(asker.elastic_ip([203, 0, 113, 9].into(), &call), asker.identity(&call));
+        assert_eq!(both, (Err(silent("DescribeAddresses")), Err(silent("the metadata service"))));
+    }
+
+    #[tokio::test]
+    async fn each_thing_is_asked_once() {
+        let ec2 = FakeEc2::new("a", Arc::default());
+        let asker = Asker::new(Arc::new(ec2.clone()), LIMIT);
+        let call = call();
+        let twice = tokio::join!(asker.route_tables("vpc-1", &call), asker.route_tables("vpc-1", &call));
+        assert_eq!(twice, (Ok(vec![]), Ok(vec![])));
+        asker.route_tables("vpc-2", &call).await.unwrap();
+        assert_eq!(ec2.host().asked, ["route_tables", "route_tables"]);
     }
 }

@@ -1,6 +1,7 @@
 //! Each change: what it does, when it is refused, and that a refusal leaves no trace.
 
 mod alone;
+mod cloud;
 mod constraints;
 mod duties;
 mod grants;

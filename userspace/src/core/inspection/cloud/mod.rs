@@ -84,10 +84,16 @@ pub struct CloudFacts {
     pub tables: Option<Result<Vec<RouteTable>, CallError>>,
     pub elastic_ip: Option<Result<Option<ElasticIp>, CallError>>,
     pub rights: Vec<(DryRun, Result<(), CallError>)>,
-    /// Subnets whose connectivity would be tested by broadcast pings on this node.
-    pub unpinged: Vec<IpNet>,
-    /// The file of the node that says otherwise.
+    /// Subnets of the addresses whose connectivity this node tests from them, and how.
+    pub pinged: Vec<(IpNet, PingedBy)>,
+    /// The file of the node with NOBCASTPING.
     pub tunables: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PingedBy {
+    List,
+    Broadcast,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

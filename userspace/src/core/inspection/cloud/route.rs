@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use vipd_ec2::{Nic, RouteTable};
 
-use super::{Judge, Whom};
+use super::{CloudFacts, Judge, PingedBy, Whom};
 use crate::model::{Addresses, Range, Ranges};
 
 /// Tables, and ranges of addresses, that are named.
@@ -22,17 +22,27 @@ impl Judge<'_> {
             (Some(Err(e)), _) => self.failed(Whom::Api, e),
             (Some(Ok(_)), None) | (None, _) => {}
         }
-        if !facts.unpinged.is_empty() {
-            let nets: Vec<String> = facts.unpinged.iter().map(IpNet::to_string).collect();
-            self.verdict.warnings.push(format!(
-                "a VPC has no broadcast, and no ping list says whom else to ping from {}: name hosts with 'vipctl \
-                 ping-list add {} ADDRESS... --node {}', or write NOBCASTPING=1 in its {}",
-                nets.join(", "),
-                nets.first().map(String::as_str).unwrap_or_default(),
-                facts.name,
-                facts.tunables
-            ));
+        for (net, by) in &facts.pinged {
+            self.pinged(net, *by);
         }
+    }
+
+    /// The IP resource comes up before the routes are changed. Until then whoever answers it answers the node that had
+    /// it before.
+    fn pinged(&mut self, net: &IpNet, by: PingedBy) {
+        let CloudFacts { name, tunables, .. } = self.facts;
+        self.verdict.warnings.push(match by {
+            PingedBy::Broadcast => format!(
+                "a VPC has no broadcast, across zones least of all, and {net} has no ping list here: bring-ups would fail; \
+                 write NOBCASTPING=1 in {tunables} of {name}, or, for hosts whose answers do not depend on these \
+                 routes, 'vipctl ping-list add {net} ADDRESS... --node {name}'"
+            ),
+            PingedBy::List => format!(
+                "hosts of the ping list of {net} must answer by a way that does not depend on these routes: until they \
+                 are changed answers go to the node that had the address before, and bring-ups fail; else take them off \
+                 with 'vipctl ping-list remove {net} ADDRESS... --node {name}' and write NOBCASTPING=1 in {tunables}"
+            ),
+        });
     }
 
     /// Within the VPC its own route, to the subnet, goes before any other.
