@@ -119,7 +119,9 @@ fn check_apart(state: &ClusterState, tag: &Tag, node: &Node, settings: &NodeSett
 /// Against a change that is made by itself, not as one of several: a route without what it leads to.
 pub(super) fn check_alone(state: &ClusterState, change: &Change) -> Result<()> {
     match change {
-        Change::Undepend { parent, child } if follows(state, parent, child) => Err(inseparable(parent, child)),
+        Change::Undepend { parent, child } if follows(state, parent, child) => {
+            Err(inseparable(parent, child))
+        }
         _ => Ok(()),
     }
 }
