@@ -12,6 +12,7 @@
 //! Hosts are any namespaces: a lab's or bare ones.
 
 mod canned;
+mod clustered;
 pub mod faults;
 mod form;
 pub mod http;
@@ -36,6 +37,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
+pub use clustered::{CloudLab, role};
 pub use faults::{Fault, When};
 pub use imds::Imds;
 pub use journal::{Call, Outcome};
@@ -76,6 +78,9 @@ impl Cloud {
         ns.sysctl("ipv6/conf/api/disable_ipv6", "1")?;
         ns.ip(&format!("addr add {PROXY}/24 dev api"))?;
         ns.ip("link set api up")?;
+        // Programs that ask for the profile `default` by name want to find it.
+        let config = format!("[default]\nregion = {REGION}\n");
+        std::fs::write(dir.path().join("config"), config).context("no configuration for clients")?;
         let moto = Arc::new(Moto::start(Arc::clone(&ns), dir.path())?);
         let proxy = Proxy::start(&ns, (PROXY, PORT).into(), moto.address(), moto.keys())?;
         Ok(Self { proxy, moto, cut: Mutex::default(), ns, dir })
@@ -162,15 +167,15 @@ impl Cloud {
         host.enter(|| std::net::TcpStream::connect(address)).context("cannot reach the proxy")
     }
 
-    /// The AWS command line in a host's namespace, its verb still missing, with the proxy as EC2's end point and no
-    /// configuration or retries but its own.
+    /// The AWS command line in a host's namespace, its verb still missing, with the proxy as EC2's end point and nothing of
+    /// this machine's configuration. It does not retry.
     ///
     /// # Errors
     /// When it is not installed.
     pub fn aws(&self, host: &NetNs, credentials: &Credentials) -> Result<Command> {
         let mut command = host.command(tools::program("aws")?);
         self.environment(&mut command);
-        command.env("AWS_ACCESS_KEY_ID", &credentials.access_key);
+        command.env("AWS_MAX_ATTEMPTS", "1").env("AWS_ACCESS_KEY_ID", &credentials.access_key);
         command.env("AWS_SECRET_ACCESS_KEY", &credentials.secret);
         if let Some(token) = &credentials.token {
             command.env("AWS_SESSION_TOKEN", token);
@@ -189,7 +194,7 @@ impl Cloud {
             }
         }
         command.env("AWS_ENDPOINT_URL", self.endpoint()).env("AWS_DEFAULT_REGION", REGION);
-        command.env("AWS_REGION", REGION).env("AWS_PAGER", "").env("AWS_MAX_ATTEMPTS", "1");
+        command.env("AWS_REGION", REGION).env("AWS_PAGER", "");
         command.env("AWS_CONFIG_FILE", self.dir.path().join("config"));
         command.env("AWS_SHARED_CREDENTIALS_FILE", self.dir.path().join("credentials"));
     }

@@ -223,13 +223,14 @@ impl World {
         self.moto.ec2("DetachNetworkInterface", &[("AttachmentId", attachment)]).map(drop)
     }
 
-    /// A new Elastic IP, associated with nothing.
+    /// A new Elastic IP, associated with nothing: 203.0.113.1 and so on. By itself moto would take one of 127.0.0.0/8.
     ///
     /// # Errors
     /// When the server refuses.
     pub fn allocate_address(&self) -> Result<Ipv4Addr> {
-        let made = self.moto.ec2("AllocateAddress", &[("Domain", "vpc")])?;
-        made.at("publicIp")?.parse().context("not an address")
+        let address = Ipv4Addr::new(203, 0, 113, self.eips()?.len() as u8 + 1);
+        self.moto.ec2("AllocateAddress", &[("Domain", "vpc"), ("Address", &address.to_string())])?;
+        Ok(address)
     }
 
     /// # Errors

@@ -27,11 +27,16 @@ fn thousand() -> Result<()> {
     let proxy = &scene.cloud.proxy;
     let rule = proxy.inject(When::action("ReplaceRoute"), Fault::Hang);
     let address = proxy.address();
-    let request = moto::call(&address.to_string(), "ReplaceRoute", &pairs(&scene.swap(0))).to_bytes();
+    // To the one node and the other in turn.
+    let requests = [0, 1].map(|node| {
+        let mut swap = scene.swap(0);
+        swap[2].1.clone_from(&scene.world.nodes[node].eni);
+        moto::call(&address.to_string(), "ReplaceRoute", &pairs(&swap)).to_bytes()
+    });
     let run = async || -> Result<()> {
         let mut calls = JoinSet::new();
-        for _ in 0..MANY {
-            let request = request.clone();
+        for number in 0..MANY {
+            let request = requests[number % 2].clone();
             calls.spawn(async move {
                 let mut socket = TcpStream::connect(address).await?;
                 socket.write_all(&request).await?;
@@ -62,5 +67,11 @@ fn thousand() -> Result<()> {
     ensure!(calls.iter().all(|call| call.outcome == Outcome::Answered(200)));
     let orders: BTreeSet<usize> = calls.iter().filter_map(|call| Some(call.executed?.order)).collect();
     ensure!(orders == (0..MANY).collect(), "not each was executed once");
+    let last = calls.iter().max_by_key(|call| call.executed.map(|done| done.order)).unwrap();
+    let owner = &scene.world.nodes[scene.owner(0)?];
+    ensure!(
+        last.parameter("NetworkInterfaceId") == owner.eni,
+        "the journal has another order than the server"
+    );
     Ok(())
 }

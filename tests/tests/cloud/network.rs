@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use vipd_tests::{
-    cloud::{Cloud, INTERFACE},
-    lab::{Lab, Options},
+    cloud::{Cloud, CloudLab, INTERFACE, Plan, tools},
+    lab::Options,
     netns::run,
 };
 
@@ -13,8 +13,11 @@ use super::{Test, caller::Scene};
 
 pub const TESTS: &[(&str, Test)] = &[
     ("network::one_host_is_cut_off_and_comes_back", cut),
-    ("network::a_labs_hosts_have_it_beside_their_own", beside_a_lab),
+    ("network::a_labs_hosts_are_instances", beside_a_lab),
 ];
+
+const READER: &str = r#"{"Version": "2012-10-17", "Statement":
+    [{"Effect": "Allow", "Action": "ec2:DescribeRouteTables", "Resource": "*"}]}"#;
 
 fn cut() -> Result<()> {
     let scene = Scene::new(2)?;
@@ -43,13 +46,28 @@ fn cut() -> Result<()> {
 }
 
 fn beside_a_lab() -> Result<()> {
-    let cloud = Cloud::start()?;
-    let lab = Lab::new(&Options { hosts: 2, ..Options::default() })?;
+    let options = Options { hosts: 2, ..Options::default() };
+    let CloudLab { lab, imds: _imds, world, cloud } = CloudLab::new(&options, &Plan::default(), READER)?;
+    cloud.moto.enforce_policies(true)?;
     for index in 0..2 {
-        let address = cloud.connect(lab.segment.host(index), index)?;
-        let said = lab.segment.host(index).ip(&format!("-o addr show dev {INTERFACE}"))?;
-        ensure!(said.contains(&address.to_string()), "{said}");
-        cloud.dial(lab.segment.host(index))?;
+        let host = lab.segment.host(index);
+        let said = host.ip(&format!("-o addr show dev {INTERFACE}"))?;
+        ensure!(said.contains(&Cloud::address(index).to_string()), "{said}");
+        // From the interface's MAC to its ENI, and to the API with the role's credentials.
+        let mac = lab.host(index).mac();
+        ensure!(host.ip("link show dev eth0")?.contains(&mac.to_string()));
+        let script = format!(
+            "set -e; to=http://169.254.169.254/latest; \
+             token=$(curl -sf -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' $to/api/token); \
+             curl -sf -H \"X-aws-ec2-metadata-token: $token\" $to/meta-data/network/interfaces/macs/{mac}/interface-id"
+        );
+        let said = run(host.command("sh").args(["-c", &script]))?;
+        ensure!(String::from_utf8_lossy(&said.stdout) == world.nodes[index].eni, "{said:?}");
+        let mut aws = host.command(tools::program("aws")?);
+        cloud.environment(&mut aws);
+        run(aws.args(["ec2", "describe-route-tables"]))?;
+        let call = cloud.proxy.calls().pop().unwrap();
+        ensure!(call.client == Cloud::address(index), "{call:?}");
     }
     // Without the API, the hosts' own network stays.
     cloud.cut(0)?;

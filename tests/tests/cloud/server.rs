@@ -29,6 +29,7 @@ fn swap() -> Result<()> {
     ensure!([scene.owner(0)?, scene.owner(1)?, scene.owner(2)?] == [0, 1, 0]);
     let ours = [ROUTE.to_owned()];
     ensure!(before.except(&world.tables[1..2], &ours) == after.except(&world.tables[1..2], &ours));
+    ensure!(before.except(&world.tables[0..1], &ours) != after.except(&world.tables[0..1], &ours));
     // A route of somebody else's is noticed.
     world.replace_route(&world.tables[2], "172.16.9.9/32", &world.nodes[0].eni)?;
     ensure!(after.except(&world.tables, &ours) != world.snapshot()?.except(&world.tables, &ours));
