@@ -9,7 +9,11 @@ mod many;
 mod metadata;
 mod network;
 mod policies;
+mod races;
+mod routes;
+mod scene;
 mod server;
+mod silence;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use vipd_tests::{cloud::tools, lab};
@@ -32,6 +36,9 @@ fn main() -> std::process::ExitCode {
         command_line::TESTS,
         metadata::TESTS,
         network::TESTS,
+        routes::TESTS,
+        silence::TESTS,
+        races::TESTS,
     ]
     .concat();
     // In CI nothing is left out: there its absence is a failure.
