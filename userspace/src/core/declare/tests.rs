@@ -144,7 +144,7 @@ fn host(n: u8) -> IpAddr {
 /// What operators do.
 fn orders() -> impl Strategy<Value = Change> {
     let resource = prop_oneof![
-        4 => clouds(),
+        9 => clouds(),
         8 => (ips(), 1..4u8, places()).prop_map(|(tag, count, nodes)| {
             let on = nodes[0].0;
             let addresses = own(&tag, count);
