@@ -123,11 +123,7 @@ fn denied(action: Action) -> CallError {
 }
 
 fn missing(what: &str, code: &str) -> CallError {
-    CallError::Missing {
-        what: what.to_owned(),
-        code: code.to_owned(),
-        message: "does not exist".to_owned(),
-    }
+    CallError::Missing { what: what.to_owned(), code: code.to_owned(), message: "does not exist".to_owned() }
 }
 
 #[async_trait]
@@ -166,7 +162,8 @@ impl Ec2 for FakeEc2 {
         self.begin("replace_route", Some(Action::ReplaceRoute)).await?;
         let mut api = self.api();
         let found = api.tables.values_mut().flatten().find(|t| t.id == table);
-        let routes = found.map(|t| &mut t.routes).ok_or_else(|| missing(table, "InvalidRouteTableID.NotFound"))?;
+        let routes =
+            found.map(|t| &mut t.routes).ok_or_else(|| missing(table, "InvalidRouteTableID.NotFound"))?;
         let route = routes.iter_mut().find(|r| r.destination == destination);
         let route = route.ok_or_else(|| missing(table, "InvalidParameterValue"))?;
         (route.target, route.blackhole) = (eni.to_owned(), false);
@@ -193,13 +190,7 @@ impl Ec2 for FakeEc2 {
         Ok(())
     }
 
-    async fn associate(
-        &self,
-        allocation: &str,
-        eni: &str,
-        _: &Call,
-        permit: Arc<dyn Permit>,
-    ) -> Result<()> {
+    async fn associate(&self, allocation: &str, eni: &str, _: &Call, permit: Arc<dyn Permit>) -> Result<()> {
         permit.still().map_err(CallError::Overtaken)?;
         self.begin("associate", Some(Action::AssociateAddress)).await?;
         let mut api = self.api();

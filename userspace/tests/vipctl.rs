@@ -110,6 +110,7 @@ fn status(selection: &Selection) -> Status {
         nodes: vec![],
         choice: None,
         packets: None,
+        cloud: None,
         run,
     };
     let run = Run {

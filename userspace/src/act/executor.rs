@@ -2,23 +2,20 @@
 
 mod duplicates;
 
-use std::{
-    collections::HashMap,
-    fmt::Display,
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{fmt::Display, net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
+use vipd_ec2::Permit;
 
 pub use self::duplicates::{NoSiblings, Siblings};
 use super::{
     announce::{Announcer, Plan},
     bounce::Bouncer,
+    cloud::Cloud,
     datapath::{Attachment, Datapath, DatapathError},
     gatekeeper::GateError,
     network_manager::NetworkManager,
+    sharing::Sharing,
 };
 use crate::{
     core::command::{Command, Effect, LinkState, Place, Presence},
@@ -27,19 +24,13 @@ use crate::{
         network::{Link, Network, NetworkError},
         ping::{Ping, Reply},
         probe::Prober,
-        shared::{Freshness, Shared},
+        shared::Freshness,
     },
 };
-
-/// How long a connectivity check waits for others of the same subnet to join it.
-const GATHER: Duration = Duration::from_millis(10);
 
 /// An answer from the network this old still says that the network answers. Checks of hundreds of VIPs
 /// that are spread over time would otherwise ask more often than peers answer (row DP-4: 50 a second).
 const CONNECTIVITY_AGE: Duration = Duration::from_secs(1);
-
-/// More kinds of shared work than this are forgotten when nobody uses them.
-const SHARED_KEPT: usize = 256;
 
 /// Opens and closes the gates of this node's datapath. Quick map operations, never awaiting.
 pub trait Gates: Send + Sync {
@@ -66,6 +57,7 @@ pub struct Executor {
     connectivity: Sharing<Reach>,
     neighbours: Sharing<String>,
     bouncer: Bouncer,
+    cloud: Cloud,
 }
 
 /// What a connectivity check is about, whoever asks: the source is not part of it.
@@ -84,6 +76,7 @@ impl Executor {
     ) -> Self {
         Self {
             bouncer: Bouncer::new(network.clone(), NetworkManager::default()),
+            cloud: Cloud::new(Arc::new(vipd_ec2::Absent), network.clone()),
             announcer: Announcer::new(network.clone(), Arc::clone(&datapath)),
             plan: Arc::new(Plan::default),
             network,
@@ -105,6 +98,16 @@ impl Executor {
     /// The same executor, which does not take the probes of these for claims.
     pub fn with_siblings(self, siblings: Arc<dyn Siblings>) -> Self {
         Self { siblings, ..self }
+    }
+
+    /// The same executor, with what asks EC2.
+    pub fn with_cloud(self, cloud: Cloud) -> Self {
+        Self { cloud, ..self }
+    }
+
+    /// The same executor, sharing the same work, that writes to EC2 only as long as this holds.
+    pub fn with_permit(&self, permit: Arc<dyn Permit>) -> Self {
+        Self { cloud: self.cloud.with_permit(permit), ..self.clone() }
     }
 
     /// The same executor, sharing the same work, with the gates of one grant.
@@ -201,6 +204,7 @@ impl Executor {
                 let reach = Reach::Subnet { device, subnet, tries: *tries, wait: *wait };
                 self.check(reach, source.addr()).await
             }
+            Command::Cloud { call, ask } => Effect::Cloud(self.cloud.perform(call, ask).await),
         }
     }
 
@@ -325,48 +329,4 @@ fn done<E: Display>(result: Result<(), E>) -> Effect {
 
 fn failed(error: &impl Display) -> Effect {
     Effect::Failed(error.to_string())
-}
-
-/// Shared work by what it is about.
-struct Sharing<K>(Arc<Mutex<HashMap<K, Arc<Shared<Effect>>>>>);
-
-impl<K> Clone for Sharing<K> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<K> Default for Sharing<K> {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
-}
-
-impl<K: Clone + Eq + std::hash::Hash> Sharing<K> {
-    fn of(&self, key: &K) -> Arc<Shared<Effect>> {
-        // The map is whole even when a thread panicked meanwhile.
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if map.len() >= SHARED_KEPT {
-            map.retain(|_, shared| Arc::strong_count(shared) > 1);
-        }
-        let shared = map.entry(key.clone()).or_insert_with(|| Arc::new(Shared::gathering(GATHER)));
-        Arc::clone(shared)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn work_is_shared_by_its_key_and_forgotten_when_unused() {
-        let sharing = Sharing::<u32>::default();
-        let first = sharing.of(&0);
-        assert!(Arc::ptr_eq(&first, &sharing.of(&0)));
-        for key in 1..2 * SHARED_KEPT as u32 {
-            sharing.of(&key);
-        }
-        assert!(Arc::ptr_eq(&first, &sharing.of(&0)));
-        assert!(sharing.0.lock().unwrap().len() <= SHARED_KEPT + 1);
-    }
 }

@@ -11,3 +11,4 @@ mod flush;
 pub mod gatekeeper;
 pub mod link;
 pub mod network_manager;
+mod sharing;

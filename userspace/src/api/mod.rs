@@ -4,6 +4,7 @@ pub mod backend;
 pub mod client;
 mod cloud;
 pub mod facts;
+pub mod in_cloud;
 pub mod in_use;
 mod request;
 pub mod server;

@@ -8,7 +8,10 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{AddressPage, CreateEc2Eip, CreateEc2Route, Event, InterfaceChoice, Progress, ResourceStatus, Selection, Status, SubnetStatus};
+use super::{
+    AddressPage, CreateEc2Eip, CreateEc2Route, Event, InterfaceChoice, Progress, ResourceStatus, Selection,
+    Status, SubnetStatus,
+};
 use crate::core::declare::Difference;
 pub use crate::core::planner::{Explanation, NodeVerdict};
 use crate::model::{Accept, Placement, Range, Resource, Score, Switchback, Tag};

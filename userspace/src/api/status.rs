@@ -211,9 +211,27 @@ pub struct ResourceStatus {
     pub choice: Option<ChoiceStatus>,
     /// Frames received for the address here, where this node's datapath counts them.
     pub packets: Option<u64>,
+    /// Of a resource in EC2 that is, or was just now, in service on the node that answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<CloudStatus>,
     /// This entry stands for several that are alike, where that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
+}
+
+/// What the owner knows of a resource in EC2.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloudStatus {
+    /// The owner's network interface (`eni-...`).
+    pub interface: Option<String>,
+    /// Where things led when EC2 last answered: a line for each route table, or one for an Elastic IP.
+    pub targets: Vec<String>,
+    /// Milliseconds since that answer; None: there was none yet.
+    pub answered_ms: Option<u64>,
+    /// What is wrong, or why nothing is known, though it stays in service.
+    pub trouble: Option<String>,
+    /// For how many milliseconds.
+    pub trouble_ms: Option<u64>,
 }
 
 /// An operator's choice of a node.

@@ -65,6 +65,17 @@ fn text(shown: &Shown) -> String {
     let on = status.owner.as_ref().map_or_else(String::new, |o| format!(" on {o}"));
     line("state", format!("{}{on}", status.state));
     line("device", status.device.clone().unwrap_or_default());
+    if let Some(cloud) = &status.cloud {
+        line("EC2 interface", cloud.interface.clone().unwrap_or_default());
+        for target in &cloud.targets {
+            line("EC2 says", target.clone());
+        }
+        let asked = cloud.answered_ms.map(|ms| format!("{} s ago", ms / 1000));
+        line("EC2 answered", asked.unwrap_or_else(|| "never yet".to_owned()));
+        if let (Some(trouble), Some(ms)) = (&cloud.trouble, cloud.trouble_ms) {
+            line("EC2 trouble", format!("{trouble} (since {} s)", ms / 1000));
+        }
+    }
     line("epoch", status.epoch.to_string());
     line(
         "wanted",

@@ -202,8 +202,16 @@ mod tests {
         for good in ["http://127.0.0.1:5000", "http://127.0.0.1:5000/", "https://ec2.example"] {
             parse(Path::new("node.toml"), &format!("{GOOD}[ec2]\nendpoint = \"{good}\"\n")).unwrap();
         }
-        for bad in ["", "ec2.example", "ftp://h", "http://", "http://u:p@h", "http://h/path", "http://h:0", "http://h:x"]
-        {
+        for bad in [
+            "",
+            "ec2.example",
+            "ftp://h",
+            "http://",
+            "http://u:p@h",
+            "http://h/path",
+            "http://h:0",
+            "http://h:x",
+        ] {
             let found = faults(&format!("{GOOD}[ec2]\nendpoint = \"{bad}\"\n"));
             assert!(found[0].starts_with("node.toml:5: ec2.endpoint: "), "{bad}: {found:?}");
         }
@@ -283,7 +291,10 @@ mod tests {
             (&format!("{GOOD}[store]\nkind = \"redis\"\n"), "node.toml:5: store.kind: unknown variant"),
             (&format!("{GOOD}[store]\nkind = \"etcd\"\n"), "node.toml:4: store.endpoints: is empty; write"),
             (&format!("{GOOD}[ec2]\nregion = \"x\"\n"), "node.toml:5: ec2.region: unknown field `region`"),
-            (&format!("{GOOD}[ec2]\nprofile = \"\"\n"), "node.toml:5: ec2.profile: '' is no name of a profile"),
+            (
+                &format!("{GOOD}[ec2]\nprofile = \"\"\n"),
+                "node.toml:5: ec2.profile: '' is no name of a profile",
+            ),
             (
                 &format!("{GOOD}[ec2]\nmetadata-endpoint = \"h\"\n"),
                 "node.toml:5: ec2.metadata-endpoint: 'h' is no URL of a host; write for example",

@@ -34,9 +34,12 @@ mod order;
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
+
+use ipnet::IpNet;
 
 pub use self::{
     devices::{DeviceHealth, Devices, choose},
@@ -52,7 +55,8 @@ use super::{
     time::BootTime,
 };
 use crate::model::{
-    ClusterState, Epoch, LeaseEpoch, Map, Node, NodeId, Phase, Placement, Resource, ResourceId, Standing, Tag,
+    Addresses, Cloud, ClusterState, Epoch, LeaseEpoch, Map, Node, NodeId, Phase, Placement, Resource,
+    ResourceId, Standing, Tag,
 };
 
 /// Which sequence of a resource runs.
@@ -111,6 +115,14 @@ struct Seen {
     /// Of the whole cluster.
     maintenance: bool,
     situation: Situation,
+}
+
+/// What a resource is about.
+#[derive(Default)]
+struct Subject {
+    addresses: Arc<Addresses>,
+    /// The interface that carries what it follows.
+    carrier: Option<String>,
 }
 
 #[derive(Debug)]
@@ -320,6 +332,7 @@ impl Agent {
         tag: &Tag,
     ) -> Terms<'a> {
         let placement = state.placements.get(tag);
+        let Subject { addresses, carrier } = self.subject(&state.resources, resource.map(Arc::as_ref));
         let maintenance = resource.is_some_and(|r| state.in_maintenance(r, Some(self.me)));
         let known = placement.map_or(0, |p| p.recoveries);
         let local = self.locals.get(tag);
@@ -340,10 +353,29 @@ impl Agent {
             situation,
             devices: Cow::Owned(self.devices.clone()),
             resource,
+            addresses,
+            carrier,
             alterations: placement.map_or(0, |p| p.alterations),
             recoveries: known,
             may_recover,
             maintenance,
+        }
+    }
+
+    /// A route has no addresses of its own, and no interface: it follows its IP resource.
+    fn subject(&self, resources: &Map<Tag, Resource>, resource: Option<&Resource>) -> Subject {
+        let Some(resource) = resource else { return Subject::default() };
+        match resource.cloud() {
+            None => Subject { addresses: Arc::new(resource.addresses().clone()), carrier: None },
+            Some(Cloud::Route(route)) => Subject {
+                addresses: Arc::new(
+                    resources.get(&route.ip).map(|ip| ip.addresses().clone()).unwrap_or_default(),
+                ),
+                carrier: self.here(&route.ip).map(|here| here.device.clone()),
+            },
+            Some(Cloud::Eip(eip)) => {
+                Subject { addresses: Arc::new(IpNet::from(IpAddr::V4(eip.address)).into()), carrier: None }
+            }
         }
     }
 
@@ -389,6 +421,7 @@ impl Agent {
     ) {
         let Some(seen) = &self.seen else { return };
         let (resource, placement) = (seen.resources.get_shared(tag), seen.placements.get(tag));
+        let Subject { addresses, carrier } = self.subject(&seen.resources, resource.as_deref());
         let Some(local) = self.locals.get_mut(tag) else { return };
         let terms = Terms {
             me: self.me,
@@ -396,6 +429,8 @@ impl Agent {
             situation,
             devices: Cow::Borrowed(&self.devices),
             resource: resource.as_ref(),
+            addresses,
+            carrier,
             alterations: placement.map_or(0, |p| p.alterations),
             recoveries: placement.map_or(0, |p| p.recoveries),
             may_recover: true,
@@ -478,7 +513,9 @@ impl Agent {
             }
             (Have::Up { epoch: e, .. }, _) if *e == epoch => {
                 let alterations = placement.alterations;
-                let trouble = local.amended(state.resources.get(tag)?, alterations)?;
+                let resource = state.resources.get(tag)?;
+                let about = self.subject(&state.resources, Some(resource)).addresses;
+                let trouble = local.amended(resource, &about, alterations)?;
                 let gone = placement.retired.difference(&local.here.as_ref()?.addresses.hosts());
                 let is_known = placement.amended == alterations
                     && placement.trouble.as_deref() == trouble

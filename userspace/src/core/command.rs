@@ -3,7 +3,9 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
+use vipd_ec2::Call;
 
+use super::cloud::{Answer, Ask};
 use crate::model::{Accept, Addresses, Epoch, Ranges, ResourceId};
 
 /// One effect on this host. Every command is answered with one [`Effect`].
@@ -59,6 +61,8 @@ pub enum Command {
     /// Broadcast (IPv4) or all-nodes (IPv6) ping from the address; the node's own addresses do not
     /// count -> `Effect::Answers`
     BroadcastPing { source: IpNet, device: String, tries: u32, wait: Duration },
+    /// -> `Effect::Cloud`
+    Cloud { call: Call, ask: Ask },
 }
 
 /// Addresses where they are or should be, and how the kernel accepts packets for them.
@@ -78,6 +82,7 @@ pub enum Effect {
     Claims(Vec<Claim>),
     /// Who answered.
     Answers(Vec<IpAddr>),
+    Cloud(Answer),
     /// The effect failed: what was tried and what happened, for an operator to read.
     Failed(String),
 }

@@ -4,6 +4,7 @@ pub mod accept;
 pub mod agent;
 pub mod alone;
 pub mod change;
+pub mod cloud;
 pub mod command;
 pub mod conflict;
 pub mod declare;

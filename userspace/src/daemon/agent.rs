@@ -2,8 +2,10 @@
 //! this host; runs the sequences it asks for; tells the cluster what came of them.
 
 mod adopt;
+mod adopt_cloud;
 mod devices;
 mod job;
+mod permit;
 mod touch;
 
 use std::{
@@ -24,7 +26,7 @@ use super::{
 };
 use crate::{
     act::{datapath::Datapath, executor::Executor, gatekeeper::Gatekeeper},
-    api::in_use::InUse,
+    api::{in_cloud::InCloud, in_use::InUse},
     cluster::{
         Store,
         heartbeat::{Ears, lock},
@@ -63,10 +65,14 @@ pub struct AgentDriver {
     pub links: watch::Receiver<LinkTable>,
     /// Kept up to date with the interface that each resource uses here.
     pub in_use: InUse,
+    /// Kept up to date with what is known of EC2.
+    pub in_cloud: InCloud,
     /// Resources that must not stay in service here.
     pub yielded: mpsc::UnboundedReceiver<Yielded>,
     /// [`CHECKS_AT_ONCE`].
     pub checks: Arc<Semaphore>,
+    /// As many of what is in EC2, which may be silent for long: no other check waits for it.
+    pub cloud_checks: Arc<Semaphore>,
 }
 
 struct Finished {
@@ -215,7 +221,10 @@ impl AgentDriver {
         self.know(l, &tag);
         tokio::spawn(async move {
             let result = job.run(&cancel).await;
-            let (addresses, device) = (target.addresses, target.device);
+            // What is in EC2 has no addresses on this host.
+            let on_host = target.resource.ip().is_some();
+            let addresses = if on_host { target.addresses } else { Arc::default() };
+            let device = target.device;
             // The receiver is gone only when the daemon ends.
             let _ = done.send(Finished { tag, operation, result, addresses, device });
         });
@@ -224,7 +233,7 @@ impl AgentDriver {
     /// What of the resource is here has changed.
     fn know(&self, l: &mut Loop, tag: &Tag) {
         let here = l.agent.here(tag);
-        l.owners.set(tag, here.map(|h| &h.addresses));
+        l.owners.set(tag, here.filter(|h| h.resource.ip().is_some()).map(|h| &h.addresses));
         self.in_use.set(tag, here.map(|h| h.device.as_str()));
     }
 
@@ -296,7 +305,8 @@ impl AgentDriver {
                 self.events.warn(about, kind, failure.reason.clone());
             }
         }
-        let interval = l.interval(&self.tunables, now);
+        let is_cloud = l.agent.here(&f.tag).is_some_and(|here| here.resource.cloud().is_some());
+        let interval = l.interval(&self.tunables, now, is_cloud);
         l.cancels.remove(&f.tag);
         l.agent.finished(&f.tag, f.result, now, interval, situation);
         self.know(l, &f.tag);
@@ -350,8 +360,8 @@ struct Loop {
     owners: Owners,
     /// On this host though nobody's: kept silent by the closed gates of these numbers.
     shut: Vec<(ResourceId, Ranges)>,
-    /// The time between two checks, and when it was read.
-    interval: Option<(BootTime, Duration)>,
+    /// The times between two checks (of what is on this host, of what is in EC2), and when they were read.
+    interval: Option<(BootTime, (Duration, Duration))>,
     /// A report is on its way.
     in_flight: bool,
     had_lease: bool,
@@ -374,14 +384,17 @@ impl Loop {
         }
     }
 
-    fn interval(&mut self, tunables: &TunablesFile, now: BootTime) -> Duration {
-        match self.interval {
-            Some((read, interval)) if now.since(read) < INTERVAL_AGE => interval,
+    /// The time between two checks, of what is in EC2 or of what is not.
+    fn interval(&mut self, tunables: &TunablesFile, now: BootTime, is_cloud: bool) -> Duration {
+        let both = match self.interval {
+            Some((read, both)) if now.since(read) < INTERVAL_AGE => both,
             Some(_) | None => {
-                let interval = tunables.read().quickcheck_interval;
-                self.interval = Some((now, interval));
-                interval
+                let tunables = tunables.read();
+                let both = (tunables.quickcheck_interval, tunables.ec2.quickcheck_interval);
+                self.interval = Some((now, both));
+                both
             }
-        }
+        };
+        if is_cloud { both.1 } else { both.0 }
     }
 }

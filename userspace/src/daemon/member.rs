@@ -11,6 +11,7 @@ use std::{
 use async_trait::async_trait;
 use datapath_common::{PathEvent, PathState};
 use tokio::sync::{Semaphore, mpsc, watch};
+use vipd_ec2::Ec2;
 
 use super::{
     agent::{AgentDriver, CHECKS_AT_ONCE},
@@ -30,12 +31,14 @@ use crate::{
     act::{
         announce::Plan,
         bounce::Bouncer,
+        cloud::Cloud,
         datapath::{Datapath, Probes},
         executor::{Executor, Gates, Siblings},
         gatekeeper::Gatekeeper,
     },
     api::{
         facts::{ConflictFacts, Facts},
+        in_cloud::InCloud,
         in_use::InUse,
     },
     cluster::{
@@ -75,6 +78,9 @@ pub struct Host {
     pub facts: watch::Sender<Facts>,
     /// Which interface each resource uses here.
     pub in_use: InUse,
+    /// What the resources in EC2 have learned.
+    pub in_cloud: InCloud,
+    pub ec2: Arc<dyn Ec2>,
     pub links: watch::Sender<LinkTable>,
     pub conflicts: watch::Sender<Vec<ConflictFacts>>,
 }
@@ -276,6 +282,7 @@ pub fn start(
     let executor =
         Executor::new(host.network.clone(), host.datapath.clone(), no_gates, host.timing.duplicate_wait)
             .with_bouncer(host.bouncer.clone())
+            .with_cloud(Cloud::new(host.ec2.clone(), host.network.clone()))
             .with_siblings(Arc::new(Others { me, store: store.clone(), facts: host.facts.subscribe() }))
             .announcing_by({
                 let tunables = host.tunables.clone();
@@ -306,7 +313,9 @@ pub fn start(
         ears: pulse.ears.clone(),
         links: host.links.subscribe(),
         in_use: host.in_use.clone(),
+        in_cloud: host.in_cloud.clone(),
         checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+        cloud_checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
     };
     if !host.config.witness {
         tokio::spawn(host.interfaces.clone().run(me, store.view()));

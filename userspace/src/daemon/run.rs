@@ -39,6 +39,7 @@ use crate::{
         ApiError, ErrorKind,
         backend::{Backend, ClusterControl, Context, Member, NetworkHost},
         facts::Facts,
+        in_cloud::InCloud,
         in_use::InUse,
         server::Server,
     },
@@ -123,6 +124,8 @@ pub async fn run(options: Options) -> anyhow::Result<End> {
     let bouncer = bouncer.with_book(options.run_dir.join("stopped"));
     bouncer.resume().await.context("cannot see what an earlier vipd left stopped")?;
     let in_use = InUse::default();
+    let in_cloud = InCloud::default();
+    let ec2 = cloud::connect(&config.ec2);
     let host = Host {
         timing: config.profile.timing(),
         state_dir: options.state_dir.clone(),
@@ -136,6 +139,8 @@ pub async fn run(options: Options) -> anyhow::Result<End> {
         bouncer: bouncer.clone(),
         facts,
         in_use: in_use.clone(),
+        in_cloud: in_cloud.clone(),
+        ec2: ec2.clone(),
         links,
         conflicts,
     };
@@ -152,10 +157,11 @@ pub async fn run(options: Options) -> anyhow::Result<End> {
         facts: facts_seen,
         links: links_seen,
         in_use,
+        in_cloud,
         conflicts: conflicts_seen,
         member: control.member.subscribe(),
         control: control.clone(),
-        ec2: cloud::connect(&config.ec2),
+        ec2,
     };
     let looking = context.clone();
     tokio::spawn(async move {

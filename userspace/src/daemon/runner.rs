@@ -46,7 +46,7 @@ pub fn failure(reason: impl Into<String>) -> Failure {
 
 /// Runs the sequence to its end, its limit, or until cancelled; the reason when it did not succeed.
 pub async fn run(
-    mut sequence: Sequence,
+    sequence: &mut Sequence,
     executor: &Executor,
     cancel: &CancellationToken,
     about: &About,
@@ -54,23 +54,29 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let (name, limit) = (sequence.name(), sequence.limit());
     let steps = async {
-        let mut input = Input::Start;
+        let mut step = sequence.step(Input::Start);
         loop {
-            match sequence.step(input) {
+            match step {
                 Step::Done { result, notes } => {
                     tell(events, about, notes);
                     return result;
                 }
                 Step::Do { command, notes } => {
                     tell(events, about, notes);
-                    input = Input::Effect(perform(executor, &command, cancel).await?);
+                    step = sequence.step(Input::Effect(perform(executor, &command, cancel).await?));
                 }
             }
         }
     };
     let result = match tokio::time::timeout(limit, steps).await {
         Ok(result) => result,
-        Err(_) => Err(failure(format!("{name} did not finish within {limit:?}, which is its limit"))),
+        Err(_) => match sequence.overrun() {
+            Step::Done { result, notes } => {
+                tell(events, about, notes);
+                result
+            }
+            Step::Do { .. } => Err(failure(format!("{name} goes on after its limit, {limit:?}"))),
+        },
     };
     if let Some(command) = sequence.owed()
         && let Effect::Failed(reason) = executor.perform(&command).await
@@ -89,12 +95,14 @@ async fn perform(
     if cancel.is_cancelled() {
         return Err(failure(OVERTAKEN));
     }
-    // Waiting and asking may be broken off at any time; what changes this host is seen through.
+    // Waiting and asking may be broken off at any time; what changes this host, or EC2, is seen through.
     match command {
+        Command::Cloud { ask, .. } if ask.writes() => Ok(executor.perform(command).await),
         Command::Wait { .. }
         | Command::ProbeDuplicates { .. }
         | Command::PingList { .. }
-        | Command::BroadcastPing { .. } => tokio::select! {
+        | Command::BroadcastPing { .. }
+        | Command::Cloud { .. } => tokio::select! {
             () = cancel.cancelled() => Err(failure(OVERTAKEN)),
             effect = executor.perform(command) => Ok(effect),
         },

@@ -1,5 +1,6 @@
-//! The API of Amazon EC2.
+//! Effects on Amazon EC2.
 
 mod connect;
+mod perform;
 
-pub use connect::connect;
+pub use self::{connect::connect, perform::Cloud};

@@ -19,6 +19,7 @@ use crate::{
     api::{
         Answer, Request,
         facts::{Facts, PathFacts, PeerFacts},
+        in_cloud::InCloud,
         in_use::InUse,
     },
     cluster::{Inspectors, Leadership, Store, StoreError, View, transport::PeerError},
@@ -384,6 +385,7 @@ impl Bench {
             facts: facts_seen,
             links: watch::Sender::new(LinkTable::default()).subscribe(),
             in_use: InUse::default(),
+            in_cloud: InCloud::default(),
             conflicts: watch::Sender::new(Vec::new()).subscribe(),
             member: watch::Sender::new(member).subscribe(),
             control: Arc::new(FakeControl),
@@ -405,6 +407,7 @@ impl Bench {
         let context = Context {
             host: Arc::new(host),
             in_use: InUse::default(),
+            in_cloud: InCloud::default(),
             member: watch::Sender::new(member).subscribe(),
             ..self.context.clone()
         };

@@ -1,6 +1,7 @@
 //! What each request does. One file per topic; all work on the [`Context`] that the daemon fills.
 
 mod address;
+mod cloud_status;
 mod cluster;
 mod connectivity;
 mod constraint;
@@ -53,6 +54,7 @@ pub use self::{
 use super::{
     Answer, ApiError, Progress, Request, Selection,
     facts::{ConflictFacts, Facts},
+    in_cloud::InCloud,
     in_use::InUse,
     server,
 };
@@ -86,6 +88,8 @@ pub struct Context {
     pub links: watch::Receiver<LinkTable>,
     /// Which interface each resource uses here.
     pub in_use: InUse,
+    /// What the resources in EC2 have learned here.
+    pub in_cloud: InCloud,
     pub conflicts: watch::Receiver<Vec<ConflictFacts>>,
     /// None before `cluster init` or `cluster join`.
     pub member: watch::Receiver<Option<Member>>,

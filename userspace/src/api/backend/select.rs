@@ -105,6 +105,7 @@ fn follows(a: &ResourceStatus, b: &ResourceStatus) -> bool {
         && a.device == b.device
         && a.accept == b.accept
         && a.choice == b.choice
+        && (&a.cloud, &b.cloud) == (&None, &None)
         && a.nodes.len() == b.nodes.len()
         && a.nodes.iter().zip(&b.nodes).all(|(x, y)| same_on_node(x, y))
 }
@@ -153,6 +154,7 @@ mod tests {
             }],
             choice: None,
             packets: Some(2),
+            cloud: None,
             run: None,
         }
     }

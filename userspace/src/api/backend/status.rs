@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    Context, Member, Result, create::accept, hierarchy_status, placement, quorum, rekey, select, subnet,
-    trouble, warnings,
+    Context, Member, Result, cloud_status, create::accept, hierarchy_status, placement, quorum, rekey,
+    select, subnet, trouble, warnings,
 };
 use crate::{
     act::{
@@ -19,6 +19,7 @@ use crate::{
         Answer, ClusterStatus, ConflictStatus, DatapathStatus, InterfaceStatus, NodeStatus, PathStatus,
         ResourceNodeStatus, ResourceStatus, Selection, Status, StoreMemberStatus, StoreStatus,
         facts::{ConflictFacts, Facts, PeerFacts},
+        in_cloud::InCloud,
         in_use::InUse,
     },
     cluster::{StoreHealth, StoreMember},
@@ -46,6 +47,8 @@ pub(super) struct Here {
     device_of_group: HashMap<ResourceId, u32>,
     /// The interface in use of each resource here, as the agent knows it.
     in_use: InUse,
+    in_cloud: InCloud,
+    now: BootTime,
     /// Frames received for each resource in the datapath here.
     packets: HashMap<ResourceId, u64>,
     /// What could not be looked at.
@@ -69,8 +72,8 @@ impl Here {
             .iter()
             .filter_map(|p| Some((p.group, context.datapath.group_activity(p.group).ok()?.packets)))
             .collect();
-        let in_use = context.in_use.clone();
-        Self { me, links, assigned, device_of, device_of_group, in_use, packets, problems }
+        let (in_use, in_cloud, now) = (context.in_use.clone(), context.in_cloud.clone(), clock::now());
+        Self { me, links, assigned, device_of, device_of_group, in_use, in_cloud, now, packets, problems }
     }
 
     fn on(&self, link: &Link) -> impl Iterator<Item = &Assigned> {
@@ -119,6 +122,7 @@ impl Context {
             status.cluster = Some(ClusterStatus { cautions, ..cluster });
         }
         status.warnings = warnings::of(&status, member.is_some(), self.config.witness);
+        status.warnings.extend(cloud_status::warnings(&status.resources));
         if let Some(member) = &member {
             let all = std::mem::take(&mut status.resources).into_iter();
             (status.resources, status.states) = select::select(selection, &member.state(), all);
@@ -206,7 +210,7 @@ fn profile(profile: Profile) -> String {
     }
 }
 
-fn ms(d: Duration) -> u64 {
+pub(super) fn ms(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -284,7 +288,8 @@ pub(super) fn resource(
     let owner = placement.grant.map(|g| g.owner);
     let device = owner.and_then(|owner| {
         // What it is on here is known; elsewhere it is what it was configured to be on.
-        let configured = || resource.nodes.get(&owner)?.devices.first().cloned();
+        let carrier = cloud_status::carrier(state, resource);
+        let configured = || carrier.nodes.get(&owner)?.devices.first().cloned();
         if owner == here.me { here.device(resource).or_else(configured) } else { configured() }
     });
     let mut nodes: Vec<ResourceNodeStatus> = resource
@@ -301,12 +306,13 @@ pub(super) fn resource(
         })
         .collect();
     nodes.sort_by_key(|n| n.priority);
+    let about = cloud_status::addresses(state, resource);
     ResourceStatus {
         tag: resource.tag.clone(),
         kind: resource.kind.name().to_owned(),
-        address: resource.addresses().first().unwrap_or_default(),
-        addresses: resource.addresses().count(),
-        span: resource.addresses().to_string(),
+        address: about.first().unwrap_or_default(),
+        addresses: about.count(),
+        span: about.to_string(),
         accept: resource.accept(),
         accept_reason: resource.ip().map(accept::reason).unwrap_or_default(),
         state: placement::state_of(state, resource, placement).to_owned(),
@@ -316,6 +322,7 @@ pub(super) fn resource(
         nodes,
         choice: hierarchy_status::choice(state, placement),
         packets: here.packets.get(&resource.id).copied(),
+        cloud: cloud_status::known(&here.in_cloud, resource, here.now),
         run: None,
     }
 }

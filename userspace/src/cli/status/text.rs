@@ -277,6 +277,12 @@ fn addresses(r: &ResourceStatus) -> String {
         Accept::Assign => String::new(),
         Accept::Route | Accept::Anyip => format!(" ({})", accept_name(r.accept)),
     };
+    match r.kind.as_str() {
+        "ec2-route" if r.addresses == 1 => return format!("routes to {}", r.address.addr()),
+        "ec2-route" => return format!("routes to {}", counted_span(r.addresses, &r.span)),
+        "ec2-eip" => return format!("Elastic IP {}", r.address.addr()),
+        _ => {}
+    }
     match &r.run {
         Some(run) => format!("{} .. {}{way}", r.address.addr(), run.last_address),
         None if r.addresses == 1 => format!("{}{way}", r.address),

@@ -25,14 +25,8 @@ const KINDS: [(&str, Own); 3] = [
             ("on-conflict", "on-conflict = \"defend\"", false),
         ],
     ),
-    (
-        "ec2-route",
-        &[("ip", "ip = \"web\"", true), ("region", "region = \"eu-central-1\"", false)],
-    ),
-    (
-        "ec2-eip",
-        &[("eip", "eip = \"203.0.113.9\"", true), ("region", "region = \"eu-central-1\"", false)],
-    ),
+    ("ec2-route", &[("ip", "ip = \"web\"", true), ("region", "region = \"eu-central-1\"", false)]),
+    ("ec2-eip", &[("eip", "eip = \"203.0.113.9\"", true), ("region", "region = \"eu-central-1\"", false)]),
 ];
 
 /// Of all kinds.

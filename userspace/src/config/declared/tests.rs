@@ -190,7 +190,10 @@ fn resources_of_ec2_are_read_and_written() {
 fn each_kind_has_its_own_keys_and_all_faults_are_told_at_once() {
     let cases: [(String, &[&str]); 7] = [
         (
-            ROUTE.replace("ip = \"web\"\n", "addresses = [\"10.0.0.9/24\"]\naccept = \"assign\"\neip = \"203.0.113.9\"\n"),
+            ROUTE.replace(
+                "ip = \"web\"\n",
+                "addresses = [\"10.0.0.9/24\"]\naccept = \"assign\"\neip = \"203.0.113.9\"\n",
+            ),
             &[
                 "c.toml:1: resource.r.ip: is missing; add: ip = \"web\"",
                 "c.toml:4: resource.r.addresses: is for resources with kind = \"ip\", and this one is of the kind ec2-route",
@@ -206,13 +209,24 @@ fn each_kind_has_its_own_keys_and_all_faults_are_told_at_once() {
             ],
         ),
         (EIP.replace("203.0.113.9", "fd00::9"), &["c.toml:4: resource.e.eip: 'fd00::9'"]),
-        (EIP.replace(", devices = [\"eth0\"]", ""), &["c.toml:7: resource.e.nodes.node-b.devices: is missing"]),
-        (EIP.replace("region", "on-conflict"), &["c.toml:5: resource.e.on-conflict: is for resources with kind = \"ip\""]),
+        (
+            EIP.replace(", devices = [\"eth0\"]", ""),
+            &["c.toml:7: resource.e.nodes.node-b.devices: is missing"],
+        ),
+        (
+            EIP.replace("region", "on-conflict"),
+            &["c.toml:5: resource.e.on-conflict: is for resources with kind = \"ip\""],
+        ),
         (
             LEAST.replace("tag =", "region = \"x\"\ntag ="),
-            &["c.toml:2: resource.web.region: is for resources with kind = \"ec2-route\" or kind = \"ec2-eip\""],
+            &[
+                "c.toml:2: resource.web.region: is for resources with kind = \"ec2-route\" or kind = \"ec2-eip\"",
+            ],
         ),
-        (EIP.replace("ec2-eip", "eip"), &["c.toml:3: resource.e.kind: 'eip' is not valid; write \"ip\" or \"ec2-route\" or"]),
+        (
+            EIP.replace("ec2-eip", "eip"),
+            &["c.toml:3: resource.e.kind: 'eip' is not valid; write \"ip\" or \"ec2-route\" or"],
+        ),
     ];
     for (text, expected) in cases {
         let found = faults(&text);

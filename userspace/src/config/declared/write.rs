@@ -3,8 +3,8 @@
 use std::{fmt::Display, time::Duration};
 
 use crate::model::{
-    Accept, Connectivity, Constraint, Declared, DeclaredCloud, DeclaredResource, Defaults, MonitoredSubnet, NodeId,
-    NodeSettings, OnConflict, OrderKind, Policy, Score, Switchback, Tag, Threshold,
+    Accept, Connectivity, Constraint, Declared, DeclaredCloud, DeclaredResource, Defaults, MonitoredSubnet,
+    NodeId, NodeSettings, OnConflict, OrderKind, Policy, Score, Switchback, Tag, Threshold,
 };
 
 /// With the names of nodes.

@@ -22,6 +22,12 @@ const PATIENT_RETRY: Duration = Duration::from_secs(2);
 /// How often it is doubled.
 const DOUBLINGS: u32 = 3;
 
+/// From the bring-up of what is in EC2 to its first check; doubled with each further one, up to the interval.
+const FIRST_WATCH: Duration = Duration::from_secs(1);
+
+/// How often it is doubled at most.
+const DOUBLINGS_OF_WATCH: u32 = 16;
+
 /// How long a resource leaves an interface alone on which it could not be brought up.
 const AVOIDANCE: Duration = Duration::from_secs(60);
 
@@ -102,6 +108,8 @@ pub(super) struct Local {
     trouble: Option<(u64, String)>,
     /// Interfaces on which it failed, until when they are left alone while another works.
     avoid: BTreeMap<String, BootTime>,
+    /// Checks since the last bring-up, of what is in EC2.
+    checks: u32,
 }
 
 /// What a decision about a resource depends on, beside what is here.
@@ -112,6 +120,10 @@ pub(super) struct Terms<'a> {
     pub devices: Cow<'a, Devices>,
     /// As the cluster has it now.
     pub resource: Option<&'a Arc<Resource>>,
+    /// What it is about: its addresses, or those to which its routes lead.
+    pub addresses: Arc<Addresses>,
+    /// For what follows another resource: the interface that carries that one.
+    pub carrier: Option<String>,
     /// How often its addresses were changed.
     pub alterations: u64,
     /// Recoveries of the present grant that the cluster knows of.
@@ -134,9 +146,9 @@ impl Terms<'_> {
     /// Where it is brought up now, and with what.
     fn target(&self) -> Option<Here> {
         let resource = self.resource?.clone();
-        let addresses = Arc::new(resource.addresses().clone());
-        let device = devices::choose(self.listed(), &self.devices).to_owned();
-        Some(Here { resource, addresses, device })
+        let chosen = || devices::choose(self.listed(), &self.devices).to_owned();
+        let device = self.carrier.clone().unwrap_or_else(chosen);
+        Some(Here { resource, addresses: self.addresses.clone(), device })
     }
 }
 
@@ -157,6 +169,7 @@ impl Local {
             amend_at: BootTime::ZERO,
             trouble: None,
             avoid: BTreeMap::new(),
+            checks: 0,
         }
     }
 
@@ -194,18 +207,27 @@ impl Local {
     pub fn is_silent(&self, situation: Situation) -> bool {
         match &self.have {
             Have::Down => self.running.is_none(),
-            Have::Unclear { silent, .. } => silent.is_some() && situation.guarded,
+            Have::Unclear { silent, .. } => silent.is_some() && (situation.guarded || self.is_cloud()),
             Have::Up { .. } => false,
         }
     }
 
+    /// It is in EC2, and no kernel has a part in it.
+    fn is_cloud(&self) -> bool {
+        self.here.as_ref().is_some_and(|here| here.resource.cloud().is_some())
+    }
+
     /// How the last change of the addresses ended, if it did: in service with all of them, or why not.
-    pub fn amended(&self, resource: &Resource, alterations: u64) -> Option<Option<&str>> {
+    pub fn amended(
+        &self,
+        resource: &Resource,
+        addresses: &Addresses,
+        alterations: u64,
+    ) -> Option<Option<&str>> {
         let here = self.here.as_ref()?;
         let Have::Up { broken: false, .. } = self.have else { return None };
-        let whole = here.resource.id == resource.id
-            && self.sure == here.addresses
-            && *here.addresses == *resource.addresses();
+        let whole =
+            here.resource.id == resource.id && self.sure == here.addresses && *here.addresses == *addresses;
         let trouble = || self.trouble.as_ref().filter(|(of, _)| *of == alterations);
         if whole { Some(None) } else { trouble().map(|(_, reason)| Some(reason.as_str())) }
     }
@@ -323,7 +345,7 @@ impl Local {
         }
         if broken {
             // A recovery knows only what is wanted: what else is here has to go as well.
-            let same = *here.addresses == *resource.addresses();
+            let same = here.addresses == terms.addresses;
             return Some(if same { Operation::Recover } else { Operation::Remove });
         }
         if self.refuge(terms).is_some() {
@@ -336,7 +358,7 @@ impl Local {
                 return Some(Operation::Amend);
             }
             // It was never put on the network (row IP-13): there is nothing to change.
-            let addresses = Arc::new(resource.addresses().clone());
+            let addresses = terms.addresses.clone();
             self.sure = addresses.clone();
             self.here = Some(Here { addresses, ..here.clone() });
         }
@@ -349,7 +371,11 @@ impl Local {
     /// The other interface to which it has to go at once.
     fn refuge<'a>(&self, terms: &'a Terms) -> Option<&'a str> {
         self.moves(terms).then_some(())?;
-        devices::refuge(terms.listed(), &self.here.as_ref()?.device, &terms.devices)
+        let used = &self.here.as_ref()?.device;
+        match &terms.carrier {
+            Some(carrier) => (carrier != used).then_some(carrier),
+            None => devices::refuge(terms.listed(), used, &terms.devices),
+        }
     }
 
     /// The better interface to which it may return.
@@ -373,7 +399,7 @@ impl Local {
         let (Some(here), Some(resource)) = (&self.here, terms.resource) else { return false };
         matches!(self.have, Have::Up { .. })
             && here.resource.id == resource.id
-            && (self.sure != here.addresses || *here.addresses != *resource.addresses())
+            && (self.sure != here.addresses || here.addresses != terms.addresses)
     }
 
     fn target(&self, operation: Operation, terms: &Terms) -> Option<Here> {
@@ -387,10 +413,7 @@ impl Local {
                 let device = self.refuge(terms).or_else(|| self.home(terms))?.to_owned();
                 Some(Here { device, ..here()? })
             }
-            Operation::Amend => {
-                let addresses = Arc::new(terms.resource?.addresses().clone());
-                Some(Here { addresses, ..here()? })
-            }
+            Operation::Amend => Some(Here { addresses: terms.addresses.clone(), ..here()? }),
             Operation::Quickcheck => {
                 let mut target = Here { addresses: self.sure.clone(), ..here()? };
                 // Of the settings this one takes effect at once (row IP-13).
@@ -440,6 +463,8 @@ impl Local {
         let terms = &terms;
         let now = terms.now;
         let up = |check_at, broken| Have::Up { epoch: ran.epoch, check_at, broken };
+        let is_cloud = ran.target.resource.cloud().is_some();
+        let interval = if is_cloud { self.watch(&ran, interval) } else { interval };
         let next_check = now.after(interval);
         let valid = terms.situation.lease_valid;
         match (ran.operation, result) {
@@ -461,7 +486,9 @@ impl Local {
                     Operation::Switch | Operation::Remove | Operation::Quickcheck | Operation::Amend => {}
                 }
                 (self.failed, self.failures, self.trouble) = (None, 0, None);
-                self.have = up(now.after(interval.mul_f64(phase(tag))), false);
+                // Those that are in EC2 share what they ask, best at the same time.
+                let first = if is_cloud { interval } else { interval.mul_f64(phase(tag)) };
+                self.have = up(now.after(first), false);
             }
             (Operation::Quickcheck, Ok(())) => {
                 self.failed = None;
@@ -491,6 +518,11 @@ impl Local {
                     self.here = Some(Here { addresses: Arc::new(failure.in_service), ..ran.target });
                 }
             }
+            // No node would know more: the next check looks again.
+            (Operation::Switch | Operation::Recover, Err(f)) if f.cause == Cause::Unanswered => {
+                self.fault = f.reason;
+                self.have = up(next_check, false);
+            }
             // Half moved: only a recovery, or a removal, makes it whole.
             (Operation::Switch, Err(failure)) => {
                 self.fault = failure.reason;
@@ -498,7 +530,8 @@ impl Local {
             }
             (Operation::Restore | Operation::Recover, Err(failure)) => {
                 // It is tried on another interface before the grant is given up.
-                if !ran.cancelled && valid && self.refuge(terms).is_none() {
+                let tried = !ran.cancelled && failure.cause != Cause::Overtaken;
+                if tried && valid && self.refuge(terms).is_none() {
                     self.failed = Some((ran.epoch, failure.reason));
                 }
                 self.have = Have::Unclear { retry_at: now, silent: None };
@@ -513,6 +546,12 @@ impl Local {
                 terms.devices.to_mut().insert(name.clone(), DeviceHealth::Failed);
             }
         }
+    }
+
+    /// Until the next check of what is in EC2: what a former owner sent and what comes late is to be found soon.
+    fn watch(&mut self, ran: &Running, interval: Duration) -> Duration {
+        self.checks = if ran.operation == Operation::Quickcheck { self.checks.saturating_add(1) } else { 0 };
+        FIRST_WATCH.saturating_mul(1 << self.checks.min(DOUBLINGS_OF_WATCH)).min(interval)
     }
 
     fn pause(&mut self) -> Duration {

@@ -1,3 +1,4 @@
+mod cloud;
 mod density;
 mod hierarchies;
 

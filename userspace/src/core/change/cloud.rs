@@ -74,7 +74,12 @@ pub(super) fn check_followed(state: &ClusterState, ip: &Tag, addresses: &Address
 }
 
 /// Against settings on one node.
-pub(super) fn check_settings(resource: &Resource, node: &Node, settings: &NodeSettings) -> Result<()> {
+pub(super) fn check_settings(
+    state: &ClusterState,
+    resource: &Resource,
+    node: &Node,
+    settings: &NodeSettings,
+) -> Result<()> {
     let (tag, name) = (&resource.tag, &node.name);
     let Some(cloud) = resource.cloud() else { return Ok(()) };
     if settings.physical || settings.source {
@@ -88,14 +93,35 @@ pub(super) fn check_settings(resource: &Resource, node: &Node, settings: &NodeSe
             "'{tag}' follows '{0}' to the interface that carries it on node '{name}': leave --dev out, or set it for '{0}'",
             route.ip
         ))),
-        Cloud::Route(_) | Cloud::Eip(_) => Ok(()),
+        Cloud::Route(_) => Ok(()),
+        Cloud::Eip(_) => check_apart(state, tag, node, settings),
+    }
+}
+
+/// Two of them on one interface would take it from each other for ever.
+fn check_apart(state: &ClusterState, tag: &Tag, node: &Node, settings: &NodeSettings) -> Result<()> {
+    let eips = state.resources.values().filter(|r| r.tag != *tag && matches!(r.kind, Kind::Ec2Eip(_)));
+    let there = eips.filter_map(|r| Some((&r.tag, r.nodes.get(&node.id)?)));
+    let both = |(other, s): (&Tag, &NodeSettings)| {
+        let device = settings.devices.iter().find(|d| s.devices.contains(d))?;
+        Some((other.clone(), device.clone()))
+    };
+    match there.filter_map(both).next() {
+        Some((other, device)) => Err(Refusal(format!(
+            "{device} of node '{}' may carry '{other}' already, and an interface has one Elastic IP: name another one for \
+             '{tag}' with --dev",
+            node.name
+        ))),
+        None => Ok(()),
     }
 }
 
 /// Against a change that is made by itself, not as one of several: a route without what it leads to.
 pub(super) fn check_alone(state: &ClusterState, change: &Change) -> Result<()> {
     match change {
-        Change::Undepend { parent, child } if follows(state, parent, child) => Err(inseparable(parent, child)),
+        Change::Undepend { parent, child } if follows(state, parent, child) => {
+            Err(inseparable(parent, child))
+        }
         _ => Ok(()),
     }
 }

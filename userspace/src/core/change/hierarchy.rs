@@ -40,7 +40,7 @@ pub(super) fn extend(
                 node.name
             )));
         }
-        check_settings(resource, node, settings)?;
+        check_settings(state, resource, node, settings)?;
         check_priority_free(state, resource, to, settings.priority)?;
         if settings.priority != wanted.priority {
             return Err(Refusal(format!(

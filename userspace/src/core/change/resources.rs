@@ -42,7 +42,7 @@ pub(super) fn check_new(state: &ClusterState, resource: &Resource, on: NodeId) -
     let mut priorities = BTreeMap::new();
     for (id, settings) in &resource.nodes {
         let node = holder(state, tag, *id)?;
-        check_settings(resource, node, settings)?;
+        check_settings(state, resource, node, settings)?;
         if let Some(other) = priorities.insert(settings.priority, *id) {
             return Err(same_priority(state, tag, settings.priority, other));
         }
@@ -262,7 +262,12 @@ fn unusable(address: &IpAddr) -> bool {
     address.is_unspecified() || address.is_multicast() || broadcast
 }
 
-pub(super) fn check_settings(resource: &Resource, node: &Node, settings: &NodeSettings) -> Result<()> {
+pub(super) fn check_settings(
+    state: &ClusterState,
+    resource: &Resource,
+    node: &Node,
+    settings: &NodeSettings,
+) -> Result<()> {
     let (tag, name) = (&resource.tag, &node.name);
     if !(1..=999).contains(&settings.priority) {
         return Err(Refusal(format!(
@@ -270,7 +275,7 @@ pub(super) fn check_settings(resource: &Resource, node: &Node, settings: &NodeSe
             settings.priority
         )));
     }
-    cloud::check_settings(resource, node, settings)?;
+    cloud::check_settings(state, resource, node, settings)?;
     if settings.devices.is_empty() && !matches!(resource.kind, Kind::Ec2Route(_)) {
         return Err(Refusal(format!(
             "'{tag}' has no interface on node '{name}': name at least one with --dev"

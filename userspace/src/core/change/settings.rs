@@ -156,7 +156,7 @@ fn set_on_nodes(
     for (id, settings) in nodes.iter_mut().filter(|(id, _)| node.is_none_or(|n| n == **id)) {
         set_on_node(settings, setting);
         let node = state.nodes.get(id).ok_or_else(|| no_node(*id))?;
-        check_settings(resource, node, settings)?;
+        check_settings(state, resource, node, settings)?;
     }
     resource.nodes = nodes;
     Ok(())

@@ -9,8 +9,8 @@ use crate::{
         change::{Applied, Change, DefaultSetting, Setting, apply, apply_part},
     },
     model::{
-        Accept, AcceptBy, ClusterState, Constraint, ConstraintId, Declared, DeclaredCloud, DeclaredResource, Defaults,
-        IpResource, Kind, NodeId, Policy, Ranges, Resource, Standing, Tag, TwoNodes,
+        Accept, AcceptBy, ClusterState, Constraint, ConstraintId, Declared, DeclaredCloud, DeclaredResource,
+        Defaults, IpResource, Kind, NodeId, Policy, Ranges, Resource, Standing, Tag, TwoNodes,
     },
 };
 

@@ -8,8 +8,8 @@ use super::*;
 use crate::{
     core::change::{Applied, DefaultSetting, NewGrant, Outcome, Report, Setting, apply},
     model::{
-        Accept, Connectivity, Constraint, DeclaredCloud, Ec2Eip, Ec2Route, Kind, MonitoredSubnet, Node, NodeId, NodeSettings, OrderKind, Resource,
-        Score, Standing, Switchback, Threshold, Word,
+        Accept, Connectivity, Constraint, DeclaredCloud, Ec2Eip, Ec2Route, Kind, MonitoredSubnet, Node,
+        NodeId, NodeSettings, OrderKind, Resource, Score, Standing, Switchback, Threshold, Word,
     },
 };
 
@@ -433,10 +433,8 @@ fn routed() -> ClusterState {
     let nodes = [(1, NodeSettings::new(1, vec![])), (2, NodeSettings::new(2, vec![]))];
     let kind = Kind::Ec2Route(Ec2Route { ip: tag("a"), region: None });
     let route = Resource::of_kind(tag("route"), kind, nodes);
-    let both = [
-        Change::Create { resource: route, on: 1 },
-        Change::Depend { parent: tag("route"), child: tag("a") },
-    ];
+    let both =
+        [Change::Create { resource: route, on: 1 }, Change::Depend { parent: tag("route"), child: tag("a") }];
     with([new("a", "10.0.0.1/24"), Change::Batch { revision: None, changes: both.into() }])
 }
 
@@ -462,7 +460,11 @@ fn what_a_resource_is_does_not_change() {
     let state = routed();
     let eip = Ec2Eip { address: "203.0.113.9".parse().unwrap(), region: None };
     let cases: [(&str, Option<DeclaredCloud>, &str); 3] = [
-        ("a", Some(DeclaredCloud::Eip(eip)), "it is an IP resource, and cannot become the Elastic IP 203.0.113.9 in"),
+        (
+            "a",
+            Some(DeclaredCloud::Eip(eip)),
+            "it is an IP resource, and cannot become the Elastic IP 203.0.113.9 in",
+        ),
         (
             "route",
             Some(DeclaredCloud::Route(Ec2Route { ip: tag("a"), region: Some("eu-west-1".into()) })),

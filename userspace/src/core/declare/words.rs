@@ -97,7 +97,8 @@ pub(super) fn what(r: &DeclaredResource) -> String {
         Cloud::Route(route) => format!("the routes to '{}'", route.ip),
         Cloud::Eip(eip) => format!("the Elastic IP {}", eip.address),
     };
-    let region = cloud.region().map_or_else(|| " in the region of its nodes".to_owned(), |r| format!(" in {r}"));
+    let region =
+        cloud.region().map_or_else(|| " in the region of its nodes".to_owned(), |r| format!(" in {r}"));
     format!("{what}{region}")
 }
 

@@ -1,9 +1,9 @@
 use super::*;
-use crate::model::{Ec2Eip, Ec2Route, Kind};
 use crate::core::change::{
     Change, Setting,
     tests::{cluster, done, in_service, resource, settings, tag, with_vip},
 };
+use crate::model::{Ec2Eip, Ec2Route, Kind};
 
 const A: Mac = [2, 0, 0, 0, 0, 1];
 const B: Mac = [2, 0, 0, 0, 0, 2];

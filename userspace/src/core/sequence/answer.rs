@@ -22,9 +22,7 @@ pub(super) fn done(effect: Effect) -> Result<(), String> {
     match effect {
         Effect::Done => Ok(()),
         Effect::Failed(reason) => Err(reason),
-        other @ (Effect::Link(_) | Effect::Presence(_) | Effect::Claims(_) | Effect::Answers(_)) => {
-            Err(unexpected(&other))
-        }
+        other => Err(unexpected(&other)),
     }
 }
 
@@ -32,9 +30,7 @@ pub(super) fn link(effect: Effect) -> Result<LinkState, String> {
     match effect {
         Effect::Link(state) => Ok(state),
         Effect::Failed(reason) => Err(reason),
-        other @ (Effect::Done | Effect::Presence(_) | Effect::Claims(_) | Effect::Answers(_)) => {
-            Err(unexpected(&other))
-        }
+        other => Err(unexpected(&other)),
     }
 }
 
@@ -42,9 +38,7 @@ pub(super) fn presence(effect: Effect) -> Result<Presence, String> {
     match effect {
         Effect::Presence(presence) => Ok(presence),
         Effect::Failed(reason) => Err(reason),
-        other @ (Effect::Done | Effect::Link(_) | Effect::Claims(_) | Effect::Answers(_)) => {
-            Err(unexpected(&other))
-        }
+        other => Err(unexpected(&other)),
     }
 }
 
@@ -52,9 +46,7 @@ pub(super) fn claims(effect: Effect) -> Result<Vec<Claim>, String> {
     match effect {
         Effect::Claims(claims) => Ok(claims),
         Effect::Failed(reason) => Err(reason),
-        other @ (Effect::Done | Effect::Link(_) | Effect::Presence(_) | Effect::Answers(_)) => {
-            Err(unexpected(&other))
-        }
+        other => Err(unexpected(&other)),
     }
 }
 
@@ -62,9 +54,7 @@ pub(super) fn answers(effect: Effect) -> Result<Vec<IpAddr>, String> {
     match effect {
         Effect::Answers(answers) => Ok(answers),
         Effect::Failed(reason) => Err(reason),
-        other @ (Effect::Done | Effect::Link(_) | Effect::Presence(_) | Effect::Claims(_)) => {
-            Err(unexpected(&other))
-        }
+        other => Err(unexpected(&other)),
     }
 }
 

@@ -29,7 +29,10 @@ use ipnet::IpNet;
 pub use self::{
     amend::Amend, quickcheck::Quickcheck, recover::Recover, remove::Remove, restore::Restore, switch::Switch,
 };
-use super::command::{Command, Effect, Place};
+use super::{
+    cloud::{CloudContext, CloudReport, CloudSequence, Verb},
+    command::{Command, Effect, Place},
+};
 use crate::model::{Accept, Addresses, Epoch, ResourceId, Tunables};
 
 /// The facts a sequence works with; read when it begins and kept until it ends (row IP-14).
@@ -123,6 +126,10 @@ impl Failure {
 pub enum Cause {
     /// It is missing, down, without carrier, or nobody answers there.
     Interface,
+    /// EC2 did not answer: nothing is known, and another node would know no more.
+    Unanswered,
+    /// The grant, or the lease, does not hold any more: nothing was tried.
+    Overtaken,
     /// Anything else.
     Other,
 }
@@ -140,6 +147,8 @@ pub enum Sequence {
     Recover(Recover),
     Switch(Switch),
     Amend(Amend),
+    /// Any of them, for what is in EC2.
+    Cloud(Box<CloudSequence>),
 }
 
 impl Sequence {
@@ -175,6 +184,11 @@ impl Sequence {
         Self::Amend(Amend::new(context, before))
     }
 
+    /// Any of them for a resource of EC2 (rows EC2-1 to EC2-4).
+    pub fn cloud(verb: Verb, context: CloudContext) -> Self {
+        Self::Cloud(Box::new(CloudSequence::new(verb, context)))
+    }
+
     pub fn step(&mut self, input: Input) -> Step {
         match self {
             Self::Restore(s) => s.step(input),
@@ -183,6 +197,7 @@ impl Sequence {
             Self::Recover(s) => s.step(input),
             Self::Switch(s) => s.step(input),
             Self::Amend(s) => s.step(input),
+            Self::Cloud(s) => s.step(input),
         }
     }
 
@@ -192,7 +207,7 @@ impl Sequence {
         match self {
             Self::Restore(s) => s.owed(),
             Self::Recover(s) => s.owed(),
-            Self::Remove(_) | Self::Quickcheck(_) | Self::Switch(_) | Self::Amend(_) => None,
+            Self::Remove(_) | Self::Quickcheck(_) | Self::Switch(_) | Self::Amend(_) | Self::Cloud(_) => None,
         }
     }
 
@@ -205,6 +220,7 @@ impl Sequence {
             Self::Recover(_) => "recover",
             Self::Switch(_) => "switch",
             Self::Amend(_) => "amend",
+            Self::Cloud(s) => s.verb().name(),
         }
     }
 
@@ -218,6 +234,30 @@ impl Sequence {
             Self::Switch(s) => s.context().tunables.restore_timeout,
             // Both a removal and a bring-up.
             Self::Amend(s) => s.context().tunables.recover_timeout,
+            Self::Cloud(s) => s.limit(),
+        }
+    }
+
+    /// How it ends when the limit has passed.
+    pub fn overrun(&mut self) -> Step {
+        if let Self::Cloud(s) = self {
+            return s.overrun();
+        }
+        let (name, limit) = (self.name(), self.limit());
+        let reason = format!("{name} did not finish within {limit:?}, which is its limit");
+        Step::Done { result: Err(Failure::other(reason, false)), notes: Vec::new() }
+    }
+
+    /// What it has learned of EC2.
+    pub fn cloud_report(&self) -> Option<&CloudReport> {
+        match self {
+            Self::Cloud(s) => Some(s.report()),
+            Self::Restore(_)
+            | Self::Remove(_)
+            | Self::Quickcheck(_)
+            | Self::Recover(_)
+            | Self::Switch(_)
+            | Self::Amend(_) => None,
         }
     }
 }

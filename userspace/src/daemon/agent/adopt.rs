@@ -80,6 +80,7 @@ impl AgentDriver {
             l.agent.found(tag.clone(), here, serving, now);
             self.know(l, tag);
         }
+        self.adopt_from_cloud(l, state, now);
         for (index, hosts) in leftovers {
             self.remove_leftovers(index, &hosts.into(), &links).await;
         }

@@ -4,12 +4,18 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use vipd_ec2::Permit;
 
-use super::AgentDriver;
+use super::{
+    AgentDriver,
+    permit::{Granted, Leaving},
+};
 use crate::{
     act::executor::Executor,
+    api::in_cloud::{InCloud, Turn},
     core::{
         agent::{Here, Operation, Start},
+        cloud::{CloudContext, Goal, Verb},
         sequence::{Context, Failure, Sequence},
     },
     daemon::{
@@ -17,10 +23,12 @@ use crate::{
         interfaces::Interfaces,
         runner::{self, GrantGates},
     },
-    model::{ClusterState, NodeId, Tunables},
+    model::{Cloud, ClusterState, NodeId, Tag, Tunables},
+    observe::clock,
 };
 
 pub(super) struct Job {
+    tag: Tag,
     about: About,
     device: String,
     operation: Operation,
@@ -30,8 +38,10 @@ pub(super) struct Job {
     state: Arc<ClusterState>,
     me: NodeId,
     events: EventLog,
+    in_cloud: InCloud,
     /// Of the checks that may run at the same time.
     checks: Arc<Semaphore>,
+    is_cloud: bool,
 }
 
 impl Job {
@@ -41,64 +51,154 @@ impl Job {
         state: &Arc<ClusterState>,
         tunables: Tunables,
     ) -> Self {
-        let Start { operation, epoch, lease_epoch, target, was, .. } = start;
-        let (operation, me) = (*operation, driver.me);
-        let Here { resource, addresses, device } = target;
-        let of_subnet = |subnet| Some((subnet, state.ping_lists.get(&(me, subnet))?.clone()));
-        let settings = resource.nodes.get(&me);
-        let context = Context {
-            group: resource.id,
-            addresses: addresses.clone(),
-            accept: resource.accept(),
-            source: settings.is_some_and(|s| s.source),
-            device: device.clone(),
-            epoch: *epoch,
-            physical: settings.is_some_and(|s| s.physical),
-            restore_and_recover: settings.is_none_or(|s| s.restore_and_recover),
-            ping_lists: addresses.subnets().filter_map(of_subnet).collect(),
-            tunables,
+        let cloud = start.target.resource.cloud();
+        let (sequence, executor) = match cloud {
+            None => on_the_network(driver, start, state, tunables),
+            Some(cloud) => in_the_cloud(driver, start, cloud, tunables),
         };
-        let gates = Arc::new(GrantGates { keeper: driver.keeper.clone(), lease_epoch: *lease_epoch });
-        let before = was.as_ref().unwrap_or(target);
         Self {
+            tag: start.tag.clone(),
             about: About {
                 tag: Some(start.tag.clone()),
-                address: addresses.first().map(|a| a.addr()),
-                epoch: Some(*epoch),
+                address: start.target.addresses.first().map(|a| a.addr()),
+                epoch: Some(start.epoch),
             },
-            device: device.clone(),
-            operation,
-            sequence: match operation {
-                Operation::Restore => Sequence::restore(context),
-                Operation::Remove => Sequence::remove(context),
-                Operation::Quickcheck => Sequence::quickcheck(context),
-                Operation::Recover => Sequence::recover(context),
-                Operation::Switch => Sequence::switch(context, before.device.clone()),
-                Operation::Amend => Sequence::amend(context, before.addresses.as_ref().clone()),
-            },
-            executor: driver.executor.with_gates(gates),
+            device: start.target.device.clone(),
+            operation: start.operation,
+            sequence,
+            executor,
             interfaces: driver.interfaces.clone(),
             state: state.clone(),
-            me,
+            me: driver.me,
             events: driver.events.clone(),
-            checks: driver.checks.clone(),
+            in_cloud: driver.in_cloud.clone(),
+            checks: if cloud.is_some() { &driver.cloud_checks } else { &driver.checks }.clone(),
+            is_cloud: cloud.is_some(),
         }
     }
 
-    pub(super) async fn run(self, cancel: &CancellationToken) -> Result<(), Failure> {
+    pub(super) async fn run(mut self, cancel: &CancellationToken) -> Result<(), Failure> {
+        let checks = self.checks.clone();
         let _turn = match self.operation {
-            // The kernel must guard the interface before an address is put on it.
             Operation::Restore | Operation::Recover | Operation::Switch => {
-                let ensured = self.interfaces.ensure(&self.device, &self.state, self.me).await;
-                ensured.map_err(|e| runner::failure(e.to_string()))?;
+                self.guard().await?;
                 None
             }
             Operation::Remove | Operation::Amend => None,
             Operation::Quickcheck => tokio::select! {
                 () = cancel.cancelled() => return Err(runner::failure(runner::OVERTAKEN)),
-                turn = self.checks.acquire() => turn.ok(),
+                turn = checks.acquire() => turn.ok(),
             },
         };
-        runner::run(self.sequence, &self.executor, cancel, &self.about, &self.events).await
+        let Self { sequence, executor, about, events, .. } = &mut self;
+        let result = runner::run(sequence, executor, cancel, about, events).await;
+        self.tell(cancel, &result);
+        result
+    }
+
+    /// The kernel must guard the interface before an address is put on it.
+    async fn guard(&self) -> Result<(), Failure> {
+        if self.is_cloud {
+            return Ok(());
+        }
+        let ensured = self.interfaces.ensure(&self.device, &self.state, self.me).await;
+        ensured.map_err(|e| runner::failure(e.to_string()))
+    }
+
+    /// What was learned of EC2. What is wrong there though it is no failure here is an event once.
+    fn tell(&self, cancel: &CancellationToken, result: &Result<(), Failure>) {
+        let Some(report) = self.sequence.cloud_report() else { return };
+        if self.operation == Operation::Remove && result.is_ok() {
+            return self.in_cloud.forget(&self.tag);
+        }
+        // It was broken off, and says nothing.
+        if cancel.is_cancelled() && result.is_err() {
+            return;
+        }
+        match (self.in_cloud.learn(&self.tag, report, clock::now()), result) {
+            (Turn::Begins(what), Ok(())) => {
+                self.events.warn(self.about.clone(), "ec2.trouble", format!("{what}; it stays in service"));
+            }
+            (Turn::Ends, Ok(())) => {
+                self.events.record(self.about.clone(), "ec2.trouble-ended", "EC2 answers, and all is right");
+            }
+            // A failure is an event of its own.
+            (Turn::Same | Turn::Begins(_) | Turn::Ends, Ok(()) | Err(_)) => {}
+        }
+    }
+}
+
+fn on_the_network(
+    driver: &AgentDriver,
+    start: &Start,
+    state: &ClusterState,
+    tunables: Tunables,
+) -> (Sequence, Executor) {
+    let Start { operation, epoch, lease_epoch, target, was, .. } = start;
+    let me = driver.me;
+    let Here { resource, addresses, device } = target;
+    let of_subnet = |subnet| Some((subnet, state.ping_lists.get(&(me, subnet))?.clone()));
+    let settings = resource.nodes.get(&me);
+    let context = Context {
+        group: resource.id,
+        addresses: addresses.clone(),
+        accept: resource.accept(),
+        source: settings.is_some_and(|s| s.source),
+        device: device.clone(),
+        epoch: *epoch,
+        physical: settings.is_some_and(|s| s.physical),
+        restore_and_recover: settings.is_none_or(|s| s.restore_and_recover),
+        ping_lists: addresses.subnets().filter_map(of_subnet).collect(),
+        tunables,
+    };
+    let before = was.as_ref().unwrap_or(target);
+    let sequence = match operation {
+        Operation::Restore => Sequence::restore(context),
+        Operation::Remove => Sequence::remove(context),
+        Operation::Quickcheck => Sequence::quickcheck(context),
+        Operation::Recover => Sequence::recover(context),
+        Operation::Switch => Sequence::switch(context, before.device.clone()),
+        Operation::Amend => Sequence::amend(context, before.addresses.as_ref().clone()),
+    };
+    let gates = Arc::new(GrantGates { keeper: driver.keeper.clone(), lease_epoch: *lease_epoch });
+    (sequence, driver.executor.with_gates(gates))
+}
+
+fn in_the_cloud(
+    driver: &AgentDriver,
+    start: &Start,
+    cloud: Cloud,
+    tunables: Tunables,
+) -> (Sequence, Executor) {
+    let Start { tag, operation, epoch, lease_epoch, target, .. } = start;
+    let (me, tag, view) = (driver.me, tag.clone(), driver.store.view());
+    let context = CloudContext {
+        goal: match cloud {
+            Cloud::Route(_) => Goal::Routes(target.addresses.clone()),
+            Cloud::Eip(eip) => Goal::Eip(eip.address),
+        },
+        region: cloud.region().map(str::to_owned),
+        device: target.device.clone(),
+        restore_and_recover: target.resource.nodes.get(&me).is_none_or(|s| s.restore_and_recover),
+        tunables: tunables.ec2,
+    };
+    let verb = verb(*operation);
+    let permit: Arc<dyn Permit> = if verb == Verb::Remove {
+        Arc::new(Leaving { me, tag, view })
+    } else {
+        let (epoch, lease_epoch, keeper) = (*epoch, *lease_epoch, driver.keeper.clone());
+        Arc::new(Granted { me, tag, view, keeper, epoch, lease_epoch })
+    };
+    (Sequence::cloud(verb, context), driver.executor.with_permit(permit))
+}
+
+fn verb(operation: Operation) -> Verb {
+    match operation {
+        Operation::Restore => Verb::Restore,
+        Operation::Remove => Verb::Remove,
+        Operation::Quickcheck => Verb::Quickcheck,
+        Operation::Recover => Verb::Recover,
+        Operation::Switch => Verb::Switch,
+        Operation::Amend => Verb::Amend,
     }
 }

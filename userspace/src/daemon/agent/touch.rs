@@ -106,7 +106,7 @@ impl AgentDriver {
     /// announced again (row IP-16).
     fn carrier_returned(&self, l: &Loop, device: String, state: &ClusterState) {
         let serving = l.agent.serving(state, self.situation(clock::now()));
-        let there = serving.filter(|(_, here)| here.device == device).count();
+        let there = serving.filter(|(_, here)| here.device == device && here.resource.ip().is_some()).count();
         if there == 0 {
             return;
         }

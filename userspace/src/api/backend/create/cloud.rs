@@ -87,7 +87,9 @@ impl Context {
     ) -> Result<Answer> {
         progress(out, format!("{tag} is created, for {what}{told}")).await;
         if !wait {
-            return Ok(Answer::done(format!("{tag} is created, for {what}, and being brought in service{told}")));
+            return Ok(Answer::done(format!(
+                "{tag} is created, for {what}, and being brought in service{told}"
+            )));
         }
         let limit = self.limit_of_start();
         match self.wait(member, tag, limit, out, |state| self.started(state, tag, None)).await? {

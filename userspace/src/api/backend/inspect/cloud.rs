@@ -94,9 +94,8 @@ impl Context {
         };
         let described = devices.into_iter().map(|device| async move {
             let Some(Ok(nic)) = &device.nic else { return device };
-            let others = async {
-                if is_eip { Some(asker.elastic_ips_of(&nic.id, call).await) } else { None }
-            };
+            let others =
+                async { if is_eip { Some(asker.elastic_ips_of(&nic.id, call).await) } else { None } };
             let (details, elastic_ips) = tokio::join!(asker.interface(&nic.id, call), others);
             DeviceFacts { details: Some(details), elastic_ips, ..device }
         });

@@ -14,7 +14,9 @@ use crate::{
     core::{
         change::Change,
         inspection::{
-            Claim, Findings, Inquiries, Inquiry, Mac, Objection, cloud::{CloudFound, compare}, conflicts, is_deposed, unknown_probers,
+            Claim, Findings, Inquiries, Inquiry, Mac, Objection,
+            cloud::{CloudFound, compare},
+            conflicts, is_deposed, unknown_probers,
         },
     },
     model::{ClusterState, NodeId, Tag},

@@ -122,7 +122,8 @@ async fn a_route_gets_the_nodes_and_the_place_of_its_ip_resource() {
     let state = region.bench.store.state();
     let (ip, made) = (&state.resources[&tag(IP)], &state.resources[&tag(ROUTE)]);
     assert_eq!(made.cloud().and_then(Cloud::followed), Some(&tag(IP)));
-    let places = |r: &crate::model::Resource| r.nodes.iter().map(|(id, s)| (*id, s.priority)).collect::<Vec<_>>();
+    let places =
+        |r: &crate::model::Resource| r.nodes.iter().map(|(id, s)| (*id, s.priority)).collect::<Vec<_>>();
     assert_eq!(places(made), places(ip));
     assert!(made.nodes.values().all(|s| s.devices.is_empty()));
     assert_eq!((made.switchback, made.policy.stickiness), (Switchback::Automatic, ip.policy.stickiness));
@@ -161,9 +162,12 @@ async fn only_ipv4_resources_in_service_are_offered() {
     ] {
         region.left_alone(Request::CreateEc2Route(route_to(ip)), &[why, offer]).await;
     }
-    region.left_alone(Request::CreateEc2Route(route_to("ip-172.16.0.8")), &["is 'ip-172.16.0.9' meant"]).await;
+    region
+        .left_alone(Request::CreateEc2Route(route_to("ip-172.16.0.8")), &["is 'ip-172.16.0.9' meant"])
+        .await;
     bench.done(route()).await;
-    let says = ["has its routes seen to by 'ec2-ip-172.16.0.9' already", "there is no IPv4 resource in service"];
+    let says =
+        ["has its routes seen to by 'ec2-ip-172.16.0.9' already", "there is no IPv4 resource in service"];
     region.left_alone(route(), &says).await;
 }
 
@@ -182,7 +186,9 @@ async fn an_elastic_ip_is_created_on_this_node_and_others() {
     assert_eq!(nodes, [(1, 1, "eth0".into()), (2, 10, "eth0".into()), (3, 20, "eth0".to_owned())]);
     assert_eq!(state.placements[&tag(EIP)].desired, Desired::InService { on: Some(1) });
     let other = CreateEc2Eip { tag: Some(tag("again")), ..wanted_eip() };
-    region.left_alone(Request::CreateEc2Eip(other), &["belongs to the resource 'ec2-203.0.113.9' already"]).await;
+    region
+        .left_alone(Request::CreateEc2Eip(other), &["belongs to the resource 'ec2-203.0.113.9' already"])
+        .await;
     region.api.lock().unwrap().elastic_ips.push(ElasticIp {
         address: [203, 0, 113, 10].into(),
         allocation: "eipalloc-2".into(),
@@ -227,7 +233,8 @@ async fn nodes_of_another_vpc_are_found_out_also_when_they_come_later() {
     region.bench.give(IP, 1);
     region.bench.report(IP, Outcome::Started);
     region.bench.done(route()).await;
-    let extend = Request::Extend { tag: tag(IP), to: "c".into(), priority: None, devices: vec![], force: false };
+    let extend =
+        Request::Extend { tag: tag(IP), to: "c".into(), priority: None, devices: vec![], force: false };
     region.left_alone(extend.clone(), &["different VPCs (vpc-1: a; vpc-2: c)"]).await;
     region.nodes[2].attach(MAC, "eni-3", "vpc-1");
     let said = region.bench.done(extend).await;
@@ -235,7 +242,8 @@ async fn nodes_of_another_vpc_are_found_out_also_when_they_come_later() {
     let state = region.bench.store.state();
     assert!(state.resources[&tag(ROUTE)].nodes[&3].devices.is_empty());
     region.bench.done(Request::Unextend { tag: tag(ROUTE), from: "c".into(), force: false }).await;
-    let extend = Request::Extend { tag: tag(ROUTE), to: "c".into(), priority: None, devices: vec![], force: false };
+    let extend =
+        Request::Extend { tag: tag(ROUTE), to: "c".into(), priority: None, devices: vec![], force: false };
     let said = region.bench.done(extend).await;
     assert!(said.starts_with("ec2-ip-172.16.0.9 is extended to c (priority 20); so are"), "{said}");
 }
@@ -271,7 +279,8 @@ async fn what_is_worth_knowing_is_told_and_refuses_nothing() {
     };
     region.bench.ask(add).await;
     let said = region.bench.done(route()).await;
-    let remedy = |verb: &str, node: &str| format!("'vipctl ping-list {verb} 172.16.0.0/24 ADDRESS... --node {node}'");
+    let remedy =
+        |verb: &str, node: &str| format!("'vipctl ping-list {verb} 172.16.0.0/24 ADDRESS... --node {node}'");
     for (verb, node) in [("add", "a"), ("remove", "b"), ("add", "c")] {
         assert!(said.contains(&remedy(verb, node)), "{verb} {node}: {said}");
     }

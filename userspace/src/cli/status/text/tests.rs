@@ -26,6 +26,7 @@ fn resource(n: u8) -> ResourceStatus {
         }],
         choice: None,
         packets: Some(2),
+        cloud: None,
         run: None,
     }
 }

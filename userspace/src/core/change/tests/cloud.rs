@@ -53,7 +53,11 @@ fn each_has_one_resource() {
     refused(&after, create(eip("f", "203.0.113.9")), &["the Elastic IP 203.0.113.9 belongs to", "'e'"]);
     refused(&after, create(eip("f", "0.0.0.0")), &["0.0.0.0 is no Elastic IP"]);
     let all = |resources| Change::CreateAll { resources, on: 1 };
-    refused(&state, all(vec![eip("e", "203.0.113.9"), eip("f", "203.0.113.9")]), &["'e' and 'f' are both for"]);
+    refused(
+        &state,
+        all(vec![eip("e", "203.0.113.9"), eip("f", "203.0.113.9")]),
+        &["'e' and 'f' are both for"],
+    );
 }
 
 #[test]

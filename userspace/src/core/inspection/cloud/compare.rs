@@ -47,7 +47,8 @@ fn places<'a>(
             nodes.entry(place).or_default().push(name_of(*node));
         }
     }
-    let text: Vec<String> = nodes.iter().map(|(place, names)| format!("{place}: {}", names.join(", "))).collect();
+    let text: Vec<String> =
+        nodes.iter().map(|(place, names)| format!("{place}: {}", names.join(", "))).collect();
     (text.len() > 1).then(|| text.join("; "))
 }
 

@@ -87,10 +87,7 @@ impl Judge<'_> {
         }
         for (action, denial) in std::mem::take(&mut self.denied) {
             let statement = self.statement(action, &denial.objects);
-            self.object(format!(
-                "{}: add to the policy of the node's role {statement}",
-                denial.said
-            ));
+            self.object(format!("{}: add to the policy of the node's role {statement}", denial.said));
         }
     }
 

@@ -75,7 +75,10 @@ impl Judge<'_> {
             [] => ("TABLE", String::new()),
             _ => (
                 "TABLE",
-                format!(", TABLE being that of the subnets whose hosts are to reach it ({})", named.join(", ")),
+                format!(
+                    ", TABLE being that of the subnets whose hosts are to reach it ({})",
+                    named.join(", ")
+                ),
             ),
         };
         self.object(format!(

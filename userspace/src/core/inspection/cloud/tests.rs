@@ -29,11 +29,8 @@ fn eip_wish() -> CloudArrival {
 }
 
 fn table(id: &str, destinations: &[&str]) -> RouteTable {
-    let route = |d: &&str| Route {
-        destination: d.parse().unwrap(),
-        target: "eni-9".into(),
-        blackhole: false,
-    };
+    let route =
+        |d: &&str| Route { destination: d.parse().unwrap(), target: "eni-9".into(), blackhole: false };
     RouteTable { id: id.into(), routes: destinations.iter().map(route).collect() }
 }
 
@@ -181,7 +178,11 @@ fn the_interface_is_there_and_of_this_instance() {
                   --region eu-central-1";
     objects(&route(), &foreign, &["eth0 is no network interface of EC2", attach]);
     let other = with_details(|d| d.instance = Some("i-2".into()));
-    objects(&eip_wish(), &other, &["eth0 is eni-1, which is attached to i-2", "--network-interface-id eni-1"]);
+    objects(
+        &eip_wish(),
+        &other,
+        &["eth0 is eni-1, which is attached to i-2", "--network-interface-id eni-1"],
+    );
     let loose = with_details(|d| d.instance = None);
     objects(&route(), &loose, &["attached to no instance"]);
 }
@@ -203,10 +204,8 @@ fn addresses_are_outside_of_all_blocks_of_the_vpc() {
     facts.tables = Some(Ok(vec![table("rtb-1", &all)]));
     objects(&inside, &facts, &["100.64.255.255 is within 100.64.0.0/16 of the VPC vpc-1", "in no block"]);
     let both = route_wish(&["10.0.0.0/24", "10.0.255.255/24"]);
-    let at_ends = CloudFacts {
-        tables: Some(Ok(vec![table("rtb-1", &["10.0.0.0/32", "10.0.255.255/32"])])),
-        ..facts
-    };
+    let at_ends =
+        CloudFacts { tables: Some(Ok(vec![table("rtb-1", &["10.0.0.0/32", "10.0.255.255/32"])])), ..facts };
     objects(&both, &at_ends, &["10.0.0.0, 10.0.255.255 are within 10.0.0.0/16"]);
 }
 
@@ -262,7 +261,10 @@ fn pings_that_nobody_would_hear_answered_are_told_of() {
         verdict.warnings[0].clone()
     };
     let broadcast = told(PingedBy::Broadcast);
-    let remedies = ["NOBCASTPING=1 in /etc/default/vipd of a", "'vipctl ping-list add 172.16.0.0/24 ADDRESS... --node a'"];
+    let remedies = [
+        "NOBCASTPING=1 in /etc/default/vipd of a",
+        "'vipctl ping-list add 172.16.0.0/24 ADDRESS... --node a'",
+    ];
     assert!(broadcast.starts_with("a VPC has no broadcast"));
     assert!(remedies.iter().all(|part| broadcast.contains(part)), "{broadcast}");
     assert!(told(PingedBy::List).contains("'vipctl ping-list remove 172.16.0.0/24 ADDRESS... --node a'"));
@@ -306,8 +308,7 @@ fn each_missing_right_is_named_once_with_its_statement() {
 fn a_denied_read_is_told_once() {
     let mut facts = facts();
     facts.devices[0].details = Some(Err(denied(Action::DescribeNetworkInterfaces)));
-    facts.rights =
-        vec![(DryRun::DescribeNetworkInterfaces, Err(denied(Action::DescribeNetworkInterfaces)))];
+    facts.rights = vec![(DryRun::DescribeNetworkInterfaces, Err(denied(Action::DescribeNetworkInterfaces)))];
     objects(&route(), &facts, &["ec2:DescribeNetworkInterfaces is not permitted"]);
 }
 
@@ -376,13 +377,18 @@ fn an_api_that_is_silent_is_not_asked_on_and_on() {
 fn what_passes_is_unchecked_and_what_does_not_is_an_objection() {
     let with = |e: CallError| CloudFacts { tables: Some(Err(e)), ..facts() };
     let text = || "x".to_owned();
-    is_unchecked(&route(), &with(CallError::Throttled { what: text(), code: text() }), &["throttled", "minute"]);
+    is_unchecked(
+        &route(),
+        &with(CallError::Throttled { what: text(), code: text() }),
+        &["throttled", "minute"],
+    );
     is_unchecked(&route(), &with(CallError::Unavailable { what: text(), code: text() }), &["within EC2"]);
     is_unchecked(&route(), &with(CallError::Unreachable { what: text(), reason: text() }), &["endpoint"]);
     let none = with(CallError::NoCredentials("nothing found".into()));
     let says = ["no credentials", "associate-iam-instance-profile --instance-id i-1", "docs/ec2.md", "[ec2]"];
     objects(&route(), &none, &says);
-    let refused = CallError::Refused { what: "DescribeRouteTables".into(), code: "Bad".into(), message: text() };
+    let refused =
+        CallError::Refused { what: "DescribeRouteTables".into(), code: "Bad".into(), message: text() };
     objects(&route(), &with(refused.clone()), &["DescribeRouteTables was refused (Bad)"]);
     let mut tried = facts();
     tried.rights = vec![(DryRun::DescribeRouteTables, Err(refused))];

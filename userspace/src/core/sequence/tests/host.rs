@@ -232,6 +232,7 @@ impl Host {
             }
             Command::PingList { .. } | Command::BroadcastPing { .. } if self.answered => return somebody(),
             Command::PingList { .. } | Command::BroadcastPing { .. } => return nobody(),
+            Command::Cloud { .. } => return Effect::Failed("this host is not in EC2".to_owned()),
             Command::Wait { .. } | Command::FlushRouteCache | Command::FlushNeighbours { .. } => {}
         }
         Effect::Done

@@ -1,0 +1,59 @@
+//! The SDK against an HTTP client that answers by a script, and against a metadata service on the loopback.
+
+mod answers;
+mod classification;
+mod credentials;
+mod dry_run;
+mod fake;
+mod imds_server;
+mod lanes;
+mod metadata;
+mod permits;
+mod reads;
+mod retries;
+mod writes;
+
+use std::{sync::Arc, time::Duration};
+
+use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
+use aws_sdk_ec2::config::{SharedAsyncSleep, SharedHttpClient};
+
+use self::fake::{Answer, Fake, Hurried, Shared};
+use super::{Parts, Sdk};
+use crate::{Call, Options, Permit};
+
+/// With the time-outs of the defaults file.
+fn call() -> Call {
+    Call { region: Some("eu-central-1".to_owned()), attempt_timeout: Duration::from_secs(5), retries: 3 }
+}
+
+/// Without retries.
+fn once() -> Call {
+    Call { retries: 0, ..call() }
+}
+
+/// An SDK to which the answers are given one after the other, and what it is asked. Its pauses and time-outs are a
+/// hundredth of what they would be.
+fn scripted(answers: impl IntoIterator<Item = Answer>) -> (Sdk, Arc<Fake>) {
+    let fake = Fake::new(answers);
+    let credentials = Credentials::new("AKIDEXAMPLE", "secret", Some("token".to_owned()), None, "test");
+    let parts = Parts {
+        http: SharedHttpClient::new(Shared(Arc::clone(&fake))),
+        sleep: Some(SharedAsyncSleep::new(Hurried)),
+        credentials: Some(SharedCredentialsProvider::new(credentials)),
+    };
+    let options = Options { endpoint: Some("http://ec2.test".to_owned()), ..Options::default() };
+    (Sdk::with(options, parts), fake)
+}
+
+struct Always;
+
+impl Permit for Always {
+    fn still(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn permit() -> Arc<dyn Permit> {
+    Arc::new(Always)
+}

@@ -1,0 +1,140 @@
+//! Asks the metadata service and the API what the sequences want to know, and writes what they want written. No
+//! decisions here.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::join_all;
+use vipd_ec2::{Call, CallError, Ec2, Permit};
+
+use super::super::sharing::Sharing;
+use crate::{
+    core::cloud::{Answer, Ask},
+    observe::network::{Network, NetworkError},
+};
+
+/// Shared by all sequences of the node; cheap to clone.
+#[derive(Clone)]
+pub struct Cloud {
+    ec2: Arc<dyn Ec2>,
+    network: Network,
+    permit: Arc<dyn Permit>,
+    /// All resources of one VPC look at the same tables.
+    tables: Sharing<Tables, Answer>,
+}
+
+/// Whose route tables, and how they are asked for: who is in a hurry does not wait for who is not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Tables {
+    region: Option<String>,
+    vpc: String,
+    attempt_timeout: Duration,
+    retries: u32,
+    checks: bool,
+}
+
+/// Nobody has said that anything may be written.
+struct Nobody;
+
+impl Permit for Nobody {
+    fn still(&self) -> Result<(), String> {
+        Err("nothing was granted to this node".to_owned())
+    }
+}
+
+impl Cloud {
+    pub fn new(ec2: Arc<dyn Ec2>, network: Network) -> Self {
+        Self { ec2, network, permit: Arc::new(Nobody), tables: Sharing::default() }
+    }
+
+    /// The same, sharing the same work, that writes as long as this holds.
+    pub fn with_permit(&self, permit: Arc<dyn Permit>) -> Self {
+        Self { permit, ..self.clone() }
+    }
+
+    pub async fn perform(&self, call: &Call, ask: &Ask) -> Answer {
+        match ask {
+            Ask::Nic { device } => self.nic(call, device).await,
+            Ask::Routes { vpc, checks } => self.tables(call, vpc, *checks).await,
+            Ask::Eip { address } => answer(self.ec2.elastic_ip(*address, call).await, Answer::Eip),
+            Ask::EipsOf { interface } => answer(self.ec2.elastic_ips_of(interface, call).await, Answer::Eips),
+            Ask::ReplaceRoutes { entries, interface } => {
+                let each = entries.iter().map(|e| {
+                    let permit = Arc::clone(&self.permit);
+                    self.ec2.replace_route(&e.table, e.destination, interface, call, permit)
+                });
+                Answer::Written(join_all(each).await)
+            }
+            Ask::Disassociate { associations } => {
+                let each = associations
+                    .iter()
+                    .map(|association| self.ec2.disassociate(association, call, Arc::clone(&self.permit)));
+                Answer::Written(join_all(each).await)
+            }
+            Ask::Associate { allocation, interface } => {
+                let permit = Arc::clone(&self.permit);
+                let written = self.ec2.associate(allocation, interface, call, permit).await;
+                Answer::Written(vec![written])
+            }
+            Ask::Pause { about } => {
+                tokio::time::sleep(jittered(*about)).await;
+                Answer::Paused
+            }
+        }
+    }
+
+    async fn nic(&self, call: &Call, device: &str) -> Answer {
+        match self.network.link(device).await {
+            Ok(link) => answer(self.ec2.nic(link.mac, call).await, Answer::Nic),
+            Err(error @ NetworkError::NoDevice(_)) => Answer::Failed(CallError::Missing {
+                what: device.to_owned(),
+                code: "no such interface".to_owned(),
+                message: error.to_string(),
+            }),
+            Err(error) => Answer::Failed(CallError::Unreachable {
+                what: format!("the interface {device}"),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Of a run that began after this question: what was written before it is in it.
+    async fn tables(&self, call: &Call, vpc: &str, checks: bool) -> Answer {
+        let key = Tables {
+            region: call.region.clone(),
+            vpc: vpc.to_owned(),
+            attempt_timeout: call.attempt_timeout,
+            retries: call.retries,
+            checks,
+        };
+        let read = || async {
+            let tables = self.ec2.route_tables(vpc, call).await;
+            answer(tables, |tables| Answer::Routes(Arc::new(tables)))
+        };
+        self.tables.of(&key).get(read).await
+    }
+}
+
+fn answer<T>(result: Result<T, CallError>, found: impl FnOnce(T) -> Answer) -> Answer {
+    result.map_or_else(Answer::Failed, found)
+}
+
+/// Between a half and the whole of it.
+fn jittered(about: Duration) -> Duration {
+    let mut byte = [0_u8];
+    // Without randomness all come back together: that is no reason not to come back.
+    let _ = getrandom::fill(&mut byte);
+    about / 2 + about / 2 * u32::from(byte[0]) / 255
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_about_as_long_as_asked_for() {
+        let about = Duration::from_secs(8);
+        let all: Vec<Duration> = (0..100).map(|_| jittered(about)).collect();
+        assert!(all.iter().all(|p| (about / 2..=about).contains(p)));
+        assert!(all.iter().any(|p| *p != all[0]), "all of them come back together");
+    }
+}

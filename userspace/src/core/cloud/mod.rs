@@ -1,0 +1,119 @@
+//! What is done at the API of EC2 to bring a resource in service, take it out, check and repair it (rows EC2-1 to
+//! EC2-4, EC2-7): state machines that emit one [`Ask`] at a time and are fed its [`Answer`].
+//!
+//! Invariant: in service is called only what was read back. What the API says of a write counts for nothing: an
+//! answer that got lost, or a false one, differs from the truth in no way that could be seen.
+
+mod eip;
+mod judgement;
+mod kinds;
+mod route;
+mod sequence;
+#[cfg(test)]
+mod tests;
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use ipnet::Ipv4Net;
+use vipd_ec2::{CallError, ElasticIp, Nic, RouteTable};
+
+pub use self::sequence::CloudSequence;
+use crate::model::{Addresses, Ec2Tunables};
+
+/// What a sequence works with; read when it begins and kept until it ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloudContext {
+    pub goal: Goal,
+    /// None: the one that this host is in.
+    pub region: Option<String>,
+    /// The interface of this node to which everything is to lead.
+    pub device: String,
+    /// False: in service without anything being asked of EC2 (row IP-13).
+    pub restore_and_recover: bool,
+    pub tunables: Ec2Tunables,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Goal {
+    /// Every route to one of these addresses leads here.
+    Routes(Arc<Addresses>),
+    /// The Elastic IP is here, and no other one on the same interface.
+    Eip(Ipv4Addr),
+}
+
+/// What a sequence is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Restore,
+    Remove,
+    Quickcheck,
+    Recover,
+    /// To another interface of this node.
+    Switch,
+    /// To another set of addresses.
+    Amend,
+}
+
+/// Something is asked of the metadata service or of the API. Each is answered with one [`Answer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// -> `Answer::Nic`
+    Nic { device: String },
+    /// With `checks` for a periodic check, which nobody waits for -> `Answer::Routes`
+    Routes { vpc: String, checks: bool },
+    /// -> `Answer::Eip`
+    Eip { address: Ipv4Addr },
+    /// -> `Answer::Eips`
+    EipsOf { interface: String },
+    /// All at the same time -> `Answer::Written`, one for each, in their order
+    ReplaceRoutes { entries: Vec<Entry>, interface: String },
+    /// All at the same time -> `Answer::Written`, one for each, in their order
+    Disassociate { associations: Vec<String> },
+    /// -> `Answer::Written`, one
+    Associate { allocation: String, interface: String },
+    /// About so long, so that many who were turned away together do not come back together -> `Answer::Paused`
+    Pause { about: Duration },
+}
+
+impl Ask {
+    /// It changes something, or may have.
+    pub fn writes(&self) -> bool {
+        match self {
+            Self::ReplaceRoutes { .. } | Self::Disassociate { .. } | Self::Associate { .. } => true,
+            Self::Nic { .. }
+            | Self::Routes { .. }
+            | Self::Eip { .. }
+            | Self::EipsOf { .. }
+            | Self::Pause { .. } => false,
+        }
+    }
+}
+
+/// One route of one table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    pub table: String,
+    pub destination: Ipv4Net,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Nic(Nic),
+    Routes(Arc<Vec<RouteTable>>),
+    Eip(Option<ElasticIp>),
+    Eips(Vec<ElasticIp>),
+    Written(Vec<Result<(), CallError>>),
+    Paused,
+    Failed(CallError),
+}
+
+/// What a sequence has learned, for whoever shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CloudReport {
+    /// `eni-...` of this node.
+    pub interface: Option<String>,
+    /// Where things lead, one line for each route table, or one for an Elastic IP. Empty: not known.
+    pub targets: Vec<String>,
+    /// Why nothing is known, or what is wrong though it is no failure of this node.
+    pub trouble: Option<String>,
+}

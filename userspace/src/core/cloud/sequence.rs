@@ -1,0 +1,431 @@
+//! One run: look, write what is wrong, look again, until all is as it should be.
+
+use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
+
+use vipd_ec2::{Call, CallError, ElasticIp, Nic, RouteTable};
+
+use super::{
+    Answer, Ask, CloudContext, CloudReport, Goal, Verb, eip,
+    judgement::{Finding, Judgement},
+    kinds::Kinds,
+    route,
+};
+use crate::{
+    core::{
+        command::{Command, Effect},
+        sequence::{Cause, Failure, Input, Step, StepNote},
+    },
+    model::Addresses,
+};
+
+/// Before what did not succeed is tried again; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it is doubled.
+const DOUBLINGS: u32 = 4;
+
+/// ```text
+///  Begin --disabled, a route's removal--> done
+///    |
+///  Look (interface, then tables or addresses) --right--> done
+///    |  ^  \ not answered: a check is done, all others pause and look again (a removal fails)
+///    |  |
+///    |  +---- all were answered, or pause
+///    v                |
+///  Write, one after another --not permitted, overtaken--> failed
+///    wrong still after that often --> failed
+/// ```
+#[derive(Clone, Debug)]
+enum State {
+    Begin,
+    Look(VecDeque<Ask>),
+    Write { asked: Ask, rest: VecDeque<Ask> },
+    Pausing,
+    Ended,
+}
+
+/// What was seen since the last write.
+#[derive(Clone, Debug, Default)]
+struct View {
+    nic: Option<Nic>,
+    tables: Arc<Vec<RouteTable>>,
+    eip: Option<ElasticIp>,
+    eips: Vec<ElasticIp>,
+}
+
+#[derive(Clone, Debug)]
+pub struct CloudSequence {
+    verb: Verb,
+    context: CloudContext,
+    state: State,
+    view: View,
+    notes: Vec<StepNote>,
+    /// How often something was written.
+    written: u32,
+    /// How often it was paused.
+    pauses: u32,
+    /// Why it is not done yet, as far as EC2 did not answer.
+    unanswered: Option<String>,
+    report: CloudReport,
+}
+
+impl CloudSequence {
+    pub fn new(verb: Verb, context: CloudContext) -> Self {
+        Self {
+            verb,
+            context,
+            state: State::Begin,
+            view: View::default(),
+            notes: Vec::new(),
+            written: 0,
+            pauses: 0,
+            unanswered: None,
+            report: CloudReport::default(),
+        }
+    }
+
+    pub fn verb(&self) -> Verb {
+        self.verb
+    }
+
+    pub fn report(&self) -> &CloudReport {
+        &self.report
+    }
+
+    pub fn limit(&self) -> Duration {
+        let tunables = &self.context.tunables;
+        match self.verb {
+            Verb::Restore | Verb::Switch | Verb::Amend => tunables.restore_timeout,
+            Verb::Remove => tunables.remove_timeout,
+            Verb::Quickcheck => tunables.quickcheck_timeout,
+            Verb::Recover => tunables.recover_timeout,
+        }
+    }
+
+    pub fn step(&mut self, input: Input) -> Step {
+        match (mem::replace(&mut self.state, State::Ended), input) {
+            (State::Begin, _) => self.begin(),
+            (State::Look(rest), Input::Effect(Effect::Cloud(answer))) => self.looked(answer, rest),
+            (State::Write { asked, rest }, Input::Effect(Effect::Cloud(answer))) => {
+                self.wrote(&asked, answer, rest)
+            }
+            (State::Pausing, Input::Effect(Effect::Cloud(_))) => self.look(),
+            (_, Input::Effect(Effect::Failed(reason))) => self.fail(reason, Cause::Other),
+            (_, Input::Start | Input::Effect(_)) => {
+                self.fail("the sequence has ended already".to_owned(), Cause::Other)
+            }
+        }
+    }
+
+    /// It took too long and is dropped: what that means.
+    pub fn overrun(&mut self) -> Step {
+        let limit = self.limit();
+        let last = self.unanswered.take();
+        let said = last.clone().map_or_else(String::new, |last| format!(": {last}"));
+        let name = self.verb.name();
+        let reason = format!("{name} did not finish within {limit:?}, which is its limit{said}");
+        match self.verb {
+            // Silence says nothing about where things lead (row EC2-4).
+            Verb::Quickcheck => self.doubt(reason),
+            Verb::Restore | Verb::Remove | Verb::Recover | Verb::Switch | Verb::Amend => {
+                self.fail(reason, last.map_or(Cause::Other, |_| Cause::Unanswered))
+            }
+        }
+    }
+
+    fn kinds(&self) -> &'static Kinds {
+        self.verb.kinds()
+    }
+
+    fn begin(&mut self) -> Step {
+        if !self.context.restore_and_recover {
+            let message = "nothing is asked of EC2: restore-and-recover is disabled on this node";
+            return self.succeed(self.kinds().disabled, message.to_owned());
+        }
+        match (self.verb, &self.context.goal) {
+            (Verb::Remove, Goal::Routes(_)) => {
+                let message = "the routes are left as they are: whoever takes over turns them to itself";
+                self.succeed(self.kinds().left, message.to_owned())
+            }
+            (_, Goal::Routes(_) | Goal::Eip(_)) => self.look(),
+        }
+    }
+
+    /// All of it anew: meanwhile anything may have changed.
+    fn look(&mut self) -> Step {
+        let device = self.context.device.clone();
+        self.say(self.kinds().interface, format!("which network interface of EC2 is {device}"));
+        self.view = View::default();
+        self.state = State::Look(VecDeque::new());
+        self.ask(Ask::Nic { device })
+    }
+
+    fn looked(&mut self, answer: Answer, mut rest: VecDeque<Ask>) -> Step {
+        match answer {
+            Answer::Nic(nic) => {
+                rest = self.what_to_look_at(&nic);
+                self.report.interface = Some(nic.id.clone());
+                self.view.nic = Some(nic);
+            }
+            Answer::Routes(tables) => self.view.tables = tables,
+            Answer::Eip(eip) => self.view.eip = eip,
+            Answer::Eips(eips) => self.view.eips = eips,
+            Answer::Failed(error) => return self.not_seen(&error),
+            Answer::Written(_) | Answer::Paused => {
+                return self.fail("an answer to something else".to_owned(), Cause::Other);
+            }
+        }
+        match rest.pop_front() {
+            Some(next) => {
+                self.state = State::Look(rest);
+                self.ask(next)
+            }
+            None => self.judge(),
+        }
+    }
+
+    fn what_to_look_at(&mut self, nic: &Nic) -> VecDeque<Ask> {
+        match &self.context.goal {
+            Goal::Routes(addresses) => {
+                let what = format!("where in {} do the routes to {addresses} lead", nic.vpc);
+                self.say(self.kinds().look, what);
+                let checks = self.verb == Verb::Quickcheck;
+                [Ask::Routes { vpc: nic.vpc.clone(), checks }].into()
+            }
+            Goal::Eip(address) => {
+                let (address, interface) = (*address, nic.id.clone());
+                self.say(self.kinds().look, format!("where is {address}, and what is on {interface}"));
+                [Ask::Eip { address }, Ask::EipsOf { interface }].into()
+            }
+        }
+    }
+
+    fn judge(&mut self) -> Step {
+        let Some(nic) = self.view.nic.clone() else {
+            return self.fail("the interface was not looked at".to_owned(), Cause::Other);
+        };
+        let Finding { targets, judgement } = match &self.context.goal {
+            Goal::Routes(addresses) => route::judge(&self.view.tables, addresses, &nic.vpc, &nic.id),
+            Goal::Eip(address) => eip::judge(*address, self.view.eip.as_ref(), &self.view.eips, &nic.id),
+        };
+        self.report.targets = targets;
+        if self.verb == Verb::Remove {
+            return self.part(&nic);
+        }
+        let subject = self.subject();
+        match judgement {
+            Judgement::Right { lacking } => {
+                if let Some(lacking) = lacking {
+                    self.trouble(lacking);
+                }
+                let message = format!("{subject} is on {} ({})", nic.id, self.context.device);
+                self.succeed(self.kinds().done, message)
+            }
+            Judgement::Nothing { what } if self.verb == Verb::Quickcheck => self.doubt(what),
+            Judgement::Nothing { what } => self.fail(what, Cause::Other),
+            Judgement::Wrong { what, .. } if self.verb == Verb::Quickcheck => {
+                let device = &self.context.device;
+                self.fail(format!("{subject} is not on {} ({device}): {what}", nic.id), Cause::Other)
+            }
+            Judgement::Wrong { what, .. } if self.written > self.context.tunables.max_retry => {
+                let reason = format!("{subject} was written {} times, and still {what}", self.written);
+                self.fail(reason, Cause::Other)
+            }
+            Judgement::Wrong { what, writes } => {
+                self.say(self.kinds().write, format!("{what}: to {} ({})", nic.id, self.context.device));
+                self.write(writes.into())
+            }
+        }
+    }
+
+    /// The opposite of all others: the Elastic IP is not to be here.
+    fn part(&mut self, nic: &Nic) -> Step {
+        let subject = self.subject();
+        match eip::farewell(self.view.eip.as_ref(), &nic.id) {
+            None => {
+                let message = format!("{subject} is not on {} ({})", nic.id, self.context.device);
+                self.succeed(self.kinds().done, message)
+            }
+            Some(_) if self.written > self.context.tunables.max_retry => {
+                let reason = format!("{subject} is still on {} after {} attempts", nic.id, self.written);
+                self.fail(reason, Cause::Other)
+            }
+            Some(association) => {
+                self.say(self.kinds().write, format!("{subject} is taken off {}", nic.id));
+                self.write([Ask::Disassociate { associations: vec![association] }].into())
+            }
+        }
+    }
+
+    fn write(&mut self, mut writes: VecDeque<Ask>) -> Step {
+        match writes.pop_front() {
+            Some(next) => {
+                self.state = State::Write { asked: next.clone(), rest: writes };
+                self.ask(next)
+            }
+            None => {
+                self.written += 1;
+                self.look()
+            }
+        }
+    }
+
+    fn wrote(&mut self, asked: &Ask, answer: Answer, rest: VecDeque<Ask>) -> Step {
+        let errors: Vec<(String, CallError)> = match answer {
+            Answer::Written(results) => {
+                let failed = results.into_iter().enumerate().filter_map(|(n, r)| Some((n, r.err()?)));
+                failed.map(|(n, e)| (object(asked, n), e)).collect()
+            }
+            Answer::Failed(error) => vec![(object(asked, 0), error)],
+            _ => return self.fail("an answer to something else".to_owned(), Cause::Other),
+        };
+        if errors.is_empty() {
+            return self.write(rest);
+        }
+        let lines: Vec<String> = errors.iter().map(|(object, e)| format!("{object}: {e}")).collect();
+        let what = route::named(&lines);
+        if errors.iter().any(|(_, e)| matches!(e, CallError::Overtaken(_))) {
+            return self.fail(what, Cause::Overtaken);
+        }
+        if errors.iter().any(|(_, e)| is_final(e)) {
+            return self.fail(what, Cause::Other);
+        }
+        // What EC2 did not answer is no attempt: whether it was one is not known.
+        if errors.iter().any(|(_, e)| !e.is_passing()) {
+            self.written += 1;
+        }
+        self.again(what)
+    }
+
+    fn not_seen(&mut self, error: &CallError) -> Step {
+        match (self.verb, error) {
+            // The one answer of the metadata service that says something: the interface is no longer there.
+            (Verb::Remove, CallError::Missing { .. }) if self.view.nic.is_none() => {
+                self.succeed(self.kinds().done, format!("nothing can be on it any more: {error}"))
+            }
+            (Verb::Quickcheck, CallError::Missing { .. }) if self.view.nic.is_none() => {
+                self.fail(error.to_string(), Cause::Interface)
+            }
+            (Verb::Quickcheck, _) => self.doubt(error.to_string()),
+            (Verb::Remove, _) => self.fail(error.to_string(), Cause::Unanswered),
+            (Verb::Restore | Verb::Recover | Verb::Switch | Verb::Amend, error) if error.is_passing() => {
+                self.again(error.to_string())
+            }
+            (Verb::Restore | Verb::Recover | Verb::Switch | Verb::Amend, CallError::Missing { .. })
+                if self.view.nic.is_none() =>
+            {
+                self.fail(error.to_string(), Cause::Interface)
+            }
+            (Verb::Restore | Verb::Recover | Verb::Switch | Verb::Amend, error) => {
+                self.fail(error.to_string(), Cause::Other)
+            }
+        }
+    }
+
+    fn again(&mut self, why: String) -> Step {
+        if self.verb == Verb::Remove {
+            // The next owner takes it in any case: nobody is kept waiting.
+            return self.fail(why, Cause::Unanswered);
+        }
+        if self.written > self.context.tunables.max_retry {
+            return self.fail(why, Cause::Other);
+        }
+        let about = FIRST_PAUSE * (1 << self.pauses.min(DOUBLINGS));
+        self.pauses += 1;
+        let message = format!("{why}; it is tried again in about {about:?}");
+        self.notes.push(StepNote { kind: self.kinds().again, message, routine: false });
+        self.unanswered = Some(why);
+        self.state = State::Pausing;
+        self.ask(Ask::Pause { about })
+    }
+
+    /// What it is about, for people.
+    fn subject(&self) -> String {
+        match &self.context.goal {
+            Goal::Routes(addresses) => format!("the route to {}", brief(addresses)),
+            Goal::Eip(address) => address.to_string(),
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) -> Step {
+        let tunables = &self.context.tunables;
+        let call = Call {
+            region: self.context.region.clone(),
+            attempt_timeout: tunables.call_timeout,
+            retries: tunables.max_retry,
+        };
+        Step::Do { command: Command::Cloud { call, ask }, notes: mem::take(&mut self.notes) }
+    }
+
+    fn say(&mut self, kind: &'static str, message: String) {
+        let routine = self.verb == Verb::Quickcheck;
+        self.notes.push(StepNote { kind, message, routine });
+    }
+
+    /// Told by whoever keeps the report, once when it begins and once when it ends.
+    fn trouble(&mut self, what: String) {
+        self.notes.push(StepNote { kind: self.kinds().trouble, message: what.clone(), routine: true });
+        self.report.trouble = Some(what);
+    }
+
+    /// It stays in service: what was found, or not found, is no failure of this node.
+    fn doubt(&mut self, why: String) -> Step {
+        self.trouble(why);
+        Step::Done { result: Ok(()), notes: mem::take(&mut self.notes) }
+    }
+
+    fn succeed(&mut self, kind: &'static str, message: String) -> Step {
+        self.say(kind, message);
+        Step::Done { result: Ok(()), notes: mem::take(&mut self.notes) }
+    }
+
+    fn fail(&mut self, reason: String, cause: Cause) -> Step {
+        self.notes.push(StepNote { kind: self.kinds().failed, message: reason.clone(), routine: false });
+        self.report.trouble = Some(reason.clone());
+        let failure = Failure {
+            reason,
+            // A removal writes nothing more, and no node needs another one's silence to take an Elastic IP.
+            silent: self.verb == Verb::Remove,
+            cause,
+            in_service: Addresses::default(),
+        };
+        Step::Done { result: Err(failure), notes: mem::take(&mut self.notes) }
+    }
+}
+
+/// No other attempt of this node could end otherwise.
+fn is_final(error: &CallError) -> bool {
+    match error {
+        CallError::Denied { .. }
+        | CallError::NoCredentials(_)
+        | CallError::Overtaken(_)
+        | CallError::Absent => true,
+        // Somebody else may have changed it between the look and the write: another look tells.
+        CallError::Missing { .. } | CallError::Refused { .. } => false,
+        CallError::Silent { .. }
+        | CallError::Unreachable { .. }
+        | CallError::Throttled { .. }
+        | CallError::Unavailable { .. } => false,
+    }
+}
+
+/// What the nth write of these is about.
+fn object(asked: &Ask, n: usize) -> String {
+    match asked {
+        Ask::ReplaceRoutes { entries, .. } => {
+            entries.get(n).map_or_else(String::new, |e| format!("{} in {}", e.destination, e.table))
+        }
+        Ask::Disassociate { associations } => associations.get(n).cloned().unwrap_or_default(),
+        Ask::Associate { allocation, .. } => allocation.clone(),
+        Ask::Nic { .. } | Ask::Routes { .. } | Ask::Eip { .. } | Ask::EipsOf { .. } | Ask::Pause { .. } => {
+            String::new()
+        }
+    }
+}
+
+fn brief(addresses: &Addresses) -> String {
+    match (addresses.count(), addresses.first()) {
+        (1, Some(one)) => one.addr().to_string(),
+        _ => addresses.to_string(),
+    }
+}

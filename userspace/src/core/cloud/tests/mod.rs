@@ -1,0 +1,299 @@
+mod laws;
+mod world;
+
+use std::{sync::Arc, time::Duration};
+
+use self::world::{Fate, Run, World, eip, table};
+use super::*;
+use crate::core::sequence::{Cause, Failure};
+
+const EIP: [u8; 4] = [198, 51, 100, 7];
+
+fn context(goal: Goal) -> CloudContext {
+    CloudContext {
+        goal,
+        region: None,
+        device: "eth0".into(),
+        restore_and_recover: true,
+        tunables: Ec2Tunables::default(),
+    }
+}
+
+fn routes(addresses: &[&str]) -> CloudContext {
+    let addresses: Addresses =
+        addresses.iter().map(|a| format!("{a}/32").parse::<ipnet::IpNet>().unwrap()).collect();
+    context(Goal::Routes(Arc::new(addresses)))
+}
+
+fn elastic() -> CloudContext {
+    context(Goal::Eip(EIP.into()))
+}
+
+fn run(world: &mut World, verb: Verb, context: CloudContext, fates: &[Fate]) -> Run {
+    world.run(&mut CloudSequence::new(verb, context), fates, 200)
+}
+
+fn failed(run: &Run) -> &Failure {
+    run.result.as_ref().expect_err("it failed")
+}
+
+fn writes(run: &Run) -> Vec<&Ask> {
+    run.asked.iter().filter(|ask| ask.writes()).collect()
+}
+
+fn two_zones() -> World {
+    let other = ("10.9.0.6/32", "eni-other");
+    World::new(
+        vec![
+            table("rtb-1", &[("10.9.0.5/32", "eni-old"), other]),
+            table("rtb-2", &[("10.9.0.5/32", "eni-here")]),
+            table("rtb-3", &[other]),
+        ],
+        Vec::new(),
+    )
+}
+
+#[test]
+fn only_wrong_entries_of_the_address_are_written_and_read_back() {
+    let mut world = two_zones();
+    let before = world.clone();
+    let run = run(&mut world, Verb::Restore, routes(&["10.9.0.5"]), &[]);
+    assert_eq!(run.result, Ok(()));
+    let entry = Entry { table: "rtb-1".into(), destination: "10.9.0.5/32".parse().unwrap() };
+    assert_eq!(writes(&run), [&Ask::ReplaceRoutes { entries: vec![entry], interface: "eni-here".into() }]);
+    assert!(!run.asked.last().unwrap().writes(), "it was read back");
+    assert_eq!(world.tables[0].routes[0].target, "eni-here");
+    assert_eq!(world.tables[0].routes[1], before.tables[0].routes[1]);
+    assert_eq!(world.tables[1..], before.tables[1..]);
+    assert_eq!(run.report.targets, ["rtb-1: 1 route leads here", "rtb-2: 1 route leads here"]);
+    assert_eq!(run.report.interface.as_deref(), Some("eni-here"));
+}
+
+#[test]
+fn what_is_right_is_not_written() {
+    let mut world =
+        World::new(vec![table("rtb-1", &[("10.9.0.5/32", "eni-here")])], vec![eip(EIP, Some("eni-here"))]);
+    for context in [routes(&["10.9.0.5"]), elastic()] {
+        for verb in [Verb::Restore, Verb::Recover, Verb::Switch, Verb::Amend, Verb::Quickcheck] {
+            let run = run(&mut world, verb, context.clone(), &[]);
+            assert_eq!((run.result.clone(), writes(&run).len()), (Ok(()), 0), "{verb:?}");
+        }
+    }
+}
+
+#[test]
+fn a_success_that_was_none_is_found_out_and_the_write_repeated_so_often() {
+    let mut world = two_zones();
+    // Interface, tables, the write.
+    let lie = [Fate::Fine, Fate::Fine, Fate::Lie];
+    let once = run(&mut world, Verb::Restore, routes(&["10.9.0.5"]), &lie);
+    assert_eq!((once.result.clone(), writes(&once).len()), (Ok(()), 2));
+
+    let mut world = two_zones();
+    let always = lie.repeat(50);
+    let never = run(&mut world, Verb::Restore, routes(&["10.9.0.5"]), &always);
+    let Failure { reason, silent, cause, .. } = failed(&never);
+    assert_eq!((*silent, *cause, writes(&never).len()), (false, Cause::Other, 4));
+    assert!(reason.contains("written 4 times, and still 10.9.0.5/32 in rtb-1 leads to eni-old"), "{reason}");
+}
+
+#[test]
+fn a_lost_answer_is_no_failure_where_the_write_was_done() {
+    let mut world = two_zones();
+    let lost = run(&mut world, Verb::Restore, routes(&["10.9.0.5"]), &[Fate::Fine, Fate::Fine, Fate::Lost]);
+    assert_eq!((lost.result.clone(), writes(&lost).len()), (Ok(()), 1));
+    assert!(
+        lost.notes
+            .iter()
+            .any(|n| n.kind == "restore.ec2-again" && n.message.contains("10.9.0.5/32 in rtb-1"))
+    );
+}
+
+#[test]
+fn a_table_that_fails_is_named_and_only_it_is_written_again() {
+    let mut world = World::new(
+        vec![table("rtb-1", &[("10.9.0.5/32", "eni-a")]), table("rtb-2", &[("10.9.0.5/32", "eni-b")])],
+        Vec::new(),
+    );
+    let fates = [Fate::Fine, Fate::Fine, Fate::Fine, Fate::Throttled];
+    let run = run(&mut world, Verb::Restore, routes(&["10.9.0.5"]), &fates);
+    assert_eq!(run.result, Ok(()));
+    let again = run.notes.iter().find(|n| n.kind == "restore.ec2-again").expect("it is told");
+    assert!(again.message.contains("rtb-2") && !again.message.contains("rtb-1"), "{}", again.message);
+    let second = Entry { table: "rtb-2".into(), destination: "10.9.0.5/32".parse().unwrap() };
+    assert_eq!(*writes(&run)[1], Ask::ReplaceRoutes { entries: vec![second], interface: "eni-here".into() });
+}
+
+#[test]
+fn a_bring_up_waits_for_a_silent_api_to_its_limit_with_growing_pauses() {
+    let mut world = two_zones();
+    let fates = [Fate::Silent, Fate::Throttled, Fate::Silent, Fate::Fine, Fate::Silent];
+    let late = run(&mut world, Verb::Restore, routes(&["10.9.0.5"]), &fates);
+    assert_eq!(late.result, Ok(()));
+    let pauses: Vec<u64> = late
+        .asked
+        .iter()
+        .filter_map(|ask| if let Ask::Pause { about } = ask { Some(about.as_secs()) } else { None })
+        .collect();
+    assert_eq!(pauses, [1, 2, 4, 8]);
+
+    let never = run(&mut two_zones(), Verb::Restore, routes(&["10.9.0.5"]), &[Fate::Silent; 300]);
+    assert!(never.overran);
+    let Failure { reason, cause, .. } = failed(&never);
+    assert_eq!(*cause, Cause::Unanswered);
+    assert!(
+        reason.contains("restore did not finish within 300s") && reason.contains("not answered within 5s"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn what_is_not_permitted_fails_at_once_and_names_the_action() {
+    for (n, action) in [(1, "ec2:DescribeRouteTables"), (2, "ec2:ReplaceRoute")] {
+        let mut fates = vec![Fate::Fine; n];
+        fates.push(Fate::Denied);
+        let run = run(&mut two_zones(), Verb::Restore, routes(&["10.9.0.5"]), &fates);
+        assert!(failed(&run).reason.contains(&format!("{action} is not permitted")), "{:?}", run.result);
+        assert_eq!(failed(&run).cause, Cause::Other);
+    }
+}
+
+#[test]
+fn an_overtaken_write_ends_it() {
+    let mut world = two_zones();
+    let before = world.clone();
+    let run =
+        run(&mut world, Verb::Recover, routes(&["10.9.0.5"]), &[Fate::Fine, Fate::Fine, Fate::Overtaken]);
+    assert_eq!(failed(&run).cause, Cause::Overtaken);
+    assert_eq!((writes(&run).len(), world), (1, before));
+}
+
+#[test]
+fn a_check_changes_nothing_and_only_what_it_knows_to_be_wrong_is_a_failure() {
+    let mut world = two_zones();
+    let before = world.clone();
+    let wrong = run(&mut world, Verb::Quickcheck, routes(&["10.9.0.5"]), &[]);
+    let reason = &failed(&wrong).reason;
+    assert!(reason.contains("10.9.0.5/32 in rtb-1 leads to eni-old"), "{reason}");
+    for fate in [Fate::Silent, Fate::Throttled, Fate::Denied] {
+        for n in 0..2 {
+            let mut fates = vec![Fate::Fine; n];
+            fates.push(fate);
+            let blind = run(&mut world, Verb::Quickcheck, routes(&["10.9.0.5"]), &fates);
+            assert_eq!(blind.result, Ok(()), "{fate:?}");
+            assert!(blind.report.trouble.is_some() && blind.report.targets.is_empty());
+            assert!(
+                blind.notes.iter().all(|n| n.routine),
+                "it is an event once, by whoever keeps the report"
+            );
+        }
+    }
+    let mut hangs = CloudSequence::new(Verb::Quickcheck, routes(&["10.9.0.5"]));
+    let late = world.run(&mut hangs, &[], 0);
+    assert!(late.overran && late.result == Ok(()));
+    assert!(late.report.trouble.unwrap().contains("within 100s"));
+    assert_eq!(world, before);
+}
+
+#[test]
+fn an_interface_that_is_gone_is_a_failure_and_nothing_is_left_on_it() {
+    for context in [routes(&["10.9.0.5"]), elastic()] {
+        let mut world = two_zones();
+        world.nic = None;
+        for verb in [Verb::Quickcheck, Verb::Restore, Verb::Recover] {
+            let run = run(&mut world, verb, context.clone(), &[]);
+            assert_eq!(failed(&run).cause, Cause::Interface, "{verb:?}");
+        }
+        assert_eq!(run(&mut world, Verb::Remove, context, &[]).result, Ok(()));
+    }
+}
+
+#[test]
+fn where_no_route_exists_no_node_could_do_better() {
+    let mut world = two_zones();
+    let check = run(&mut world, Verb::Quickcheck, routes(&["10.9.0.9"]), &[]);
+    assert_eq!(check.result, Ok(()));
+    assert!(check.report.trouble.unwrap().contains("no route table of vpc-1 has a route to 10.9.0.9"));
+    let restore = run(&mut world, Verb::Restore, routes(&["10.9.0.9"]), &[]);
+    assert!(failed(&restore).reason.contains("create one"));
+    // One of two is better than none.
+    let some = run(&mut world, Verb::Restore, routes(&["10.9.0.5", "10.9.0.9"]), &[]);
+    assert_eq!(some.result, Ok(()));
+    assert!(some.report.trouble.unwrap().contains("10.9.0.9"));
+    let gone = run(&mut world, Verb::Quickcheck, elastic(), &[]);
+    assert_eq!(gone.result, Ok(()));
+    assert!(gone.report.trouble.unwrap().contains("no Elastic IP 198.51.100.7"));
+}
+
+#[test]
+fn others_are_taken_off_the_interface_before_the_elastic_ip_comes() {
+    let stranger = [203, 0, 113, 9];
+    let mut world = World::new(
+        Vec::new(),
+        vec![
+            eip(EIP, Some("eni-old")),
+            eip(stranger, Some("eni-here")),
+            eip([203, 0, 113, 1], Some("eni-x")),
+        ],
+    );
+    let untouched = world.eips[2].clone();
+    let moved = run(&mut world, Verb::Restore, elastic(), &[]);
+    assert_eq!(moved.result, Ok(()));
+    let away = ["eipassoc-203.0.113.9-at-first", "eipassoc-198.51.100.7-at-first"].map(String::from);
+    assert_eq!(
+        writes(&moved),
+        [
+            &Ask::Disassociate { associations: away.into() },
+            &Ask::Associate { allocation: "eipalloc-198.51.100.7".into(), interface: "eni-here".into() }
+        ]
+    );
+    let on = |e: &ElasticIp| e.association.as_ref().and_then(|a| a.interface.clone());
+    assert_eq!((on(&world.eips[0]).as_deref(), on(&world.eips[1])), (Some("eni-here"), None));
+    assert_eq!(world.eips[2], untouched);
+    assert_eq!(moved.report.targets, ["198.51.100.7 -> eni-here"]);
+}
+
+#[test]
+fn a_removal_takes_the_elastic_ip_off_this_node_only_and_leaves_routes() {
+    let mut world = World::new(two_zones().tables, vec![eip(EIP, Some("eni-other"))]);
+    let before = world.clone();
+    assert_eq!(run(&mut world, Verb::Remove, elastic(), &[]).result, Ok(()));
+    let left = run(&mut world, Verb::Remove, routes(&["10.9.0.5"]), &[]);
+    assert_eq!((left.result, left.asked), (Ok(()), vec![]));
+    assert_eq!(world, before);
+    world.eips = vec![eip(EIP, Some("eni-here"))];
+    assert_eq!(run(&mut world, Verb::Remove, elastic(), &[]).result, Ok(()));
+    assert_eq!(world.eips, [eip(EIP, None)]);
+    // Nobody waits for a silent API: the next owner takes it in any case.
+    world.eips = vec![eip(EIP, Some("eni-here"))];
+    let silent = run(&mut world, Verb::Remove, elastic(), &[Fate::Fine, Fate::Silent]);
+    assert!(failed(&silent).silent && silent.asked.len() == 2);
+}
+
+#[test]
+fn disabled_nothing_is_asked() {
+    for verb in [Verb::Restore, Verb::Remove, Verb::Quickcheck, Verb::Recover] {
+        let context = CloudContext { restore_and_recover: false, ..elastic() };
+        let run = run(&mut two_zones(), verb, context, &[]);
+        assert_eq!((run.result, run.asked), (Ok(()), vec![]), "{verb:?}");
+    }
+}
+
+#[test]
+fn every_call_has_the_terms_of_its_sequence() {
+    let tunables =
+        Ec2Tunables { call_timeout: Duration::from_secs(2), max_retry: 7, ..Ec2Tunables::default() };
+    let context = CloudContext { region: Some("eu-west-1".into()), tunables, ..elastic() };
+    let mut sequence = CloudSequence::new(Verb::Restore, context);
+    let crate::core::sequence::Step::Do { command, .. } = sequence.step(crate::core::sequence::Input::Start)
+    else {
+        panic!("it asks")
+    };
+    let call = vipd_ec2::Call {
+        region: Some("eu-west-1".into()),
+        attempt_timeout: Duration::from_secs(2),
+        retries: 7,
+    };
+    let ask = Ask::Nic { device: "eth0".into() };
+    assert_eq!(command, crate::core::command::Command::Cloud { call, ask });
+}

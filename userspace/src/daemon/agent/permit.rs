@@ -1,0 +1,141 @@
+//! Whether this node may still write to EC2 for a resource. Nothing but this keeps an overtaken action from turning
+//! a route away from the next owner: no kernel has a part in it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use vipd_ec2::Permit;
+
+use crate::{
+    act::gatekeeper::Gatekeeper,
+    cluster::View,
+    model::{Epoch, LeaseEpoch, NodeId, Phase, Tag},
+    observe::clock,
+};
+
+/// The grant under which a sequence runs.
+pub(super) struct Granted {
+    pub me: NodeId,
+    pub tag: Tag,
+    pub view: watch::Receiver<View>,
+    pub keeper: Arc<Gatekeeper>,
+    pub epoch: Epoch,
+    pub lease_epoch: LeaseEpoch,
+}
+
+impl Permit for Granted {
+    /// As far as this node knows: the grant is the present one, and the lease has not run out.
+    fn still(&self) -> Result<(), String> {
+        let state = self.view.borrow().state.clone();
+        let placement = state.placements.get(&self.tag);
+        let grant = placement.filter(|p| p.epoch == self.epoch).and_then(|p| p.grant);
+        match grant.filter(|g| g.owner == self.me && g.lease_epoch == self.lease_epoch) {
+            None => return Err(format!("'{}' is not granted to this node any more", self.tag)),
+            Some(grant) if grant.phase == Phase::Stopping => {
+                return Err(format!("'{}' is to be stopped on this node", self.tag));
+            }
+            Some(_) => {}
+        }
+        let held = self.keeper.held();
+        if held.epoch != self.lease_epoch || held.deadline <= clock::now() {
+            return Err("the lease of this node has run out".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// A resource is taken out of service: what is undone is named by what was seen of it, so that it cannot be what the
+/// next owner made.
+pub(super) struct Leaving {
+    pub me: NodeId,
+    pub tag: Tag,
+    pub view: watch::Receiver<View>,
+}
+
+impl Permit for Leaving {
+    fn still(&self) -> Result<(), String> {
+        let state = self.view.borrow().state.clone();
+        let owner = state.placements.get(&self.tag).and_then(|p| p.grant).map(|g| g.owner);
+        match owner.filter(|owner| *owner != self.me) {
+            Some(other) => Err(format!("'{}' is granted to node '{}' now", self.tag, state.node_name(other))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        act::datapath::MemoryDatapath,
+        model::{ClusterState, Desired, Grant, Placement},
+    };
+
+    fn tag() -> Tag {
+        "ec2-web".parse().unwrap()
+    }
+
+    fn view(epoch: Epoch, grant: Option<Grant>) -> View {
+        let placement = Placement { grant, ..Placement::new(Desired::InService { on: None }, epoch) };
+        let placements = [(tag(), placement)].into();
+        View { state: Arc::new(ClusterState { placements, ..ClusterState::default() }), applied: 1 }
+    }
+
+    fn to(owner: NodeId, lease_epoch: LeaseEpoch, phase: Phase) -> Option<Grant> {
+        Some(Grant { owner, lease_epoch, phase })
+    }
+
+    /// A node with lease epoch 4, valid for an hour.
+    fn keeper() -> Arc<Gatekeeper> {
+        let datapath = MemoryDatapath::new(16, "a test".into());
+        let keeper = Gatekeeper::new(Arc::new(datapath)).unwrap();
+        keeper.adopt(4).unwrap();
+        keeper.extend(4, clock::now().after(Duration::from_secs(3600))).unwrap();
+        Arc::new(keeper)
+    }
+
+    #[test]
+    fn a_grant_permits_writing_under_its_epoch_and_a_valid_lease_only() {
+        let (now, seen) = watch::channel(view(7, to(1, 4, Phase::Starting)));
+        let keeper = keeper();
+        let permit =
+            Granted { me: 1, tag: tag(), view: seen, keeper: keeper.clone(), epoch: 7, lease_epoch: 4 };
+        assert_eq!(permit.still(), Ok(()));
+        for (what, state) in [
+            ("another epoch", view(8, to(1, 4, Phase::Starting))),
+            ("another owner", view(7, to(2, 4, Phase::Starting))),
+            ("nobody's", view(7, None)),
+            ("of an earlier lease", view(7, to(1, 3, Phase::InService))),
+            ("to be stopped", view(7, to(1, 4, Phase::Stopping))),
+        ] {
+            now.send_replace(state);
+            assert!(permit.still().is_err(), "{what}");
+        }
+        now.send_replace(view(7, to(1, 4, Phase::InService)));
+        assert_eq!(permit.still(), Ok(()));
+        keeper.adopt(5).unwrap();
+        assert!(permit.still().unwrap_err().contains("lease"), "it was deposed");
+    }
+
+    #[test]
+    fn a_lease_that_has_run_out_permits_nothing() {
+        let (_now, seen) = watch::channel(view(7, to(1, 4, Phase::InService)));
+        let keeper = Arc::new(Gatekeeper::new(Arc::new(MemoryDatapath::new(16, "a test".into()))).unwrap());
+        keeper.adopt(4).unwrap();
+        let permit = Granted { me: 1, tag: tag(), view: seen, keeper, epoch: 7, lease_epoch: 4 };
+        assert!(permit.still().unwrap_err().contains("run out"));
+    }
+
+    #[test]
+    fn who_leaves_undoes_nothing_that_is_anothers() {
+        let (now, seen) = watch::channel(view(7, to(1, 4, Phase::Stopping)));
+        let permit = Leaving { me: 1, tag: tag(), view: seen };
+        assert_eq!(permit.still(), Ok(()));
+        now.send_replace(view(7, None));
+        assert_eq!(permit.still(), Ok(()));
+        now.send_replace(view(8, to(2, 1, Phase::Starting)));
+        assert!(permit.still().unwrap_err().contains("'ec2-web' is granted to node '#2' now"));
+    }
+}
