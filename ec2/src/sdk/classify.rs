@@ -127,11 +127,9 @@ impl Attempts {
             (Some(connection), _) if connection.is_timeout() => {
                 CallError::Silent { what, within: self.connect_timeout() }
             }
-            (_, SdkError::ConstructionFailure(_)) => CallError::Refused {
-                what,
-                code: "not a valid request".to_owned(),
-                message: reasons(error),
-            },
+            (_, SdkError::ConstructionFailure(_)) => {
+                CallError::Refused { what, code: "not a valid request".to_owned(), message: reasons(error) }
+            }
             _ => CallError::Unreachable { what, reason: cause(error) },
         }
     }

@@ -121,7 +121,8 @@ impl Clients {
     async fn credentials(&self, region: Region) -> Result<SharedCredentialsProvider, CallError> {
         let config = provider_config(&self.parts);
         let imds = self.metadata.for_credentials()?;
-        let of_instance = ImdsCredentialsProvider::builder().configure(&config).imds_client(imds.clone()).build();
+        let of_instance =
+            ImdsCredentialsProvider::builder().configure(&config).imds_client(imds.clone()).build();
         let mut chain = DefaultCredentialsChain::builder()
             .configure(config)
             .region(region)

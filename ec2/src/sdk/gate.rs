@@ -74,8 +74,11 @@ impl Intercept for Gate {
         if let Some(permit) = &self.permit {
             let request = context.request_mut();
             let inner = std::mem::replace(request.body_mut(), SdkBody::taken());
-            *request.body_mut() =
-                SdkBody::from_body_1_x(Guarded { inner, permit: Arc::clone(permit), fate: Arc::clone(&self.fate) });
+            *request.body_mut() = SdkBody::from_body_1_x(Guarded {
+                inner,
+                permit: Arc::clone(permit),
+                fate: Arc::clone(&self.fate),
+            });
         }
         Ok(())
     }
@@ -99,7 +102,9 @@ impl Intercept for Gate {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response();
-        if !response.status().is_success() || is_whole(self.action, response.body().bytes().unwrap_or_default()) {
+        if !response.status().is_success()
+            || is_whole(self.action, response.body().bytes().unwrap_or_default())
+        {
             return Ok(());
         }
         self.fate.broken.store(true, Ordering::Relaxed);

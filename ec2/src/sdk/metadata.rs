@@ -74,7 +74,8 @@ impl Metadata {
     async fn get(&self, path: &str, what: &str, none: &str, call: &Call) -> Result<String> {
         let path = format!("/latest/meta-data/{path}");
         let mut answer = self.client(call)?.get(path.as_str()).await;
-        if matches!(&answer, Err(ImdsError::ErrorResponse(error)) if error.response().status().as_u16() == 401) {
+        if matches!(&answer, Err(ImdsError::ErrorResponse(error)) if error.response().status().as_u16() == 401)
+        {
             // The token is not accepted any more: the SDK's retries were all made with the same.
             self.forget();
             answer = self.client(call)?.get(path.as_str()).await;
@@ -92,7 +93,9 @@ impl Metadata {
     fn client(&self, call: &Call) -> Result<Client> {
         let mut last = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         match last.as_ref() {
-            Some((timeout, retries, client)) if (*timeout, *retries) == (call.attempt_timeout, call.retries) => {
+            Some((timeout, retries, client))
+                if (*timeout, *retries) == (call.attempt_timeout, call.retries) =>
+            {
                 Ok(client.clone())
             }
             _ => {
@@ -149,7 +152,8 @@ fn failed(error: &ImdsError, what: &str, none: &str, call: &Call) -> CallError {
     match status {
         Some(404) => CallError::Missing { what, code: "404".to_owned(), message: none.to_owned() },
         Some(429) => CallError::Throttled { what, code: "429".to_owned() },
-        Some(code @ 500..) => CallError::Unavailable { what, code: code.to_string() },
+        // 401 even with a token that was given just now.
+        Some(code @ (401 | 500..)) => CallError::Unavailable { what, code: code.to_string() },
         Some(code) => disabled(what, &code.to_string()),
         None if chain(error).any(|error| error.to_string().contains("forbidden")) => disabled(what, "403"),
         None if is_timeout(error) => CallError::Silent { what, within: call.attempt_timeout },

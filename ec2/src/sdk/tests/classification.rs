@@ -1,9 +1,11 @@
 use std::time::Duration;
 
 use super::{
-    Answer, answers::{done, error, throttled, whole}, call, once, permit, scripted,
+    Answer,
+    answers::{error, throttled, whole},
+    call, once, permit, scripted, scripted_with,
 };
-use crate::{Action, Call, CallError, Ec2};
+use crate::{Action, Call, CallError, Ec2, Options};
 
 async fn read_with(answer: Answer, call: &Call) -> CallError {
     let (sdk, _) = scripted([answer]);
@@ -96,7 +98,10 @@ async fn missing() {
 async fn refused() {
     for code in ["Resource.AlreadyAssociated", "InvalidParameterValue", "IncorrectState"] {
         let refused = write(error(400, code, "no")).await;
-        assert!(matches!(refused, CallError::Refused { code: ref c, .. } if c == code), "{code}: {refused:?}");
+        assert!(
+            matches!(refused, CallError::Refused { code: ref c, .. } if c == code),
+            "{code}: {refused:?}"
+        );
         assert!(!refused.is_passing());
     }
     let long = write(error(400, "Odd", &format!("one\n\t two {}", "y".repeat(5000)))).await;
@@ -108,7 +113,10 @@ async fn refused() {
 async fn failures_of_ec2_itself() {
     for (status, code) in [(500, "InternalError"), (503, "Unavailable"), (503, "ServiceUnavailable")] {
         let unavailable = read(error(status, code, "An internal error has occurred")).await;
-        assert!(matches!(unavailable, CallError::Unavailable { code: ref c, .. } if c == code), "{unavailable:?}");
+        assert!(
+            matches!(unavailable, CallError::Unavailable { code: ref c, .. } if c == code),
+            "{unavailable:?}"
+        );
         assert!(unavailable.is_passing());
     }
     let bare = read(Answer::Reply(502, "<html>Bad Gateway</html>".to_owned())).await;
@@ -161,19 +169,9 @@ async fn answers_that_are_none() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_no_url_is_refused() {
-    use super::{super::{Parts, Sdk}, fake::{Fake, Shared}};
-    use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-    use aws_sdk_ec2::config::SharedHttpClient;
-
-    let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
-    let parts = Parts {
-        http: SharedHttpClient::new(Shared(Fake::new([throttled()]))),
-        sleep: None,
-        credentials: Some(SharedCredentialsProvider::new(credentials)),
-    };
-    let options = crate::Options { endpoint: Some("not a url".to_owned()), ..Default::default() };
-    let sdk = Sdk::with(options, parts);
+    let options = Options { endpoint: Some("not a url".to_owned()), ..Options::default() };
+    let (sdk, fake) = scripted_with(options, [throttled()]);
     let error = sdk.route_tables("vpc-1", &once()).await.unwrap_err();
-    assert!(!matches!(error, CallError::Throttled { .. }), "{error:?}");
-    let _ = done("", "");
+    assert!(matches!(error, CallError::Refused { .. }), "{error:?}");
+    assert_eq!(fake.sent(), 0);
 }

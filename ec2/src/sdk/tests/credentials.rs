@@ -87,8 +87,13 @@ async fn a_source_that_is_not_reached_may_be_next_time() {
 
 #[tokio::test]
 async fn errors_say_nothing_of_the_secrets() {
-    let (sdk, fake) = with(|| Some(Ok(Credentials::new("AKIDEXAMPLE", "sEcReT", Some("t0ken".into()), None, "test"))));
-    fake.script([super::answers::error(403, "AuthFailure", "AWS was not able to validate the provided access credentials")]);
+    let (sdk, fake) =
+        with(|| Some(Ok(Credentials::new("AKIDEXAMPLE", "sEcReT", Some("t0ken".into()), None, "test"))));
+    fake.script([super::answers::error(
+        403,
+        "AuthFailure",
+        "AWS was not able to validate the provided access credentials",
+    )]);
     let error = sdk.route_tables("vpc-1", &once()).await.unwrap_err();
     let text = format!("{error} {error:?}");
     assert!(!text.contains("sEcReT") && !text.contains("t0ken"), "{text}");

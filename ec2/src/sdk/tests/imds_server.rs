@@ -31,7 +31,8 @@ impl Server {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let state = Arc::new(Mutex::new(State { token_status: 200, token: "first".to_owned(), ..State::default() }));
+        let state =
+            Arc::new(Mutex::new(State { token_status: 200, token: "first".to_owned(), ..State::default() }));
         let shared = Arc::clone(&state);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -104,10 +105,10 @@ impl State {
             return None;
         }
         let (status, body) = self.decide(head);
+        let ttl = if status == 200 { "x-aws-ec2-metadata-token-ttl-seconds: 600\r\n" } else { "" };
+        let length = body.len();
         Some(format!(
-            "HTTP/1.1 {status} Status\r\ncontent-length: {}\r\nx-aws-ec2-metadata-token-ttl-seconds: 600\r\n\
-             connection: close\r\n\r\n{body}",
-            body.len()
+            "HTTP/1.1 {status} Status\r\ncontent-length: {length}\r\n{ttl}connection: close\r\n\r\n{body}"
         ))
     }
 

@@ -90,7 +90,10 @@ async fn silence_is_bounded() {
     server.hang();
     let call = Call { attempt_timeout: Duration::from_millis(50), ..once() };
     let silent = sdk(&server.endpoint).nic(MAC, &call).await.unwrap_err();
-    assert!(matches!(silent, CallError::Silent { within, .. } if within == call.attempt_timeout), "{silent:?}");
+    assert!(
+        matches!(silent, CallError::Silent { within, .. } if within == call.attempt_timeout),
+        "{silent:?}"
+    );
 }
 
 #[tokio::test]

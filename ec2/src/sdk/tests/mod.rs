@@ -35,6 +35,11 @@ fn once() -> Call {
 /// An SDK to which the answers are given one after the other, and what it is asked. Its pauses and time-outs are a
 /// hundredth of what they would be.
 fn scripted(answers: impl IntoIterator<Item = Answer>) -> (Sdk, Arc<Fake>) {
+    let options = Options { endpoint: Some("http://ec2.test".to_owned()), ..Options::default() };
+    scripted_with(options, answers)
+}
+
+fn scripted_with(options: Options, answers: impl IntoIterator<Item = Answer>) -> (Sdk, Arc<Fake>) {
     let fake = Fake::new(answers);
     let credentials = Credentials::new("AKIDEXAMPLE", "secret", Some("token".to_owned()), None, "test");
     let parts = Parts {
@@ -42,7 +47,6 @@ fn scripted(answers: impl IntoIterator<Item = Answer>) -> (Sdk, Arc<Fake>) {
         sleep: Some(SharedAsyncSleep::new(Hurried)),
         credentials: Some(SharedCredentialsProvider::new(credentials)),
     };
-    let options = Options { endpoint: Some("http://ec2.test".to_owned()), ..Options::default() };
     (Sdk::with(options, parts), fake)
 }
 

@@ -14,12 +14,19 @@ async fn route_tables_come_page_by_page() {
         tables(&["rtb-4"], None),
     ]);
     let found = sdk.route_tables("vpc-7", &call()).await.unwrap();
-    assert_eq!(found.iter().map(|table| table.id.as_str()).collect::<Vec<_>>(), ["rtb-1", "rtb-2", "rtb-3", "rtb-4"]);
+    assert_eq!(
+        found.iter().map(|table| table.id.as_str()).collect::<Vec<_>>(),
+        ["rtb-1", "rtb-2", "rtb-3", "rtb-4"]
+    );
     let asked = fake.asked();
     assert_eq!(asked.len(), 3);
     for page in &asked {
         assert!(page.has("Action", "DescribeRouteTables"), "{}", page.body);
-        assert!(page.has("Filter.1.Name", "vpc-id") && page.has("Filter.1.Value.1", "vpc-7"), "{}", page.body);
+        assert!(
+            page.has("Filter.1.Name", "vpc-id") && page.has("Filter.1.Value.1", "vpc-7"),
+            "{}",
+            page.body
+        );
         assert!(page.has("MaxResults", "100"), "{}", page.body);
         assert!(page.authorization.contains("/eu-central-1/ec2/"), "{}", page.authorization);
     }
@@ -49,7 +56,10 @@ async fn routes_to_single_addresses_and_their_targets() {
     };
     let routes = [
         route("10.0.0.0/16", "<gatewayId>local</gatewayId><state>active</state>"),
-        route("10.9.0.1/32", "<instanceId>i-1</instanceId><networkInterfaceId>eni-1</networkInterfaceId><state>active</state>"),
+        route(
+            "10.9.0.1/32",
+            "<instanceId>i-1</instanceId><networkInterfaceId>eni-1</networkInterfaceId><state>active</state>",
+        ),
         route("10.9.0.2/32", "<networkInterfaceId>eni-2</networkInterfaceId><state>blackhole</state>"),
         route("10.9.0.3/32", "<gatewayId>igw-3</gatewayId><state>active</state>"),
         route("10.9.0.4/32", "<natGatewayId>nat-4</natGatewayId><state>active</state>"),
@@ -57,8 +67,10 @@ async fn routes_to_single_addresses_and_their_targets() {
         route("10.9.0.6/32", "<vpcPeeringConnectionId>pcx-6</vpcPeeringConnectionId><state>active</state>"),
         route("10.9.0.7/32", "<transitGatewayId>tgw-7</transitGatewayId><state>active</state>"),
         route("10.9.0.8/32", "<state>blackhole</state>"),
-        "<item><destinationIpv6CidrBlock>::/0</destinationIpv6CidrBlock><gatewayId>igw-3</gatewayId></item>".to_owned(),
-        "<item><destinationPrefixListId>pl-1</destinationPrefixListId><gatewayId>vpce-1</gatewayId></item>".to_owned(),
+        "<item><destinationIpv6CidrBlock>::/0</destinationIpv6CidrBlock><gatewayId>igw-3</gatewayId></item>"
+            .to_owned(),
+        "<item><destinationPrefixListId>pl-1</destinationPrefixListId><gatewayId>vpce-1</gatewayId></item>"
+            .to_owned(),
     ]
     .concat();
     let inner = format!(
@@ -113,7 +125,9 @@ async fn elastic_ips() {
     assert_eq!(sdk.elastic_ip(eight.address, &call()).await.unwrap(), Some(eight));
     assert_eq!(sdk.elastic_ip(Ipv4Addr::new(198, 51, 100, 9), &call()).await.unwrap(), None);
     let asked = fake.asked();
-    assert!(asked[0].has("Filter.1.Name", "network-interface-id") && asked[0].has("Filter.1.Value.1", "eni-7"));
+    assert!(
+        asked[0].has("Filter.1.Name", "network-interface-id") && asked[0].has("Filter.1.Value.1", "eni-7")
+    );
     assert!(asked[1].has("Filter.1.Name", "public-ip") && asked[1].has("Filter.1.Value.1", "198.51.100.8"));
 }
 
@@ -125,8 +139,10 @@ async fn interfaces() {
         <privateIpAddressesSet><item><privateIpAddress>10.0.0.9</privateIpAddress></item>\
         <item><privateIpAddress>10.0.0.7</privateIpAddress><primary>true</primary></item></privateIpAddressesSet>\
         </item></networkInterfaceSet>";
-    let (sdk, fake) =
-        scripted([done("DescribeNetworkInterfaces", item), done("DescribeNetworkInterfaces", "<networkInterfaceSet/>")]);
+    let (sdk, fake) = scripted([
+        done("DescribeNetworkInterfaces", item),
+        done("DescribeNetworkInterfaces", "<networkInterfaceSet/>"),
+    ]);
     let expected = InterfaceDetails {
         id: "eni-7".to_owned(),
         vpc: "vpc-7".to_owned(),

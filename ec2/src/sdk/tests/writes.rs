@@ -33,7 +33,11 @@ async fn disassociates_what_may_be_gone() {
     let refused = sdk.disassociate("eipassoc-1", &call(), permit()).await.unwrap_err();
     assert!(matches!(refused, CallError::Refused { .. }), "{refused:?}");
     let asked = &fake.asked()[0];
-    assert!(asked.has("Action", "DisassociateAddress") && asked.has("AssociationId", "eipassoc-1"), "{}", asked.body);
+    assert!(
+        asked.has("Action", "DisassociateAddress") && asked.has("AssociationId", "eipassoc-1"),
+        "{}",
+        asked.body
+    );
 }
 
 #[tokio::test]
