@@ -23,6 +23,8 @@ struct State {
     tokens_given: usize,
     asked: Vec<String>,
     hangs: bool,
+    /// So many requests are answered with 500.
+    failures: usize,
     /// Status of the answers to requests for a token.
     token_status: u16,
 }
@@ -65,6 +67,10 @@ impl Server {
 
     pub fn hang(&self) {
         self.state.lock().unwrap().hangs = true;
+    }
+
+    pub fn fail(&self, times: usize) {
+        self.state.lock().unwrap().failures = times;
     }
 
     pub fn refuse_tokens(&self, status: u16) {
@@ -131,6 +137,10 @@ impl State {
         }
         if header("x-aws-ec2-metadata-token").as_ref() != Some(&self.token) {
             return (401, String::new());
+        }
+        if self.failures > 0 {
+            self.failures -= 1;
+            return (500, String::new());
         }
         self.asked.push(path.to_owned());
         self.items.get(path).cloned().unwrap_or((404, "<html>Not Found</html>".to_owned()))

@@ -41,13 +41,17 @@ fn scripted(answers: impl IntoIterator<Item = Answer>) -> (Sdk, Arc<Fake>) {
 
 fn scripted_with(options: Options, answers: impl IntoIterator<Item = Answer>) -> (Sdk, Arc<Fake>) {
     let fake = Fake::new(answers);
-    let credentials = Credentials::new("AKIDEXAMPLE", "secret", Some("token".to_owned()), None, "test");
     let parts = Parts {
         http: SharedHttpClient::new(Shared(Arc::clone(&fake))),
         sleep: Some(SharedAsyncSleep::new(Hurried)),
-        credentials: Some(SharedCredentialsProvider::new(credentials)),
+        credentials: Some(credentials()),
     };
     (Sdk::with(options, parts), fake)
+}
+
+fn credentials() -> SharedCredentialsProvider {
+    let credentials = Credentials::new("AKIDEXAMPLE", "secret", Some("token".to_owned()), None, "test");
+    SharedCredentialsProvider::new(credentials)
 }
 
 struct Always;
