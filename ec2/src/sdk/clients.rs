@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -45,13 +45,21 @@ pub struct Clients {
     pub metadata: Metadata,
     /// What holds for all regions; read with the first call.
     common: OnceCell<SdkConfig>,
+    home: OnceLock<String>,
     by_region: Mutex<BTreeMap<String, Client>>,
 }
 
 impl Clients {
     pub fn new(options: Options, parts: Parts) -> Self {
         let metadata = Metadata::new(options.metadata_endpoint.clone(), provider_config(&parts));
-        Self { options, parts, metadata, common: OnceCell::new(), by_region: Mutex::default() }
+        Self {
+            options,
+            parts,
+            metadata,
+            common: OnceCell::new(),
+            home: OnceLock::new(),
+            by_region: Mutex::default(),
+        }
     }
 
     /// The client for the region that the call names, else for that of the environment or the profile, else for the
@@ -74,7 +82,7 @@ impl Clients {
             // Answers are small, and the time-out of an attempt bounds them.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
         if let Some(endpoint) = &self.options.endpoint {
-            config = config.endpoint_url(endpoint);
+            config = config.endpoint_url(url(endpoint)?);
         }
         let client = Client::from_conf(config.build());
         let mut by_region = self.by_region.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,6 +91,9 @@ impl Clients {
     }
 
     async fn home(&self, call: &Call) -> Result<String, CallError> {
+        if let Some(home) = self.home.get() {
+            return Ok(home.clone());
+        }
         let profile = ProfileFileRegionProvider::builder().configure(&provider_config(&self.parts));
         let profile = match &self.options.profile {
             Some(name) => profile.profile_name(name),
@@ -92,10 +103,11 @@ impl Clients {
             .or_else(profile.build())
             .region()
             .await;
-        match configured {
-            Some(region) => Ok(region.as_ref().to_owned()),
-            None => Ok(self.metadata.identity(call).await?.region),
-        }
+        let home = match configured {
+            Some(region) => region.as_ref().to_owned(),
+            None => self.metadata.identity(call).await?.region,
+        };
+        Ok(self.home.get_or_init(|| home).clone())
     }
 
     /// Reads the environment and `~/.aws`; asks nobody. `region` is where roles are assumed, if any are.
@@ -117,21 +129,42 @@ impl Clients {
         Ok(loader.load().await)
     }
 
+    pub fn of_instance(&self) -> Result<ImdsCredentialsProvider, CallError> {
+        let imds = self.metadata.for_credentials()?;
+        Ok(ImdsCredentialsProvider::builder()
+            .configure(&provider_config(&self.parts))
+            .imds_client(imds)
+            .build())
+    }
+
     /// The SDK's default chain, but for the endpoint of the metadata service.
     async fn credentials(&self, region: Region) -> Result<SharedCredentialsProvider, CallError> {
         let config = provider_config(&self.parts);
-        let imds = self.metadata.for_credentials()?;
-        let of_instance =
-            ImdsCredentialsProvider::builder().configure(&config).imds_client(imds.clone()).build();
         let mut chain = DefaultCredentialsChain::builder()
             .configure(config)
             .region(region)
-            .imds_client(imds)
-            .with_custom_credential_source("Ec2InstanceMetadata", of_instance);
+            .imds_client(self.metadata.for_credentials()?)
+            // Of a profile that assumes a role.
+            .with_custom_credential_source("Ec2InstanceMetadata", self.of_instance()?);
         if let Some(profile) = &self.options.profile {
             chain = chain.profile_name(profile);
         }
         Ok(SharedCredentialsProvider::new(chain.build().await))
+    }
+}
+
+/// The SDK would call it a connection that failed, which passes.
+fn url(endpoint: &str) -> Result<&str, CallError> {
+    let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+    let is_url = host.is_some_and(|host| !host.is_empty() && endpoint.chars().all(|c| c.is_ascii_graphic()));
+    if is_url { Ok(endpoint) } else { Err(not_a_url("the EC2 API", endpoint)) }
+}
+
+pub fn not_a_url(what: &str, endpoint: &str) -> CallError {
+    CallError::Refused {
+        what: format!("{what} at '{endpoint}'"),
+        code: "not a URL".to_owned(),
+        message: "say http://... or https://... in node.toml".to_owned(),
     }
 }
 

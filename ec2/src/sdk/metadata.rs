@@ -6,16 +6,24 @@ use std::{
 };
 
 use aws_config::{
-    imds::client::{Builder, Client, ImdsResponseRetryClassifier, error::ImdsError},
+    imds::client::{Builder, Client, error::ImdsError},
     provider_config::ProviderConfig,
 };
-use aws_sdk_ec2::error::ConnectorError;
+use aws_sdk_ec2::{
+    config::{
+        interceptors::InterceptorContext,
+        retry::{ClassifyRetry, RetryAction},
+    },
+    error::ConnectorError,
+};
 use aws_smithy_runtime_api::client::retries::classifiers::SharedRetryClassifier;
+use aws_smithy_types::retry::ErrorKind;
 use ipnet::Ipv4Net;
 use tokio::sync::OnceCell;
 
 use super::{
     attempts::in_all,
+    clients::not_a_url,
     text::{cause, chain, find},
 };
 use crate::{Call, CallError, Identity, Nic};
@@ -25,6 +33,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The SDK keeps a token that is refused until it ends by itself, by default after 6 hours.
 const TOKEN_TTL: Duration = Duration::from_secs(600);
+
+const HOST: &str = "this host's identity";
 
 type Result<T> = std::result::Result<T, CallError>;
 
@@ -42,11 +52,13 @@ impl Metadata {
     }
 
     pub async fn identity(&self, call: &Call) -> Result<Identity> {
-        self.identity.get_or_try_init(|| self.ask_identity(call)).await.cloned()
+        // Those who come while it is asked wait for it, and if it fails, they ask one after the other.
+        let identity = self.identity.get_or_try_init(|| self.ask_identity(call));
+        bounded(HOST, call, async { identity.await.cloned() }).await
     }
 
     async fn ask_identity(&self, call: &Call) -> Result<Identity> {
-        let what = "this host's identity";
+        let what = HOST;
         let none = "the instance metadata service does not know it";
         Ok(Identity {
             instance: self.get("instance-id", what, none, call).await?,
@@ -63,11 +75,14 @@ impl Metadata {
         let field = async |name: &str| {
             self.get(&format!("network/interfaces/macs/{mac}/{name}"), &what, none, call).await
         };
-        let id = field("interface-id").await?;
-        let vpc = field("vpc-id").await?;
-        let vpc_cidrs = blocks(&field("vpc-ipv4-cidr-blocks").await?)
-            .map_err(|reason| CallError::Unreachable { what: what.clone(), reason })?;
-        Ok(Nic { id, vpc, vpc_cidrs })
+        let ask = async {
+            let id = field("interface-id").await?;
+            let vpc = field("vpc-id").await?;
+            let vpc_cidrs = blocks(&field("vpc-ipv4-cidr-blocks").await?)
+                .map_err(|reason| CallError::Unreachable { what: what.clone(), reason })?;
+            Ok(Nic { id, vpc, vpc_cidrs })
+        };
+        bounded(&what, call, ask).await
     }
 
     /// One item of meta-data, as one trimmed text. `none` says what it means when there is none.
@@ -76,7 +91,7 @@ impl Metadata {
         let mut answer = self.client(call)?.get(path.as_str()).await;
         if matches!(&answer, Err(ImdsError::ErrorResponse(error)) if error.response().status().as_u16() == 401)
         {
-            // The token is not accepted any more: the SDK's retries were all made with the same.
+            // The token is not accepted any more.
             self.forget();
             answer = self.client(call)?.get(path.as_str()).await;
         }
@@ -99,7 +114,6 @@ impl Metadata {
                 Ok(client.clone())
             }
             _ => {
-                let retry = ImdsResponseRetryClassifier::default().with_retry_connect_timeouts(true);
                 let client = self
                     .builder()?
                     .connect_timeout(call.attempt_timeout.min(CONNECT_TIMEOUT))
@@ -107,7 +121,7 @@ impl Metadata {
                     .operation_attempt_timeout(call.attempt_timeout)
                     .operation_timeout(in_all(call.attempt_timeout, call.retries))
                     .max_attempts(call.retries.saturating_add(1))
-                    .retry_classifier(SharedRetryClassifier::new(retry))
+                    .retry_classifier(SharedRetryClassifier::new(Passing))
                     .build();
                 *last = Some((call.attempt_timeout, call.retries, client.clone()));
                 Ok(client)
@@ -128,12 +142,37 @@ impl Metadata {
         let builder = Client::builder().configure(&self.config).token_ttl(TOKEN_TTL);
         match &self.endpoint {
             None => Ok(builder),
-            Some(endpoint) => builder.endpoint(endpoint).map_err(|error| CallError::Refused {
-                what: format!("the metadata service at '{endpoint}'"),
-                code: "not a URL".to_owned(),
-                message: error.to_string(),
-            }),
+            Some(endpoint) => {
+                builder.endpoint(endpoint).map_err(|_| not_a_url("the metadata service", endpoint))
+            }
         }
+    }
+}
+
+/// Several questions may take no longer than one call.
+async fn bounded<T>(what: &str, call: &Call, asked: impl Future<Output = Result<T>>) -> Result<T> {
+    let answer = tokio::time::timeout(in_all(call.attempt_timeout, call.retries), asked).await;
+    answer.unwrap_or_else(|_| Err(CallError::Silent { what: what.to_owned(), within: call.attempt_timeout }))
+}
+
+/// What may go better the next time. Unlike the SDK's own, it makes no retry with a token that was refused.
+#[derive(Debug)]
+struct Passing;
+
+impl ClassifyRetry for Passing {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        if !matches!(context.output_or_error(), Some(Err(_))) {
+            return RetryAction::NoActionIndicated;
+        }
+        match context.response().map(|response| response.status().as_u16()) {
+            None => RetryAction::retryable_error(ErrorKind::TransientError),
+            Some(429 | 500..) => RetryAction::server_error(),
+            Some(_) => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "vipd"
     }
 }
 
@@ -152,7 +191,8 @@ fn failed(error: &ImdsError, what: &str, none: &str, call: &Call) -> CallError {
     match status {
         Some(404) => CallError::Missing { what, code: "404".to_owned(), message: none.to_owned() },
         Some(429) => CallError::Throttled { what, code: "429".to_owned() },
-        Some(code @ 500..) => CallError::Unavailable { what, code: code.to_string() },
+        // 401 even with a token that was given just now.
+        Some(code @ (401 | 500..)) => CallError::Unavailable { what, code: code.to_string() },
         Some(code) => disabled(what, &code.to_string()),
         None if chain(error).any(|error| error.to_string().contains("forbidden")) => disabled(what, "403"),
         None if is_timeout(error) => CallError::Silent { what, within: call.attempt_timeout },

@@ -258,10 +258,12 @@ mod tests {
         let config = parse(Path::new("node.toml"), &full).unwrap();
         let least = parse(Path::new("node.toml"), example).unwrap();
         assert_eq!(config.control_group.as_deref(), Some("vipd"));
+        assert!(config.ec2.endpoint.is_some() && config.ec2.profile.is_some());
         assert_eq!(config.interface["eth0"], crate::config::InterfaceConfig::default());
         let expected = NodeConfig {
             control_group: config.control_group.clone(),
             interface: config.interface.clone(),
+            ec2: config.ec2.clone(),
             ..least
         };
         assert_eq!(config, expected);

@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use super::{
     Answer,
-    answers::{done, error, throttled, whole},
-    call, once, permit, scripted,
+    answers::{error, throttled, whole},
+    call, once, permit, scripted, scripted_with,
 };
-use crate::{Action, Call, CallError, Ec2};
+use crate::{Action, Call, CallError, Ec2, Options};
 
 async fn read_with(answer: Answer, call: &Call) -> CallError {
     let (sdk, _) = scripted([answer]);
@@ -169,22 +169,9 @@ async fn answers_that_are_none() {
 
 #[tokio::test]
 async fn an_endpoint_that_is_no_url_is_refused() {
-    use super::{
-        super::{Parts, Sdk},
-        fake::{Fake, Shared},
-    };
-    use aws_credential_types::{Credentials, provider::SharedCredentialsProvider};
-    use aws_sdk_ec2::config::SharedHttpClient;
-
-    let credentials = Credentials::new("AKIDEXAMPLE", "secret", None, None, "test");
-    let parts = Parts {
-        http: SharedHttpClient::new(Shared(Fake::new([throttled()]))),
-        sleep: None,
-        credentials: Some(SharedCredentialsProvider::new(credentials)),
-    };
-    let options = crate::Options { endpoint: Some("not a url".to_owned()), ..Default::default() };
-    let sdk = Sdk::with(options, parts);
+    let options = Options { endpoint: Some("not a url".to_owned()), ..Options::default() };
+    let (sdk, fake) = scripted_with(options, [throttled()]);
     let error = sdk.route_tables("vpc-1", &once()).await.unwrap_err();
-    assert!(!matches!(error, CallError::Throttled { .. }), "{error:?}");
-    let _ = done("", "");
+    assert!(matches!(error, CallError::Refused { .. }), "{error:?}");
+    assert_eq!(fake.sent(), 0);
 }

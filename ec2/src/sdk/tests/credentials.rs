@@ -10,6 +10,7 @@ use super::{
     answers::tables,
     call,
     fake::{Fake, Hurried, Shared},
+    imds_server::Server,
     once,
 };
 use crate::{
@@ -98,4 +99,17 @@ async fn errors_say_nothing_of_the_secrets() {
     let text = format!("{error} {error:?}");
     assert!(!text.contains("sEcReT") && !text.contains("t0ken"), "{text}");
     assert_eq!(fake.sent(), 1);
+}
+
+#[tokio::test]
+async fn of_the_instance_they_come_from_the_metadata_service_that_was_named() {
+    let server = Server::start().await;
+    server.set("iam/security-credentials/", 200, "vipd");
+    let role = r#"{"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": "ASIAROLE", "SecretAccessKey": "sEcReT",
+        "Token": "t0ken", "LastUpdated": "2020-01-01T00:00:00Z", "Expiration": "2099-01-01T00:00:00Z"}"#;
+    server.set("iam/security-credentials/vipd", 200, role);
+    let options = Options { metadata_endpoint: Some(server.endpoint.clone()), ..Options::default() };
+    let found = Sdk::new(options).clients.of_instance().unwrap().provide_credentials().await.unwrap();
+    assert_eq!(found.access_key_id(), "ASIAROLE");
+    assert!(!format!("{found:?}").contains("sEcReT"));
 }

@@ -51,7 +51,6 @@ pub struct Fake {
 /// A request that was sent whole.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub uri: String,
     pub body: String,
     pub authorization: String,
     pub connect_timeout: Option<Duration>,
@@ -103,7 +102,6 @@ impl Fake {
         if let Some(hook) = &*self.connected.lock().unwrap() {
             hook(number);
         }
-        let uri = request.uri().to_owned();
         let authorization = request.headers().get("authorization").unwrap_or_default().to_owned();
         let body = ByteStream::new(request.into_body()).collect().await;
         let body = body.map_err(|error| ConnectorError::user(error.into()))?.to_vec();
@@ -115,7 +113,7 @@ impl Fake {
         if !matches!(answer, Answer::Refused) {
             let body = String::from_utf8(body).unwrap();
             let connect_timeout = settings.connect_timeout();
-            self.asked.lock().unwrap().push(Asked { uri, body, authorization, connect_timeout });
+            self.asked.lock().unwrap().push(Asked { body, authorization, connect_timeout });
         }
         let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(now, Ordering::SeqCst);

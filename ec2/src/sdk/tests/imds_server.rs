@@ -23,6 +23,8 @@ struct State {
     tokens_given: usize,
     asked: Vec<String>,
     hangs: bool,
+    /// So many requests are answered with 500.
+    failures: usize,
     /// Status of the answers to requests for a token.
     token_status: u16,
 }
@@ -67,6 +69,10 @@ impl Server {
         self.state.lock().unwrap().hangs = true;
     }
 
+    pub fn fail(&self, times: usize) {
+        self.state.lock().unwrap().failures = times;
+    }
+
     pub fn refuse_tokens(&self, status: u16) {
         self.state.lock().unwrap().token_status = status;
     }
@@ -105,10 +111,10 @@ impl State {
             return None;
         }
         let (status, body) = self.decide(head);
+        let ttl = if status == 200 { "x-aws-ec2-metadata-token-ttl-seconds: 600\r\n" } else { "" };
+        let length = body.len();
         Some(format!(
-            "HTTP/1.1 {status} Status\r\ncontent-length: {}\r\nx-aws-ec2-metadata-token-ttl-seconds: 600\r\n\
-             connection: close\r\n\r\n{body}",
-            body.len()
+            "HTTP/1.1 {status} Status\r\ncontent-length: {length}\r\n{ttl}connection: close\r\n\r\n{body}"
         ))
     }
 
@@ -131,6 +137,10 @@ impl State {
         }
         if header("x-aws-ec2-metadata-token").as_ref() != Some(&self.token) {
             return (401, String::new());
+        }
+        if self.failures > 0 {
+            self.failures -= 1;
+            return (500, String::new());
         }
         self.asked.push(path.to_owned());
         self.items.get(path).cloned().unwrap_or((404, "<html>Not Found</html>".to_owned()))

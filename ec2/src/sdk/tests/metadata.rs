@@ -59,6 +59,41 @@ async fn a_token_that_is_not_accepted_any_more_is_replaced() {
 }
 
 #[tokio::test]
+async fn what_passes_is_retried() {
+    let server = Server::start().await;
+    server.fail(2);
+    assert_eq!(
+        sdk(&server.endpoint).nic(MAC, &Call { retries: 2, ..once() }).await.map(|nic| nic.id),
+        Ok("eni-7".into())
+    );
+    server.fail(2);
+    let failed = sdk(&server.endpoint).nic(MAC, &Call { retries: 1, ..once() }).await.unwrap_err();
+    assert!(failed.is_passing(), "{failed:?}");
+}
+
+/// The whole takes no longer than one call, however many ask.
+#[tokio::test]
+async fn many_who_wait_for_the_identity_do_not_wait_for_each_other() {
+    let server = Server::start().await;
+    server.hang();
+    let sdk = std::sync::Arc::new(sdk(&server.endpoint));
+    let call = Call { attempt_timeout: Duration::from_millis(200), ..once() };
+    let tasks: Vec<_> = (0..100)
+        .map(|_| {
+            let (sdk, call) = (std::sync::Arc::clone(&sdk), call.clone());
+            tokio::spawn(async move { sdk.identity(&call).await })
+        })
+        .collect();
+    // Here one after the other would be 20 s.
+    let all = async {
+        for task in tasks {
+            assert!(matches!(task.await.unwrap(), Err(CallError::Silent { .. })));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(15), all).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_service_that_is_switched_off_says_so() {
     let server = Server::start().await;
     server.refuse_tokens(403);

@@ -35,15 +35,23 @@ fn once() -> Call {
 /// An SDK to which the answers are given one after the other, and what it is asked. Its pauses and time-outs are a
 /// hundredth of what they would be.
 fn scripted(answers: impl IntoIterator<Item = Answer>) -> (Sdk, Arc<Fake>) {
+    let options = Options { endpoint: Some("http://ec2.test".to_owned()), ..Options::default() };
+    scripted_with(options, answers)
+}
+
+fn scripted_with(options: Options, answers: impl IntoIterator<Item = Answer>) -> (Sdk, Arc<Fake>) {
     let fake = Fake::new(answers);
-    let credentials = Credentials::new("AKIDEXAMPLE", "secret", Some("token".to_owned()), None, "test");
     let parts = Parts {
         http: SharedHttpClient::new(Shared(Arc::clone(&fake))),
         sleep: Some(SharedAsyncSleep::new(Hurried)),
-        credentials: Some(SharedCredentialsProvider::new(credentials)),
+        credentials: Some(credentials()),
     };
-    let options = Options { endpoint: Some("http://ec2.test".to_owned()), ..Options::default() };
     (Sdk::with(options, parts), fake)
+}
+
+fn credentials() -> SharedCredentialsProvider {
+    let credentials = Credentials::new("AKIDEXAMPLE", "secret", Some("token".to_owned()), None, "test");
+    SharedCredentialsProvider::new(credentials)
 }
 
 struct Always;

@@ -3,11 +3,19 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use tokio::{
+    io::AsyncReadExt,
+    net::{TcpListener, TcpStream},
+};
+
 use super::{
     answers::{replaced, throttled},
-    call, scripted,
+    call, credentials, once, scripted,
 };
-use crate::{CallError, Ec2, Permit};
+use crate::{
+    CallError, Ec2, Options, Permit,
+    sdk::{Parts, Sdk, clients},
+};
 
 /// Holds until it is ended; counts how often it was asked.
 #[derive(Default)]
@@ -102,4 +110,48 @@ async fn each_attempt_asks() {
     sdk.replace_route("rtb-1", vip, "eni-1", &call(), lease.clone()).await.unwrap();
     assert_eq!(fake.sent(), 3);
     assert!(lease.asked.load(Ordering::Relaxed) >= 3);
+}
+
+/// Holds as often as that.
+struct Times(AtomicUsize);
+
+impl Permit for Times {
+    fn still(&self) -> Result<(), String> {
+        let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| "ended".to_owned())
+    }
+}
+
+/// With the HTTP client of the daemon: once connected, the request ends without its body.
+#[tokio::test]
+async fn the_network_gets_no_whole_request_after_the_permit_has_ended() {
+    for (holds, whole) in [(1, false), (100, true)] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let options = Options {
+            endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
+            ..Options::default()
+        };
+        let parts = Parts { http: clients::http(), sleep: None, credentials: Some(credentials()) };
+        let sdk = Sdk::with(options, parts);
+        let received = tokio::spawn(async move { everything(listener.accept().await.unwrap().0).await });
+        let vip = "10.9.0.1/32".parse().unwrap();
+        let permit = Arc::new(Times(AtomicUsize::new(holds)));
+        let result = sdk.replace_route("rtb-1", vip, "eni-1", &once(), permit).await;
+        assert_eq!(matches!(result, Err(CallError::Overtaken(_))), !whole, "{result:?}");
+        let received = received.await.unwrap();
+        assert_eq!(received.contains("Action=ReplaceRoute"), whole, "{received}");
+    }
+}
+
+/// What comes until the connection is closed, or the request is whole.
+async fn everything(mut stream: TcpStream) -> String {
+    let mut received = Vec::new();
+    let mut buffer = [0; 4096];
+    while !String::from_utf8_lossy(&received).contains("NetworkInterfaceId=eni-1") {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(count) => received.extend_from_slice(&buffer[..count]),
+        }
+    }
+    String::from_utf8(received).unwrap()
 }

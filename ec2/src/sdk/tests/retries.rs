@@ -1,7 +1,5 @@
 use std::{sync::Arc, time::Duration};
 
-use futures_like::join_all;
-
 use super::{
     super::attempts::in_all,
     Answer,
@@ -9,20 +7,6 @@ use super::{
     call, permit, scripted,
 };
 use crate::{Call, CallError, Ec2};
-
-/// Waits for all of them at once.
-mod futures_like {
-    pub async fn join_all<T: Send + 'static>(
-        all: impl IntoIterator<Item = impl Future<Output = T> + Send + 'static>,
-    ) -> Vec<T> {
-        let tasks: Vec<_> = all.into_iter().map(tokio::spawn).collect();
-        let mut results = Vec::new();
-        for task in tasks {
-            results.push(task.await.unwrap());
-        }
-        results
-    }
-}
 
 #[tokio::test]
 async fn what_passes_is_retried() {
@@ -78,12 +62,15 @@ async fn without_retries_there_is_one_attempt() {
 async fn hundreds_of_throttled_calls_have_all_their_retries() {
     let (sdk, fake) = scripted([throttled()]);
     let sdk = Arc::new(sdk);
-    let results = join_all((0..300).map(|number| {
+    let start = |number| {
         let sdk = Arc::clone(&sdk);
-        async move { sdk.replace_route("rtb-1", vip(number), "eni-1", &call(), permit()).await }
-    }))
-    .await;
-    assert!(results.iter().all(|result| matches!(result, Err(CallError::Throttled { .. }))));
+        tokio::spawn(async move { sdk.replace_route("rtb-1", vip(number), "eni-1", &call(), permit()).await })
+    };
+    let tasks: Vec<_> = (0..300).map(start).collect();
+    for task in tasks {
+        let result = task.await.unwrap();
+        assert!(matches!(result, Err(CallError::Throttled { .. })), "{result:?}");
+    }
     assert_eq!(fake.sent(), 300 * 4);
 }
 

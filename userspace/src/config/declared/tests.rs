@@ -37,6 +37,23 @@ fn the_example_is_good_and_reads_back() {
     assert_eq!(file.resource_lines[&tag("db")], example.lines().position(|l| l == "tag = \"db\"").unwrap());
 }
 
+/// Those of EC2 too, each with its node-c.
+#[test]
+fn the_examples_for_ec2_are_good_and_read_back() {
+    let nodes = [("node-a", 1), ("node-b", 2), ("node-c", 3)].map(|(name, id)| (name.to_owned(), id)).into();
+    let examples = [
+        (include_str!("../../../../deploy/ec2-backend.toml"), 2),
+        (include_str!("../../../../deploy/ec2-frontend.toml"), 1),
+    ];
+    for (example, count) in examples {
+        let file = parse("c.toml", example, &nodes);
+        assert_eq!(file.faults, []);
+        assert_eq!(file.declared.resources.len(), count);
+        let text = write(&file.declared, &|id| nodes.iter().find(|(_, n)| **n == id).unwrap().0.clone());
+        assert_eq!(parse("c.toml", &text, &nodes).declared, file.declared);
+    }
+}
+
 const LEAST: &str = "[[resource]]\ntag = \"web\"\naddresses = [\"10.0.0.9/24\"]\n\
                      [resource.nodes]\nnode-a = { priority = 1, devices = [\"eth0\"] }\n";
 

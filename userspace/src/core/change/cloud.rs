@@ -69,8 +69,8 @@ fn check_ipv4(tag: &Tag, ip: &Tag, addresses: &Addresses) -> Result<()> {
 /// Against other addresses of an IP resource to which a route leads.
 pub(super) fn check_followed(state: &ClusterState, ip: &Tag, addresses: &Addresses) -> Result<()> {
     let route = |r: &&Resource| matches!(&r.kind, Kind::Ec2Route(route) if route.ip == *ip);
-    let followers = state.resources.values().filter(route);
-    followers.map(|r| check_ipv4(&r.tag, ip, addresses)).collect()
+    let mut followers = state.resources.values().filter(route);
+    followers.try_for_each(|r| check_ipv4(&r.tag, ip, addresses))
 }
 
 /// Against settings on one node.

@@ -419,6 +419,6 @@ async fn what_a_declared_resource_is_cannot_change() {
     let region = Region::new();
     region.bench.done(declared(FILE, APPLY)).await;
     let other = FILE.replace("203.0.113.9", "203.0.113.10");
-    let says = ["c.toml:18: resource.www: it is the Elastic IP 203.0.113.9", "'vipctl delete www' first"];
+    let says = ["c.toml:17: resource.www: it is the Elastic IP 203.0.113.9", "'vipctl delete www' first"];
     region.left_alone(declared(&other, APPLY), &says).await;
 }

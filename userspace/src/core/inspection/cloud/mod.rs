@@ -168,6 +168,8 @@ struct Judge<'a> {
     facts: &'a CloudFacts,
     places: Places,
     verdict: CloudVerdict,
+    /// Calls of the API that nobody answered: what helps is the same for all.
+    unanswered: Vec<String>,
     /// What a policy lacks, and what the API said of it.
     denied: BTreeMap<Action, Denial>,
 }
@@ -182,8 +184,14 @@ struct Denial {
 /// All that is to be told of one resource.
 pub fn judge(arrival: &CloudArrival, facts: &CloudFacts) -> CloudVerdict {
     let places = Places::new(arrival, facts);
-    let mut judge =
-        Judge { arrival, facts, places, verdict: CloudVerdict::default(), denied: BTreeMap::new() };
+    let mut judge = Judge {
+        arrival,
+        facts,
+        places,
+        verdict: CloudVerdict::default(),
+        unanswered: Vec::new(),
+        denied: BTreeMap::new(),
+    };
     judge.place();
     for device in &facts.devices {
         judge.device(device);
@@ -193,6 +201,10 @@ pub fn judge(arrival: &CloudArrival, facts: &CloudFacts) -> CloudVerdict {
         CloudWish::Eip { address } => judge.eip(*address),
     }
     judge.rights();
+    if !judge.unanswered.is_empty() {
+        let text = format!("{}: {}", judge.unanswered.join(", "), judge.places.unreached(Whom::Api));
+        judge.unchecked(text);
+    }
     judge.verdict.found = Some(judge.found());
     judge.verdict
 }
@@ -208,8 +220,12 @@ impl Judge<'_> {
     fn failed(&mut self, whom: Whom, e: &CallError) {
         let text = match e {
             CallError::Silent { .. } | CallError::Unreachable { .. } => {
-                let text = format!("{e}: {}", self.places.unreached(whom));
-                return self.unchecked(text);
+                let text = e.to_string();
+                return match whom {
+                    Whom::Metadata => self.unchecked(format!("{text}: {}", self.places.unreached(whom))),
+                    Whom::Api if self.unanswered.contains(&text) => {}
+                    Whom::Api => self.unanswered.push(text),
+                };
             }
             CallError::Throttled { .. } => {
                 let text = format!("{e}: the account makes too many calls; try again in a minute");
@@ -270,6 +286,8 @@ impl Judge<'_> {
                     self.places.attach("ENI")
                 ));
             }
+            // Told of the instance already.
+            Some(Err(e)) if e.is_passing() && self.facts.identity.is_err() => {}
             Some(Err(e)) => self.failed(Whom::Metadata, e),
         }
         match &device.details {
