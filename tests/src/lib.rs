@@ -2,6 +2,7 @@
 
 pub mod bpf;
 pub mod capture;
+pub mod cloud;
 pub mod frames;
 pub mod interrupt;
 pub mod keepalived;

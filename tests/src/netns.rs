@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
+    thread::JoinHandle,
 };
 
 use anyhow::{Context, Result, bail};
@@ -63,6 +64,23 @@ impl NetNs {
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         })
+    }
+
+    /// As [`NetNs::enter`], in a thread that goes on by itself; the namespace stays until it has ended.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        name: &str,
+        closure: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<JoinHandle<T>> {
+        let handle = Arc::clone(&self.handle);
+        let inside = move || {
+            setns(&*handle, CloneFlags::CLONE_NEWNET).expect("setns into a namespace of our own");
+            closure()
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(inside).context("no thread")
     }
 
     /// A command whose child runs inside the namespace, with the caller's mounts.

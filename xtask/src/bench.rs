@@ -26,6 +26,8 @@ pub enum Name {
     Detect,
     /// CPU and memory of a daemon that holds addresses, beside keepalived
     Idle,
+    /// Moves of addresses in EC2's route tables: aws-vpc-move-ip and the AWS command line, time and API calls
+    Cloud,
     /// The leader's planning for 5,000 hierarchies on 32 nodes (needs no root)
     Plan,
 }
@@ -35,12 +37,27 @@ pub fn run(name: Option<Name>, arguments: &[String]) -> Result<()> {
     if !pure && !is_root() {
         bail!("benchmarks make network namespaces and load BPF programs: run `cargo xtask bench` as root");
     }
-    setup::ensure(if pure { &[Part::Bpf] } else { &[Part::Bpf, Part::Peers] })?;
+    let mut parts = vec![Part::Bpf];
+    if !pure {
+        parts.push(Part::Peers);
+    }
+    if name.is_none_or(|name| name == Name::Cloud) {
+        parts.push(Part::Cloud);
+    }
+    setup::ensure(&parts)?;
     let bin = build::packages(&["vipd", "vipd-tests"], true)?;
     let results = target_dir().join("bench");
     std::fs::create_dir_all(&results).with_context(|| format!("cannot make {}", results.display()))?;
-    let all =
-        [Name::Datapath, Name::Failover, Name::Takeover, Name::Switch, Name::Detect, Name::Idle, Name::Plan];
+    let all = [
+        Name::Datapath,
+        Name::Failover,
+        Name::Takeover,
+        Name::Switch,
+        Name::Detect,
+        Name::Idle,
+        Name::Cloud,
+        Name::Plan,
+    ];
     for name in all.into_iter().filter(|n| name.is_none_or(|wanted| wanted == *n)) {
         let (program, file) = match name {
             Name::Datapath => ("bench_datapath", "datapath.json"),
@@ -49,6 +66,7 @@ pub fn run(name: Option<Name>, arguments: &[String]) -> Result<()> {
             Name::Switch => ("bench_switch", "switch.json"),
             Name::Detect => ("bench_detect", "detect.json"),
             Name::Idle => ("bench_idle", "idle.json"),
+            Name::Cloud => ("bench_cloud", "cloud.json"),
             Name::Plan => ("bench_plan", "plan.json"),
         };
         run_program(Command::new(bin.join(program)).arg("--json").arg(results.join(file)).args(arguments))?;

@@ -7,6 +7,7 @@ mod demo;
 mod layering;
 mod lint;
 mod load;
+mod python;
 mod setup;
 mod shell;
 mod test;

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    bpf,
+    bpf, python,
     shell::{self, cargo, find_program, is_root, output, say, shown, succeeds},
 };
 
@@ -23,6 +23,8 @@ pub enum Part {
     Bpf,
     /// Programs that the tests, the demo and the benchmarks use.
     Peers,
+    /// A server of the EC2 API, the AWS command line and the agent that uses it.
+    Cloud,
     /// cargo-deny.
     Lint,
     /// What the build itself calls.
@@ -52,11 +54,15 @@ const PEERS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
 ];
 
+/// The OCF agent for EC2's route tables, and what it calls beside the AWS command line.
+const AGENT: &str = "/usr/lib/ocf/resource.d/heartbeat/aws-vpc-move-ip";
+const AGENT_NEEDS: &[(&str, &str)] = &[("ip", "iproute2"), ("curl", "curl")];
+
 /// etcd-client generates code from its protocol's description.
 const PROTOC: &[&str] = &["protobuf-compiler", "libprotobuf-dev"];
 
 pub fn run() -> Result<()> {
-    ensure(&[Part::Build, Part::Bpf, Part::Peers, Part::Lint])?;
+    ensure(&[Part::Build, Part::Bpf, Part::Peers, Part::Cloud, Part::Lint])?;
     say("everything is in place");
     Ok(())
 }
@@ -68,6 +74,7 @@ pub fn ensure(parts: &[Part]) -> Result<()> {
         match part {
             Part::Bpf => compiler(&mut missing)?,
             Part::Peers => peers(&mut missing)?,
+            Part::Cloud => cloud(&mut missing)?,
             Part::Lint => deny(&mut missing)?,
             Part::Build => protoc(&mut missing)?,
         }
@@ -141,6 +148,21 @@ fn peers(missing: &mut Vec<String>) -> Result<()> {
     apt(&lacking, missing)
 }
 
+fn cloud(missing: &mut Vec<String>) -> Result<()> {
+    let mut lacking: Vec<&str> = AGENT_NEEDS
+        .iter()
+        .filter(|(program, _)| find_program(program, &[]).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    if !Path::new(AGENT).is_file() {
+        lacking.push("resource-agents");
+    }
+    if !lacking.is_empty() {
+        apt(&lacking, missing)?;
+    }
+    python::ensure(missing)
+}
+
 /// The tests start their own, in namespaces. This host has somebody else to look after it, and Debian starts
 /// what it installs.
 fn mask(service: &str) -> Result<()> {
@@ -184,7 +206,7 @@ fn install_command(name: &str, version: &str) -> Command {
 }
 
 /// Installs Debian packages as root; otherwise names the command that would.
-fn apt(packages: &[&str], missing: &mut Vec<String>) -> Result<()> {
+pub fn apt(packages: &[&str], missing: &mut Vec<String>) -> Result<()> {
     let command = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
     let Some(apt) = find_program("apt-get", &[]) else {
         missing

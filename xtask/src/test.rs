@@ -59,7 +59,7 @@ pub fn run(filter: Option<&str>) -> Result<()> {
     test.args(["test", "--workspace", "--no-fail-fast"]);
     setup::ensure(&[Part::Build])?;
     if root {
-        setup::ensure(&[Part::Bpf, Part::Peers])?;
+        setup::ensure(&[Part::Bpf, Part::Peers, Part::Cloud])?;
         build::packages(&["vipd", "vipd-tests"], false)?;
     } else {
         say("not root: tests with network namespaces and BPF programs are skipped (run as root for all)");

@@ -108,13 +108,14 @@ impl Host {
             .collect();
         let store = etcd.map(Etcd::config).unwrap_or_default();
         let config = format!(
-            "name = \"{}\"\nrpc = \"{}\"\npaths = [{}]\nprofile = \"{}\"\ntunables = \"{}\"\n\n[datapath]\npin-dir = \"{}\"\n{store}",
+            "name = \"{}\"\nrpc = \"{}\"\npaths = [{}]\nprofile = \"{}\"\ntunables = \"{}\"\n\n[datapath]\npin-dir = \"{}\"\n{store}\n{}",
             host.name,
             host.rpc,
             paths.join(", "),
             options.profile,
             host.dir.join("defaults").display(),
             host.pins.display(),
+            options.config,
         );
         host.write("node.toml", &config)?;
         host.write("defaults", &options.tunables)?;
@@ -185,6 +186,10 @@ impl Host {
             command.arg("--witness");
         }
         command.env("NO_COLOR", "1");
+        // Whatever this machine has to do with a real cloud is none of the lab's business.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
+            command.env_remove(name);
+        }
         // A group of its own: Ctrl-C is for the lab, which then stops the daemon. And no lab that dies
         // leaves a daemon behind.
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

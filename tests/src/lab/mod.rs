@@ -65,6 +65,8 @@ pub struct Options {
     pub store: Store,
     /// Lines of the tunables file, in shell-assignment form.
     pub tunables: String,
+    /// Further lines of node.toml.
+    pub config: String,
 }
 
 impl Default for Options {
@@ -77,6 +79,7 @@ impl Default for Options {
             witness: None,
             store: Store::Raft,
             tunables: String::new(),
+            config: String::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::datapath::{Datapath, DatapathError};
 use crate::{
     core::{lease::Held, time::BootTime},
     model::{Epoch, LeaseEpoch, ResourceId},
+    observe::clock,
 };
 
 pub struct Gatekeeper {
@@ -40,6 +41,29 @@ impl Gatekeeper {
     /// The lease as last written to the kernel.
     pub fn held(&self) -> Held {
         *self.lock()
+    }
+
+    /// Whether what was granted under this lease epoch may still be used for something that no gate holds back: the
+    /// lease has not run out, and nobody has fenced this node's kernel off. Whoever takes over from a fenced node does
+    /// not wait for the end of its lease.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn confirm(&self, granted: LeaseEpoch) -> Result<(), String> {
+        let held = self.held();
+        if held.epoch != granted {
+            return Err(format!("this node was deposed: its lease epoch is {} now", held.epoch));
+        }
+        if held.deadline <= clock::now() {
+            return Err("the lease of this node has run out".to_owned());
+        }
+        match self.datapath.probes().map(|probes| probes.fence()) {
+            Some(Ok(fence)) if fence > granted => {
+                Err("this node was fenced off: others have what it had".to_owned())
+            }
+            Some(Err(error)) => Err(error.to_string()),
+            Some(Ok(_)) | None => Ok(()),
+        }
     }
 
     /// Moves the deadline forward. Ignored for another epoch than the present one.

@@ -10,7 +10,6 @@ use crate::{
     act::gatekeeper::Gatekeeper,
     cluster::View,
     model::{Epoch, LeaseEpoch, NodeId, Phase, Tag},
-    observe::clock,
 };
 
 /// The grant under which a sequence runs.
@@ -24,7 +23,7 @@ pub(super) struct Granted {
 }
 
 impl Permit for Granted {
-    /// As far as this node knows: the grant is the present one, and the lease has not run out.
+    /// As far as this node knows: the grant is the present one, and the lease holds.
     fn still(&self) -> Result<(), String> {
         let state = self.view.borrow().state.clone();
         let placement = state.placements.get(&self.tag);
@@ -36,11 +35,7 @@ impl Permit for Granted {
             }
             Some(_) => {}
         }
-        let held = self.keeper.held();
-        if held.epoch != self.lease_epoch || held.deadline <= clock::now() {
-            return Err("the lease of this node has run out".to_owned());
-        }
-        Ok(())
+        self.keeper.confirm(self.lease_epoch)
     }
 }
 
@@ -71,6 +66,7 @@ mod tests {
     use crate::{
         act::datapath::MemoryDatapath,
         model::{ClusterState, Desired, Grant, Placement},
+        observe::clock,
     };
 
     fn tag() -> Tag {
@@ -116,7 +112,7 @@ mod tests {
         now.send_replace(view(7, to(1, 4, Phase::InService)));
         assert_eq!(permit.still(), Ok(()));
         keeper.adopt(5).unwrap();
-        assert!(permit.still().unwrap_err().contains("lease"), "it was deposed");
+        assert!(permit.still().unwrap_err().contains("deposed"));
     }
 
     #[test]
