@@ -8,6 +8,7 @@ mod faults;
 mod many;
 mod metadata;
 mod network;
+mod outages;
 mod policies;
 mod races;
 mod routes;
@@ -39,6 +40,7 @@ fn main() -> std::process::ExitCode {
         routes::TESTS,
         silence::TESTS,
         races::TESTS,
+        outages::TESTS,
     ]
     .concat();
     // In CI nothing is left out: there its absence is a failure.
