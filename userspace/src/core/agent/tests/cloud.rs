@@ -190,7 +190,13 @@ fn a_fight_over_it_is_fought_at_the_interval_and_no_faster() {
             let Action::Start(start) = start else { panic!("nothing is broken off") };
             let taken = start.tag == route() && start.operation == Operation::Quickcheck;
             recoveries += u32::from(start.operation == Operation::Recover);
-            a.finished(&start.tag, if taken { failed("it leads to eni-x") } else { Ok(()) }, at(now), CHECK, SOUND);
+            a.finished(
+                &start.tag,
+                if taken { failed("it leads to eni-x") } else { Ok(()) },
+                at(now),
+                CHECK,
+                SOUND,
+            );
         }
         if starts.is_empty() {
             now += 100;
