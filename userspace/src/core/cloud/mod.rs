@@ -28,6 +28,8 @@ pub struct CloudContext {
     pub region: Option<String>,
     /// The interface of this node to which everything is to lead.
     pub device: String,
+    /// Its other interfaces that may have an Elastic IP: when it is removed, it is not to be left on one of them.
+    pub others: Vec<String>,
     /// False: in service without anything being asked of EC2 (row IP-13).
     pub restore_and_recover: bool,
     pub tunables: Ec2Tunables,

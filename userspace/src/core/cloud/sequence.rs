@@ -277,7 +277,7 @@ impl CloudSequence {
         match eip::farewell(self.view.eip.as_ref(), &nic.id) {
             None => {
                 let message = format!("{subject} is not on {} ({})", nic.id, self.context.device);
-                self.succeed(self.kinds().done, message)
+                self.parted(message)
             }
             Some(_) if self.awaited < self.written => self
                 .pause(format!("{subject} was taken off {}, and EC2 still says it is there", nic.id), false),
@@ -289,6 +289,19 @@ impl CloudSequence {
                 self.say(self.kinds().write, format!("{subject} is taken off {}", nic.id));
                 self.write([Ask::Disassociate { associations: vec![association] }].into())
             }
+        }
+    }
+
+    /// It is not on this interface; on to the next.
+    fn parted(&mut self, message: String) -> Step {
+        match self.context.others.pop() {
+            Some(device) => {
+                self.say(self.kinds().look, message);
+                self.context.device = device;
+                (self.written, self.awaited) = (0, 0);
+                self.look()
+            }
+            None => self.succeed(self.kinds().done, message),
         }
     }
 
@@ -337,7 +350,7 @@ impl CloudSequence {
         match (self.verb, error) {
             // The one answer of the metadata service that says something: the interface is no longer there.
             (Verb::Remove, CallError::Missing { .. }) if self.view.nic.is_none() => {
-                self.succeed(self.kinds().done, format!("nothing can be on it any more: {error}"))
+                self.parted(format!("nothing can be on it any more: {error}"))
             }
             (Verb::Quickcheck, CallError::Missing { .. }) if self.view.nic.is_none() => {
                 self.fail(error.to_string(), Cause::Interface)

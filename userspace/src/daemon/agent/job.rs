@@ -173,6 +173,7 @@ fn in_the_cloud(
 ) -> (Sequence, Executor) {
     let Start { tag, operation, epoch, lease_epoch, target, .. } = start;
     let (me, tag, view) = (driver.me, tag.clone(), driver.store.view());
+    let others = target.resource.nodes.get(&me).into_iter().flat_map(|s| &s.devices);
     let context = CloudContext {
         goal: match cloud {
             Cloud::Route(_) => Goal::Routes(target.addresses.clone()),
@@ -180,6 +181,7 @@ fn in_the_cloud(
         },
         region: cloud.region().map(str::to_owned),
         device: target.device.clone(),
+        others: others.filter(|d| **d != target.device).cloned().collect(),
         restore_and_recover: target.resource.nodes.get(&me).is_none_or(|s| s.restore_and_recover),
         tunables: tunables.ec2,
     };

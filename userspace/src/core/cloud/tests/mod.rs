@@ -14,6 +14,7 @@ fn context(goal: Goal) -> CloudContext {
         goal,
         region: None,
         device: "eth0".into(),
+        others: Vec::new(),
         restore_and_recover: true,
         tunables: Ec2Tunables::default(),
     }
@@ -323,6 +324,26 @@ fn a_removal_takes_the_elastic_ip_off_this_node_only_and_leaves_routes() {
     world.eips = vec![eip(EIP, Some("eni-here"))];
     let silent = run(&mut world, Verb::Remove, elastic(), &[Fate::Fine, Fate::Silent]);
     assert!(failed(&silent).silent && silent.asked.len() == 2);
+}
+
+#[test]
+fn a_removal_looks_at_all_interfaces_of_this_node() {
+    // A switch to eth0 failed before it took it off eth2.
+    for nic in [Some("eni-here"), None] {
+        let mut world = World::new(Vec::new(), vec![eip(EIP, Some("eni-standby"))]);
+        world.nic = nic.map(str::to_owned);
+        world.standby = Some("eni-standby".to_owned());
+        let context = CloudContext { others: vec!["eth2".to_owned()], ..elastic() };
+        let gone = run(&mut world, Verb::Remove, context.clone(), &[]);
+        assert_eq!((gone.result.clone(), writes(&gone).len()), (Ok(()), 1));
+        assert_eq!(world.eips, [eip(EIP, None)]);
+        // Nowhere else is it looked for.
+        world.eips = vec![eip(EIP, Some("eni-standby"))];
+        let check = run(&mut world, Verb::Quickcheck, context, &[]);
+        assert!(
+            check.result.is_err() && check.asked.iter().all(|a| *a != Ask::Nic { device: "eth2".into() })
+        );
+    }
 }
 
 #[test]

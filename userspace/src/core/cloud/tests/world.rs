@@ -31,6 +31,8 @@ pub enum Fate {
 pub struct World {
     /// `eni-...` of this host; None: it was detached.
     pub nic: Option<String>,
+    /// Of its `eth2`.
+    pub standby: Option<String>,
     pub tables: Vec<RouteTable>,
     pub eips: Vec<ElasticIp>,
     associations: u32,
@@ -78,7 +80,8 @@ pub fn eip(address: [u8; 4], on: Option<&str>) -> ElasticIp {
 
 impl World {
     pub fn new(tables: Vec<RouteTable>, eips: Vec<ElasticIp>) -> Self {
-        Self { nic: Some("eni-here".to_owned()), tables, eips, associations: 0, lag: 0, before: None }
+        let nic = Some("eni-here".to_owned());
+        Self { nic, standby: None, tables, eips, associations: 0, lag: 0, before: None }
     }
 
     /// Runs to the end; `fates` are for the calls in their order, all others are fine. Pauses take no time; so many
@@ -120,7 +123,8 @@ impl World {
             Ask::Nic { device } => {
                 self.before =
                     self.before.take().filter(|(left, ..)| *left > 0).map(|(n, t, e)| (n - 1, t, e));
-                match (error(fate(), Action::DescribeNetworkInterfaces), &self.nic) {
+                let nic = if device == "eth2" { &self.standby } else { &self.nic };
+                match (error(fate(), Action::DescribeNetworkInterfaces), nic) {
                     (Some(error), _) => Answer::Failed(error),
                     (None, Some(id)) => {
                         Answer::Nic(Nic { id: id.clone(), vpc: VPC.to_owned(), vpc_cidrs: Vec::new() })
