@@ -25,7 +25,7 @@ impl AgentDriver {
             let Some(placement) = state.placements.get(tag) else { continue };
             let serving = placement.grant.as_ref().is_some_and(serves);
             let leaving = placement.grant.as_ref().is_some_and(leaves);
-            if !serving && !(leaving && matches!(cloud, Cloud::Eip(_))) {
+            if !(serving || leaving && matches!(cloud, Cloud::Eip(_))) {
                 continue;
             }
             let (addresses, device) = match cloud {
