@@ -27,6 +27,8 @@ const FIRST_CHECK: Duration = Duration::from_secs(1);
 const TUNABLES: &str = "NOBCASTPING=1\n";
 const POLICY: &str =
     r#"{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}]}"#;
+/// A set is within one subnet.
+const PREFIX_LEN: u8 = 16;
 const SET: &str = "vips";
 
 /// How the addresses are given to vipd.
@@ -104,10 +106,10 @@ impl Cluster {
 
     fn create(&self) -> Result<()> {
         let first = self.lab().host(0);
-        let each = |vip: &Ipv4Addr| format!("{vip}/32");
+        let each = |vip: &Ipv4Addr| format!("{vip}/{PREFIX_LEN}");
         match (self.shape, &self.vips[..]) {
             (Shape::Set, [first, .., last]) => {
-                self.lab().create_many(0, &[(SET.to_owned(), format!("{first}-{last}/32"))])?;
+                self.lab().create_many(0, &[(SET.to_owned(), format!("{first}-{last}/{PREFIX_LEN}"))])?;
             }
             (Shape::Set | Shape::Each, vips) => {
                 let pairs = self.tags.iter().cloned().zip(vips.iter().map(each));
