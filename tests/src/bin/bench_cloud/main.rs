@@ -224,10 +224,9 @@ fn print(cases: &[Case]) {
     ]);
     for case in cases {
         let of = |pick: fn(&Run) -> f64| Spread::of(case.runs.iter().map(pick));
-        let is_read = |action: &&String| action.starts_with("Describe");
         let reads = |run: &Run| -> f64 {
-            let reads = run.calls_by_action.iter().filter(|(action, _)| is_read(action));
-            reads.map(|(_, count)| *count as f64).sum()
+            let reads = run.calls_by_action.iter().filter(|(action, _)| action.starts_with("Describe"));
+            reads.map(|(_, count)| count).sum::<usize>() as f64
         };
         table.row([
             case.contender.clone(),
