@@ -51,8 +51,8 @@ struct Arguments {
     /// The agent moves at most so many: 100 take it the better part of an hour
     #[arg(long, default_value_t = 10)]
     agent_most: usize,
-    /// The AWS command line moves at most so many
-    #[arg(long, default_value_t = 100)]
+    /// The AWS command line moves at most so many: 100 in 10 tables are 1,000 processes, half a second of a core each
+    #[arg(long, default_value_t = 10)]
     command_line_most: usize,
     /// With more addresses than this a case of the peers is run once
     #[arg(long, default_value_t = 1)]

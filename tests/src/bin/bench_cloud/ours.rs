@@ -19,8 +19,8 @@ use super::{Arguments, Run, addresses, all, by_action, check_moved, last_write};
 
 /// A thousand calls one after another take the server its time.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// A move begins when nobody has asked anything for so long: the checks that follow the last one have become rare.
-const QUIET: Duration = Duration::from_secs(3);
+/// A move begins when nobody has asked anything for so long: between two of the checks that follow the last one.
+const QUIET: Duration = Duration::from_millis(1500);
 /// No check of what came in service begins sooner.
 const FIRST_CHECK: Duration = Duration::from_secs(1);
 /// Broadcasts do not get from one zone to another.
