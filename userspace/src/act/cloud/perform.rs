@@ -12,6 +12,9 @@ use crate::{
     observe::network::{Network, NetworkError},
 };
 
+/// A check, which nobody waits for, waits such a part of the time that a call may take for others to join it.
+const CHECKS_GATHER: u32 = 10;
+
 /// Shared by all sequences of the node; cheap to clone.
 #[derive(Clone)]
 pub struct Cloud {
@@ -110,7 +113,13 @@ impl Cloud {
             let tables = self.ec2.route_tables(vpc, call).await;
             answer(tables, |tables| Answer::Routes(Arc::new(tables)))
         };
-        self.tables.of(&key).get(read).await
+        // Of many that came in service one after another the checks come one after another too.
+        let shared = if checks {
+            self.tables.gathering(&key, call.attempt_timeout / CHECKS_GATHER)
+        } else {
+            self.tables.of(&key)
+        };
+        shared.get(read).await
     }
 }
 
