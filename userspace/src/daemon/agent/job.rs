@@ -15,7 +15,7 @@ use crate::{
     api::in_cloud::{InCloud, Turn},
     core::{
         agent::{Here, Operation, Start},
-        cloud::{CloudContext, Goal, Verb},
+        cloud::{CloudContext, CloudReport, Goal, Verb},
         sequence::{Context, Failure, Sequence},
     },
     daemon::{
@@ -108,7 +108,8 @@ impl Job {
     /// What was learned of EC2. What is wrong there though it is no failure here is an event once.
     fn tell(&self, cancel: &CancellationToken, result: &Result<(), Failure>) {
         let Some(report) = self.sequence.cloud_report() else { return };
-        if self.operation == Operation::Remove && result.is_ok() {
+        let asked_nothing = *report == CloudReport::default();
+        if result.is_ok() && (self.operation == Operation::Remove || asked_nothing) {
             return self.in_cloud.forget(&self.tag);
         }
         // It was broken off, and says nothing.
