@@ -52,7 +52,7 @@ impl InCloud {
             (Some(new), Some((_, since))) => (Some((new.clone(), since)), Turn::Begins(new.clone())),
             (Some(new), None) => (Some((new.clone(), now)), Turn::Begins(new.clone())),
         };
-        let fresh = !report.targets.is_empty();
+        let fresh = report.answered;
         let before = before.as_ref();
         let facts = CloudFacts {
             interface: report.interface.clone().or_else(|| before?.interface.clone()),
@@ -84,6 +84,7 @@ mod tests {
         let seen = CloudReport {
             interface: Some("eni-1".into()),
             targets: vec!["rtb-1: 1 route leads here".into()],
+            answered: true,
             trouble: None,
         };
         let silent = CloudReport { trouble: Some("silent".into()), ..CloudReport::default() };
@@ -96,6 +97,11 @@ mod tests {
         assert_eq!((facts.interface, facts.targets), (seen.interface.clone(), seen.targets.clone()));
         assert_eq!(all.learn(&tag, &seen, at(4)), Turn::Ends);
         assert_eq!(all.facts(&tag).unwrap().answered, Some(at(4)));
+        // That there is nothing is an answer, too.
+        let none = CloudReport { answered: true, trouble: Some("none".into()), ..CloudReport::default() };
+        assert_eq!(all.learn(&tag, &none, at(5)), Turn::Begins("none".into()));
+        let facts = all.facts(&tag).unwrap();
+        assert_eq!((facts.answered, facts.targets), (Some(at(5)), vec![]));
         all.forget(&tag);
         assert_eq!(all.facts(&tag), None);
     }

@@ -211,7 +211,7 @@ pub struct ResourceStatus {
     pub choice: Option<ChoiceStatus>,
     /// Frames received for the address here, where this node's datapath counts them.
     pub packets: Option<u64>,
-    /// Of a resource in EC2 that is, or was just now, in service on the node that answers.
+    /// Of a resource in EC2 that is in service on the node that answers, or was the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud: Option<CloudStatus>,
     /// This entry stands for several that are alike, where that was asked for.

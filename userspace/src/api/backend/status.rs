@@ -322,7 +322,11 @@ pub(super) fn resource(
         nodes,
         choice: hierarchy_status::choice(state, placement),
         packets: here.packets.get(&resource.id).copied(),
-        cloud: cloud_status::known(&here.in_cloud, resource, here.now),
+        // What a former owner saw last is nothing that could be said of the present one.
+        cloud: owner
+            .is_none_or(|owner| owner == here.me)
+            .then(|| cloud_status::known(&here.in_cloud, resource, here.now))
+            .flatten(),
         run: None,
     }
 }

@@ -30,6 +30,8 @@ pub struct CloudContext {
     pub device: String,
     /// False: in service without anything being asked of EC2 (row IP-13).
     pub restore_and_recover: bool,
+    /// The interface is taken to have a link (`IP_NOLINKCHECK`).
+    pub no_link_check: bool,
     pub tunables: Ec2Tunables,
 }
 
@@ -112,8 +114,10 @@ pub enum Answer {
 pub struct CloudReport {
     /// `eni-...` of this node.
     pub interface: Option<String>,
-    /// Where things lead, one line for each route table, or one for an Elastic IP. Empty: not known.
+    /// Where things lead, one line for each route table, or one for an Elastic IP.
     pub targets: Vec<String>,
+    /// Whether EC2 said so when it was last asked. Then no targets mean that there is nothing that could lead anywhere.
+    pub answered: bool,
     /// Why nothing is known, or what is wrong though it is no failure of this node.
     pub trouble: Option<String>,
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     core::{
-        command::{Command, Effect},
+        command::{Command, Effect, LinkState},
         sequence::{Cause, Failure, Input, Step, StepNote},
     },
     model::Addresses,
@@ -27,6 +27,8 @@ const DOUBLINGS: u32 = 4;
 /// ```text
 ///  Begin --disabled, a route's removal--> done
 ///    |
+///  Link (of an Elastic IP's interface; that of a route's is its IP resource's business) --none--> failed
+///    |
 ///  Look (interface, then tables or addresses) --right--> done
 ///    |  ^  \ not answered: a check is done, all others pause and look again (a removal fails)
 ///    |  |
@@ -38,6 +40,7 @@ const DOUBLINGS: u32 = 4;
 #[derive(Clone, Debug)]
 enum State {
     Begin,
+    Link,
     Look(VecDeque<Ask>),
     Write { asked: Ask, rest: VecDeque<Ask> },
     Pausing,
@@ -62,10 +65,12 @@ pub struct CloudSequence {
     notes: Vec<StepNote>,
     /// How often something was written.
     written: u32,
+    /// Of those, so many were given the time to be seen.
+    awaited: u32,
     /// How often it was paused.
     pauses: u32,
-    /// Why it is not done yet, as far as EC2 did not answer.
-    unanswered: Option<String>,
+    /// Why it was paused last, and whether that was for want of an answer.
+    paused: Option<(String, bool)>,
     report: CloudReport,
 }
 
@@ -78,8 +83,9 @@ impl CloudSequence {
             view: View::default(),
             notes: Vec::new(),
             written: 0,
+            awaited: 0,
             pauses: 0,
-            unanswered: None,
+            paused: None,
             report: CloudReport::default(),
         }
     }
@@ -105,6 +111,7 @@ impl CloudSequence {
     pub fn step(&mut self, input: Input) -> Step {
         match (mem::replace(&mut self.state, State::Ended), input) {
             (State::Begin, _) => self.begin(),
+            (State::Link, Input::Effect(Effect::Link(link))) => self.linked(link),
             (State::Look(rest), Input::Effect(Effect::Cloud(answer))) => self.looked(answer, rest),
             (State::Write { asked, rest }, Input::Effect(Effect::Cloud(answer))) => {
                 self.wrote(&asked, answer, rest)
@@ -120,15 +127,25 @@ impl CloudSequence {
     /// It took too long and is dropped: what that means.
     pub fn overrun(&mut self) -> Step {
         let limit = self.limit();
-        let last = self.unanswered.take();
-        let said = last.clone().map_or_else(String::new, |last| format!(": {last}"));
+        let last = self.paused.take();
+        let waits = matches!(self.state, State::Look(_) | State::Write { .. });
+        let cause = if waits || last.as_ref().is_some_and(|(_, unanswered)| *unanswered) {
+            Cause::Unanswered
+        } else {
+            Cause::Other
+        };
+        let said = match last {
+            Some((last, _)) => format!(": {last}"),
+            None if waits => ": EC2 has not answered".to_owned(),
+            None => String::new(),
+        };
         let name = self.verb.name();
         let reason = format!("{name} did not finish within {limit:?}, which is its limit{said}");
         match self.verb {
             // Silence says nothing about where things lead (row EC2-4).
             Verb::Quickcheck => self.doubt(reason),
             Verb::Restore | Verb::Remove | Verb::Recover | Verb::Switch | Verb::Amend => {
-                self.fail(reason, last.map_or(Cause::Other, |_| Cause::Unanswered))
+                self.fail(reason, cause)
             }
         }
     }
@@ -147,8 +164,26 @@ impl CloudSequence {
                 let message = "the routes are left as they are: whoever takes over turns them to itself";
                 self.succeed(self.kinds().left, message.to_owned())
             }
-            (_, Goal::Routes(_) | Goal::Eip(_)) => self.look(),
+            (Verb::Remove, Goal::Eip(_)) | (_, Goal::Routes(_)) => self.look(),
+            (_, Goal::Eip(_)) if self.context.no_link_check => self.look(),
+            (_, Goal::Eip(_)) => {
+                let device = self.context.device.clone();
+                self.say(self.kinds().link, format!("has {device} a link"));
+                self.state = State::Link;
+                Step::Do { command: Command::ReadLink { device }, notes: mem::take(&mut self.notes) }
+            }
         }
+    }
+
+    fn linked(&mut self, link: LinkState) -> Step {
+        let device = &self.context.device;
+        let why = match link {
+            LinkState::Up => return self.look(),
+            LinkState::Missing => format!("{device} does not exist"),
+            LinkState::Down => format!("{device} is set down"),
+            LinkState::NoCarrier => format!("{device} has no carrier"),
+        };
+        self.fail(format!("{why}: nothing gets to {} there", self.subject()), Cause::Interface)
     }
 
     /// All of it anew: meanwhile anything may have changed.
@@ -156,6 +191,8 @@ impl CloudSequence {
         let device = self.context.device.clone();
         self.say(self.kinds().interface, format!("which network interface of EC2 is {device}"));
         self.view = View::default();
+        // What was seen before is no news when this one ends, which may be long after.
+        (self.report.targets, self.report.answered) = (Vec::new(), false);
         self.state = State::Look(VecDeque::new());
         self.ask(Ask::Nic { device })
     }
@@ -208,7 +245,7 @@ impl CloudSequence {
             Goal::Routes(addresses) => route::judge(&self.view.tables, addresses, &nic.vpc, &nic.id),
             Goal::Eip(address) => eip::judge(*address, self.view.eip.as_ref(), &self.view.eips, &nic.id),
         };
-        self.report.targets = targets;
+        (self.report.targets, self.report.answered) = (targets, true);
         if self.verb == Verb::Remove {
             return self.part(&nic);
         }
@@ -226,6 +263,9 @@ impl CloudSequence {
             Judgement::Wrong { what, .. } if self.verb == Verb::Quickcheck => {
                 let device = &self.context.device;
                 self.fail(format!("{subject} is not on {} ({device}): {what}", nic.id), Cause::Other)
+            }
+            Judgement::Wrong { what, .. } if self.awaited < self.written => {
+                self.pause(format!("{subject} was written, and EC2 still says {what}"), false)
             }
             Judgement::Wrong { what, .. } if self.written > self.context.tunables.max_retry => {
                 let reason = format!("{subject} was written {} times, and still {what}", self.written);
@@ -246,6 +286,8 @@ impl CloudSequence {
                 let message = format!("{subject} is not on {} ({})", nic.id, self.context.device);
                 self.succeed(self.kinds().done, message)
             }
+            Some(_) if self.awaited < self.written => self
+                .pause(format!("{subject} was taken off {}, and EC2 still says it is there", nic.id), false),
             Some(_) if self.written > self.context.tunables.max_retry => {
                 let reason = format!("{subject} is still on {} after {} attempts", nic.id, self.written);
                 self.fail(reason, Cause::Other)
@@ -291,10 +333,11 @@ impl CloudSequence {
             return self.fail(what, Cause::Other);
         }
         // What EC2 did not answer is no attempt: whether it was one is not known.
-        if errors.iter().any(|(_, e)| !e.is_passing()) {
+        let unanswered = errors.iter().all(|(_, e)| e.is_passing());
+        if !unanswered {
             self.written += 1;
         }
-        self.again(what)
+        self.again(what, unanswered)
     }
 
     fn not_seen(&mut self, error: &CallError) -> Step {
@@ -309,7 +352,7 @@ impl CloudSequence {
             (Verb::Quickcheck, _) => self.doubt(error.to_string()),
             (Verb::Remove, _) => self.fail(error.to_string(), Cause::Unanswered),
             (Verb::Restore | Verb::Recover | Verb::Switch | Verb::Amend, error) if error.is_passing() => {
-                self.again(error.to_string())
+                self.again(error.to_string(), true)
             }
             (Verb::Restore | Verb::Recover | Verb::Switch | Verb::Amend, CallError::Missing { .. })
                 if self.view.nic.is_none() =>
@@ -322,7 +365,7 @@ impl CloudSequence {
         }
     }
 
-    fn again(&mut self, why: String) -> Step {
+    fn again(&mut self, why: String, unanswered: bool) -> Step {
         if self.verb == Verb::Remove {
             // The next owner takes it in any case: nobody is kept waiting.
             return self.fail(why, Cause::Unanswered);
@@ -330,11 +373,18 @@ impl CloudSequence {
         if self.written > self.context.tunables.max_retry {
             return self.fail(why, Cause::Other);
         }
+        self.pause(why, unanswered)
+    }
+
+    /// Then it is looked at anew. EC2 answers from copies of which some lag behind: after a write they are given some
+    /// time to be seen before it is repeated.
+    fn pause(&mut self, why: String, unanswered: bool) -> Step {
+        self.awaited = self.written;
         let about = FIRST_PAUSE * (1 << self.pauses.min(DOUBLINGS));
         self.pauses += 1;
         let message = format!("{why}; it is tried again in about {about:?}");
         self.notes.push(StepNote { kind: self.kinds().again, message, routine: false });
-        self.unanswered = Some(why);
+        self.paused = Some((why, unanswered));
         self.state = State::Pausing;
         self.ask(Ask::Pause { about })
     }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use self::world::{Fate, Run, World, eip, table};
 use super::*;
-use crate::core::sequence::{Cause, Failure};
+use crate::core::{
+    command::LinkState,
+    sequence::{Cause, Failure},
+};
 
 const EIP: [u8; 4] = [198, 51, 100, 7];
 
@@ -15,6 +18,7 @@ fn context(goal: Goal) -> CloudContext {
         region: None,
         device: "eth0".into(),
         restore_and_recover: true,
+        no_link_check: false,
         tunables: Ec2Tunables::default(),
     }
 }
@@ -90,11 +94,66 @@ fn a_success_that_was_none_is_found_out_and_the_write_repeated_so_often() {
     assert_eq!((once.result.clone(), writes(&once).len()), (Ok(()), 2));
 
     let mut world = two_zones();
-    let always = lie.repeat(50);
+    let always = [Fate::Lie; 150];
     let never = run(&mut world, Verb::Restore, routes(&["10.9.0.5"]), &always);
     let Failure { reason, silent, cause, .. } = failed(&never);
     assert_eq!((*silent, *cause, writes(&never).len()), (false, Cause::Other, 4));
     assert!(reason.contains("written 4 times, and still 10.9.0.5/32 in rtb-1 leads to eni-old"), "{reason}");
+}
+
+#[test]
+fn a_write_that_is_seen_only_later_is_waited_for() {
+    // The first look after a write, and the one after the first pause, see what was before.
+    for context in [routes(&["10.9.0.5"]), elastic()] {
+        let mut world = World::new(two_zones().tables, vec![eip(EIP, Some("eni-old"))]);
+        world.lag = 2;
+        let late = run(&mut world, Verb::Restore, context.clone(), &[]);
+        assert_eq!(late.result, Ok(()), "{:?}", late.asked);
+        let pauses = |run: &Run| run.asked.iter().filter(|ask| matches!(ask, Ask::Pause { .. })).count();
+        assert!(pauses(&late) >= 1, "{:?}", late.asked);
+        // Nothing is written twice without such a pause, and one that is enough is all there is.
+        world = World::new(two_zones().tables, vec![eip(EIP, Some("eni-old"))]);
+        world.lag = 1;
+        let soon = run(&mut world, Verb::Restore, context.clone(), &[]);
+        let of_route = matches!(context.goal, Goal::Routes(_));
+        assert_eq!(
+            (soon.result.clone(), pauses(&soon), writes(&soon).len()),
+            (Ok(()), 1, if of_route { 1 } else { 2 })
+        );
+    }
+    let mut world = World::new(Vec::new(), vec![eip(EIP, Some("eni-here"))]);
+    world.lag = 1;
+    let gone = run(&mut world, Verb::Remove, elastic(), &[]);
+    assert_eq!((gone.result.clone(), writes(&gone).len()), (Ok(()), 1));
+}
+
+#[test]
+fn a_recovery_that_ends_before_its_first_answer_has_met_silence() {
+    for steps in 0..3 {
+        let mut sequence = CloudSequence::new(Verb::Recover, routes(&["10.9.0.5"]));
+        let late = two_zones().run(&mut sequence, &[], steps);
+        assert!(late.overran, "{late:?}");
+        let Failure { reason, cause, .. } = failed(&late);
+        assert_eq!(*cause, Cause::Unanswered, "{reason}");
+        assert!(reason.contains("EC2 has not answered"), "{reason}");
+    }
+    // What was answered, and wrongly, to the last is another matter.
+    let tunables = Ec2Tunables { max_retry: 100, ..Ec2Tunables::default() };
+    let lies = [Fate::Lie; 150];
+    let mut sequence = CloudSequence::new(Verb::Recover, CloudContext { tunables, ..routes(&["10.9.0.5"]) });
+    // Interface, tables, the write, interface, tables, and the pause.
+    let false_to_the_last = two_zones().run(&mut sequence, &lies, 5);
+    assert_eq!(failed(&false_to_the_last).cause, Cause::Other, "{false_to_the_last:?}");
+}
+
+#[test]
+fn what_was_seen_before_a_silence_is_no_news_and_that_there_is_nothing_is() {
+    let fates = [Fate::Fine, Fate::Fine, Fate::Silent, Fate::Silent];
+    let mut sequence = CloudSequence::new(Verb::Recover, routes(&["10.9.0.5"]));
+    let silent = two_zones().run(&mut sequence, &fates, 5);
+    assert!(silent.overran && !silent.report.answered && silent.report.targets.is_empty(), "{silent:?}");
+    let none = run(&mut two_zones(), Verb::Quickcheck, routes(&["10.9.0.9"]), &[]);
+    assert!(none.report.answered && none.report.targets.is_empty(), "{none:?}");
 }
 
 #[test]
@@ -271,6 +330,25 @@ fn a_removal_takes_the_elastic_ip_off_this_node_only_and_leaves_routes() {
 }
 
 #[test]
+fn an_elastic_ip_needs_a_link_to_come_and_to_stay() {
+    let mut world = World::new(Vec::new(), vec![eip(EIP, Some("eni-here"))]);
+    let before = world.clone();
+    for link in [LinkState::NoCarrier, LinkState::Down, LinkState::Missing] {
+        world.link = link;
+        for verb in [Verb::Quickcheck, Verb::Restore, Verb::Recover, Verb::Switch] {
+            let run = run(&mut world, verb, elastic(), &[]);
+            assert_eq!((failed(&run).cause, run.asked.len()), (Cause::Interface, 0), "{verb:?} {link:?}");
+        }
+        let trusting = CloudContext { no_link_check: true, ..elastic() };
+        assert_eq!(run(&mut world, Verb::Quickcheck, trusting, &[]).result, Ok(()));
+        assert_eq!(world.eips, before.eips);
+        // It is taken off all the same, and that of a route's interface is looked at by its IP resource.
+        let gone = run(&mut world.clone(), Verb::Remove, elastic(), &[]);
+        assert_eq!((gone.result.clone(), writes(&gone).len()), (Ok(()), 1));
+    }
+}
+
+#[test]
 fn disabled_nothing_is_asked() {
     for verb in [Verb::Restore, Verb::Remove, Verb::Quickcheck, Verb::Recover] {
         let context = CloudContext { restore_and_recover: false, ..elastic() };
@@ -283,7 +361,7 @@ fn disabled_nothing_is_asked() {
 fn every_call_has_the_terms_of_its_sequence() {
     let tunables =
         Ec2Tunables { call_timeout: Duration::from_secs(2), max_retry: 7, ..Ec2Tunables::default() };
-    let context = CloudContext { region: Some("eu-west-1".into()), tunables, ..elastic() };
+    let context = CloudContext { region: Some("eu-west-1".into()), tunables, ..routes(&["10.9.0.5"]) };
     let mut sequence = CloudSequence::new(Verb::Restore, context);
     let crate::core::sequence::Step::Do { command, .. } = sequence.step(crate::core::sequence::Input::Start)
     else {

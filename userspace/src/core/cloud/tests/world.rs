@@ -6,7 +6,7 @@ use vipd_ec2::{Action, Association, CallError, ElasticIp, Nic, Route, RouteTable
 
 use super::super::{Answer, Ask, CloudReport, CloudSequence};
 use crate::core::{
-    command::{Command, Effect},
+    command::{Command, Effect, LinkState},
     sequence::{Failure, Input, Step, StepNote},
 };
 
@@ -31,9 +31,15 @@ pub enum Fate {
 pub struct World {
     /// `eni-...` of this host; None: it was detached.
     pub nic: Option<String>,
+    /// Of its interface.
+    pub link: LinkState,
     pub tables: Vec<RouteTable>,
     pub eips: Vec<ElasticIp>,
     associations: u32,
+    /// So many looks after a write see what was before it: EC2 answers from copies that lag behind.
+    pub lag: u32,
+    /// What is seen until then.
+    before: Option<(u32, Vec<RouteTable>, Vec<ElasticIp>)>,
 }
 
 /// How a run ended, and what it asked for.
@@ -74,7 +80,8 @@ pub fn eip(address: [u8; 4], on: Option<&str>) -> ElasticIp {
 
 impl World {
     pub fn new(tables: Vec<RouteTable>, eips: Vec<ElasticIp>) -> Self {
-        Self { nic: Some("eni-here".to_owned()), tables, eips, associations: 0 }
+        let nic = Some("eni-here".to_owned());
+        Self { nic, link: LinkState::Up, tables, eips, associations: 0, lag: 0, before: None }
     }
 
     /// Runs to the end; `fates` are for the calls in their order, all others are fine. Pauses take no time; so many
@@ -92,7 +99,14 @@ impl World {
                 }
                 Step::Do { command, notes } => {
                     told.extend(notes);
-                    let Command::Cloud { ask, .. } = command else { panic!("not for EC2: {command:?}") };
+                    let ask = match command {
+                        Command::Cloud { ask, .. } => ask,
+                        Command::ReadLink { .. } => {
+                            step = sequence.step(Input::Effect(Effect::Link(self.link)));
+                            continue;
+                        }
+                        other => panic!("not for EC2: {other:?}"),
+                    };
                     asked.push(ask.clone());
                     if asked.len() > steps {
                         let Step::Done { result, notes } = sequence.overrun() else {
@@ -113,24 +127,28 @@ impl World {
         let mut fate = || fates.pop_front().unwrap_or(Fate::Fine);
         match ask {
             Ask::Pause { .. } => Answer::Paused,
-            Ask::Nic { device } => match (error(fate(), Action::DescribeNetworkInterfaces), &self.nic) {
-                (Some(error), _) => Answer::Failed(error),
-                (None, Some(id)) => {
-                    Answer::Nic(Nic { id: id.clone(), vpc: VPC.to_owned(), vpc_cidrs: Vec::new() })
+            Ask::Nic { device } => {
+                self.before =
+                    self.before.take().filter(|(left, ..)| *left > 0).map(|(n, t, e)| (n - 1, t, e));
+                match (error(fate(), Action::DescribeNetworkInterfaces), &self.nic) {
+                    (Some(error), _) => Answer::Failed(error),
+                    (None, Some(id)) => {
+                        Answer::Nic(Nic { id: id.clone(), vpc: VPC.to_owned(), vpc_cidrs: Vec::new() })
+                    }
+                    (None, None) => Answer::Failed(missing(device)),
                 }
-                (None, None) => Answer::Failed(missing(device)),
-            },
+            }
             Ask::Routes { .. } => match error(fate(), Action::DescribeRouteTables) {
                 Some(error) => Answer::Failed(error),
-                None => Answer::Routes(Arc::new(self.tables.clone())),
+                None => Answer::Routes(Arc::new(self.seen().0.clone())),
             },
             Ask::Eip { address } => match error(fate(), Action::DescribeAddresses) {
                 Some(error) => Answer::Failed(error),
-                None => Answer::Eip(self.eips.iter().find(|e| e.address == *address).cloned()),
+                None => Answer::Eip(self.seen().1.iter().find(|e| e.address == *address).cloned()),
             },
             Ask::EipsOf { interface } => match error(fate(), Action::DescribeAddresses) {
                 Some(error) => Answer::Failed(error),
-                None => Answer::Eips(self.on(interface)),
+                None => Answer::Eips(on(self.seen().1, interface)),
             },
             Ask::ReplaceRoutes { entries, interface } => {
                 let each = entries.iter().map(|entry| {
@@ -158,7 +176,7 @@ impl World {
             }
             Ask::Associate { allocation, interface } => {
                 let written = self.write(fate(), Action::AssociateAddress, |world| {
-                    if !world.on(interface).is_empty() {
+                    if !on(&world.eips, interface).is_empty() {
                         return Err(refused("Resource.AlreadyAssociated"));
                     }
                     world.associations += 1;
@@ -179,11 +197,8 @@ impl World {
         }
     }
 
-    fn on(&self, interface: &str) -> Vec<ElasticIp> {
-        let on = |e: &&ElasticIp| {
-            e.association.as_ref().is_some_and(|a| a.interface.as_deref() == Some(interface))
-        };
-        self.eips.iter().filter(on).cloned().collect()
+    fn seen(&self) -> (&Vec<RouteTable>, &Vec<ElasticIp>) {
+        self.before.as_ref().map_or((&self.tables, &self.eips), |(_, tables, eips)| (tables, eips))
     }
 
     fn write(
@@ -192,6 +207,9 @@ impl World {
         action: Action,
         change: impl FnOnce(&mut Self) -> Result<(), CallError>,
     ) -> Result<(), CallError> {
+        if self.lag > 0 && self.before.is_none() {
+            self.before = Some((self.lag, self.tables.clone(), self.eips.clone()));
+        }
         match (fate, error(fate, action)) {
             (Fate::Lost, Some(error)) => change(self).and(Err(error)),
             (Fate::Lie, _) => Ok(()),
@@ -199,6 +217,12 @@ impl World {
             (_, None) => change(self),
         }
     }
+}
+
+fn on(eips: &[ElasticIp], interface: &str) -> Vec<ElasticIp> {
+    let on =
+        |e: &&ElasticIp| e.association.as_ref().is_some_and(|a| a.interface.as_deref() == Some(interface));
+    eips.iter().filter(on).cloned().collect()
 }
 
 fn error(fate: Fate, action: Action) -> Option<CallError> {
