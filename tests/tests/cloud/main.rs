@@ -4,6 +4,8 @@
 
 mod caller;
 mod command_line;
+mod eip_races;
+mod eips;
 mod faults;
 mod many;
 mod metadata;
@@ -39,6 +41,8 @@ fn main() -> std::process::ExitCode {
         routes::TESTS,
         silence::TESTS,
         races::TESTS,
+        eips::TESTS,
+        eip_races::TESTS,
     ]
     .concat();
     // In CI nothing is left out: there its absence is a failure.

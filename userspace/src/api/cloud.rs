@@ -25,7 +25,8 @@ pub struct CreateEc2Route {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateEc2Eip {
     pub address: Ipv4Addr,
-    pub device: String,
+    /// The first one has it, the others stand by, in this order; the same elsewhere.
+    pub devices: Vec<String>,
     /// None: the one that each node is in.
     pub region: Option<String>,
     pub tag: Option<Tag>,

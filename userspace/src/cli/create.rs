@@ -70,9 +70,9 @@ struct Ec2Eip {
     /// The Elastic IP
     #[arg(long, value_name = "ADDRESS")]
     eip: Ipv4Addr,
-    /// Interface of this node; elsewhere the one of that name
-    #[arg(long = "dev", value_name = "IF")]
-    device: String,
+    /// Interface; of several the first has it and the others stand by, in this order; elsewhere those of the same names
+    #[arg(long = "dev", value_name = "IF", required = true)]
+    devices: Vec<String>,
     /// Region of AWS [default: the one that the nodes are in]
     #[arg(long, value_name = "R")]
     region: Option<String>,
@@ -197,7 +197,7 @@ impl Create {
             Kind::Ec2Eip(eip) => {
                 return session.order(&Request::CreateEc2Eip(CreateEc2Eip {
                     address: eip.eip,
-                    device: eip.device,
+                    devices: eip.devices,
                     region: eip.region,
                     tag: eip.tag,
                     priority: eip.priority,

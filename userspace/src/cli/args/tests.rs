@@ -35,6 +35,7 @@ fn every_form_of_the_contract_is_understood() {
         "vipctl create ec2-route --ip db --region eu-central-1 --tag t --force --no-wait",
         "vipctl create ec2-eip --eip 203.0.113.9 --dev eth0",
         "vipctl create ec2-eip --eip 203.0.113.9 --dev eth0 --region eu-central-1 --tag t --priority 5 --switchback automatic --extend-to b --extend-to c --force --no-wait",
+        "vipctl create ec2-eip --eip 203.0.113.9 --dev eth0 --dev eth1",
         "vipctl extend t --to b --priority 20 --dev eth0",
         "vipctl delete t --no-wait",
         "vipctl in-service t --on b",

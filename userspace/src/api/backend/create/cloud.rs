@@ -64,15 +64,14 @@ impl Context {
         };
         refuse_tag(&state, &tag)?;
         let others = others(&state, &wanted.extend_to, member.id)?;
-        let devices = [wanted.device.clone()];
-        let nodes = settings(member.id, &others, wanted.priority, &devices, false)?;
+        let nodes = settings(member.id, &others, wanted.priority, &wanted.devices, false)?;
         let kind = Kind::Ec2Eip(Ec2Eip { address: wanted.address, region: wanted.region });
         let eip = Resource::of_kind(tag.clone(), kind, nodes);
         let eip = Resource { switchback: wanted.switchback, ..eip };
         let rivals = rivals(&state, &eip);
         let changes = vec![Change::Create { resource: eip, on: member.id }];
         let told = self.propose_checked(&member, &state, changes, wanted.force, out).await?;
-        let what = format!("Elastic IP {} on {}", wanted.address, wanted.device);
+        let what = format!("Elastic IP {} on {}", wanted.address, wanted.devices.join(", else "));
         self.created(&member, &tag, &what, &format!("{told}{rivals}"), wanted.wait, out).await
     }
 

@@ -91,7 +91,7 @@ fn route() -> Request {
 fn wanted_eip() -> CreateEc2Eip {
     CreateEc2Eip {
         address: [203, 0, 113, 9].into(),
-        device: "eth0".into(),
+        devices: vec!["eth0".into()],
         region: None,
         tag: None,
         priority: None,
