@@ -281,11 +281,11 @@ fn detached() -> Result<()> {
 
 /// Each host has a second interface, `eth2`, which EC2 knows as well. What the nodes say to each other goes over a
 /// network of its own.
-fn two_interfaces() -> Options {
+pub fn two_interfaces() -> Options {
     Options { paths: 2, rpc_path: 1, ..options() }
 }
 
-fn plug_second(served: &Served) -> Result<Vec<String>> {
+pub fn plug_second(served: &Served) -> Result<Vec<String>> {
     let world = &served.instances.world;
     let plug = |host: usize| {
         let node = &world.nodes[host];

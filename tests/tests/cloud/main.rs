@@ -4,6 +4,8 @@
 
 mod caller;
 mod command_line;
+mod creation;
+mod declared;
 mod eip_races;
 mod eips;
 mod faults;
@@ -11,7 +13,9 @@ mod many;
 mod metadata;
 mod network;
 mod policies;
+mod policy;
 mod races;
+mod refusals;
 mod routes;
 mod scene;
 mod server;
@@ -43,6 +47,9 @@ fn main() -> std::process::ExitCode {
         races::TESTS,
         eips::TESTS,
         eip_races::TESTS,
+        creation::TESTS,
+        policy::TESTS,
+        declared::TESTS,
     ]
     .concat();
     // In CI nothing is left out: there its absence is a failure.
