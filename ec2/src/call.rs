@@ -10,7 +10,8 @@ use super::types::{Action, ElasticIp, Identity, InterfaceDetails, Nic, RouteTabl
 /// How one call is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// `eu-central-1`; the one of this host when None.
+    /// `eu-central-1`. When None, the one that the environment (`AWS_REGION`) or the profile names, else the one in
+    /// which this host is.
     pub region: Option<String>,
     /// An attempt that was not answered for so long is given up.
     pub attempt_timeout: Duration,
@@ -82,7 +83,7 @@ impl CallError {
 type Result<T> = std::result::Result<T, CallError>;
 
 /// The API and the metadata service. Every call ends: an attempt after [`Call::attempt_timeout`], the whole after
-/// that many attempts with their pauses.
+/// that many attempts with their pauses (of at most 5 s), once it has its place among the calls that are in flight.
 #[async_trait]
 pub trait Ec2: Send + Sync {
     /// Which host this is. From the metadata service (IMDSv2), like [`Ec2::nic`]; kept for as long as the process

@@ -75,7 +75,7 @@ impl Sdk {
 
 /// EC2 asks who calls and whether he may before it looks at the objects: to those who may not, it does not even say
 /// whether there are any. So what it has to say about their state is said to somebody who may. What it says about the
-/// form of a request (`....Malformed`, `InvalidParameterValue`) may come before, so that proves nothing.
+/// form of a request (`....Malformed`, most of `InvalidParameterValue`) may come before, so that proves nothing.
 fn verdict<T, E>(attempts: &Attempts, answer: std::result::Result<T, SdkError<E, HttpResponse>>) -> Result<()>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,

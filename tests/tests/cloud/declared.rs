@@ -87,7 +87,7 @@ fn round_trip() -> Result<()> {
 
 /// With everything logged that vipd itself logs, and with EC2 in trouble.
 fn secrets() -> Result<()> {
-    let options = Options { log: Some("info,vipd=trace,vipd_ec2=trace,openraft=off"), ..options() };
+    let options = Options { log: Some("trace,openraft=off"), ..options() };
     let elastic = both(&options)?;
     let (served, lab) = (&elastic.served, elastic.lab());
     let proxy = &served.cloud().proxy;

@@ -25,7 +25,7 @@ pub struct CreateEc2Route {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateEc2Eip {
     pub address: Ipv4Addr,
-    /// The first one has it, the others stand by, in this order; the same elsewhere.
+    /// Of this node, the best first; elsewhere those of the same names.
     pub devices: Vec<String>,
     /// None: the one that each node is in.
     pub region: Option<String>,

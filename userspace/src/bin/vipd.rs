@@ -3,8 +3,12 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, prelude::*};
 use vipd::daemon::run::{End, Options, run};
+
+/// Amazon's SDK, which writes session tokens to the log at the level trace: there it says nothing.
+const AMAZON: &str = "aws_";
 
 /// Keeps virtual IP addresses alive on a cluster of hosts.
 ///
@@ -33,7 +37,9 @@ const WIND_UP: Duration = Duration::from_secs(5);
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("VIPD_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let discreet = filter_fn(|m| *m.level() != Level::TRACE || !m.target().starts_with(AMAZON));
+    let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
+    tracing_subscriber::registry().with(filter).with(discreet).with(lines).init();
     abort_on_panic();
     let options = Options {
         config: arguments.config,

@@ -70,7 +70,7 @@ struct Ec2Eip {
     /// The Elastic IP
     #[arg(long, value_name = "ADDRESS")]
     eip: Ipv4Addr,
-    /// Interface; of several the first has it and the others stand by, in this order; elsewhere those of the same names
+    /// Interface of this node, elsewhere the one of that name; of several the first has it and the others stand by
     #[arg(long = "dev", value_name = "IF", required = true)]
     devices: Vec<String>,
     /// Region of AWS [default: the one that the nodes are in]

@@ -8,10 +8,9 @@ use aws_sdk_ec2::config::{SharedAsyncSleep, SharedHttpClient};
 
 use super::{
     answers::tables,
-    call,
     fake::{Fake, Hurried, Shared},
     imds_server::Server,
-    once,
+    impatient, once,
 };
 use crate::{
     CallError, Ec2, Options,
@@ -67,7 +66,7 @@ async fn unreadable() {
 #[tokio::test]
 async fn a_source_that_does_not_answer_is_bounded_by_the_call() {
     let (sdk, fake) = with(|| None);
-    let error = sdk.route_tables("vpc-1", &call()).await.unwrap_err();
+    let error = sdk.route_tables("vpc-1", &impatient()).await.unwrap_err();
     assert!(matches!(error, CallError::Silent { .. }), "{error:?}");
     assert_eq!(fake.sent(), 0);
     let (sdk, _) = with(|| Some(Err(CredentialsError::provider_timed_out(Duration::from_secs(5)))));

@@ -19,7 +19,7 @@ async fn a_bounded_number_of_writes_is_in_flight() {
         .map(|_| {
             let sdk = Arc::clone(&sdk);
             let vip = "10.9.0.1/32".parse().unwrap();
-            tokio::spawn(async move { sdk.replace_route("rtb-1", vip, "eni-1", &patient(), permit()).await })
+            tokio::spawn(async move { sdk.replace_route("rtb-1", vip, "eni-1", &call(), permit()).await })
         })
         .collect();
     for task in tasks {
@@ -27,11 +27,6 @@ async fn a_bounded_number_of_writes_is_in_flight() {
     }
     assert_eq!(fake.sent(), 200);
     assert_eq!(fake.most.load(Ordering::SeqCst), 32);
-}
-
-/// A machine under load must not make time-outs of these.
-fn patient() -> crate::Call {
-    crate::Call { attempt_timeout: Duration::from_secs(60_000), ..call() }
 }
 
 #[tokio::test]
@@ -42,14 +37,14 @@ async fn reads_do_not_wait_behind_writes() {
         .map(|_| {
             let sdk = Arc::clone(&sdk);
             let vip = "10.9.0.1/32".parse().unwrap();
-            tokio::spawn(async move { sdk.replace_route("rtb-1", vip, "eni-1", &patient(), permit()).await })
+            tokio::spawn(async move { sdk.replace_route("rtb-1", vip, "eni-1", &call(), permit()).await })
         })
         .collect();
     while fake.sent() < 32 {
         tokio::task::yield_now().await;
     }
     fake.script([tables(&["rtb-1"], None)]);
-    assert_eq!(sdk.route_tables("vpc-1", &patient()).await.unwrap().len(), 1);
+    assert_eq!(sdk.route_tables("vpc-1", &call()).await.unwrap().len(), 1);
     assert_eq!(fake.sent(), 33);
     for write in writes {
         write.abort();
@@ -64,7 +59,7 @@ async fn a_call_that_nobody_waits_for_any_more_leaves_its_place() {
         let tasks: Vec<_> = (0..32)
             .map(|_| {
                 let sdk = Arc::clone(&sdk);
-                tokio::spawn(async move { sdk.elastic_ips_of("eni-1", &patient()).await })
+                tokio::spawn(async move { sdk.elastic_ips_of("eni-1", &call()).await })
             })
             .collect();
         let before = fake.sent();

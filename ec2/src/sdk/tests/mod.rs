@@ -22,9 +22,14 @@ use self::fake::{Answer, Fake, Hurried, Shared};
 use super::{Parts, Sdk};
 use crate::{Call, Options, Permit};
 
-/// With the time-outs of the defaults file.
+/// With a time-out that no machine under load reaches.
 fn call() -> Call {
-    Call { region: Some("eu-central-1".to_owned()), attempt_timeout: Duration::from_secs(5), retries: 3 }
+    Call { region: Some("eu-central-1".to_owned()), attempt_timeout: Duration::from_secs(60_000), retries: 3 }
+}
+
+/// For those that are not answered.
+fn impatient() -> Call {
+    Call { attempt_timeout: Duration::from_secs(20), ..call() }
 }
 
 /// Without retries.

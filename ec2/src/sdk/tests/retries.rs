@@ -4,7 +4,7 @@ use super::{
     super::attempts::in_all,
     Answer,
     answers::{done, error, replaced, tables, throttled},
-    call, permit, scripted,
+    call, impatient, permit, scripted,
 };
 use crate::{Call, CallError, Ec2};
 
@@ -22,14 +22,15 @@ async fn what_passes_is_retried() {
         Answer::Reply(200, "<DescribeRouteTablesResponse><routeTableSet>".to_owned()),
         Answer::Reply(200, String::new()),
     ] {
+        let call = if matches!(passing, Answer::Silence) { impatient() } else { call() };
         let (sdk, _) =
             scripted([passing.clone(), passing.clone(), passing.clone(), tables(&["rtb-1"], None)]);
-        let found = sdk.route_tables("vpc-1", &call()).await;
+        let found = sdk.route_tables("vpc-1", &call).await;
         assert_eq!(found.map(|tables| tables.len()), Ok(1), "{passing:?}");
         // Not a fourth time.
         let (sdk, _) =
             scripted([passing.clone(), passing.clone(), passing.clone(), passing.clone(), tables(&[], None)]);
-        let error = sdk.route_tables("vpc-1", &call()).await.unwrap_err();
+        let error = sdk.route_tables("vpc-1", &call).await.unwrap_err();
         assert!(error.is_passing(), "{passing:?}: {error:?}");
     }
 }

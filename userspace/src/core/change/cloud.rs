@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use super::{Change, Refusal, Result, Setting};
-use crate::model::{Addresses, Cloud, ClusterState, Kind, Node, NodeSettings, Resource, Tag};
+use crate::model::{Addresses, Cloud, ClusterState, Kind, Node, NodeId, NodeSettings, Resource, Tag};
 
 /// Against a new one.
 pub(super) fn check(state: &ClusterState, tag: &Tag, cloud: Cloud) -> Result<()> {
@@ -178,6 +178,19 @@ pub(super) fn check_distinct(new: &[Resource]) -> Result<()> {
             )));
         }
         seen.insert(what, &resource.tag);
+    }
+    let mut taken: BTreeMap<(NodeId, &String), &Tag> = BTreeMap::new();
+    for resource in new.iter().filter(|r| matches!(r.kind, Kind::Ec2Eip(_))) {
+        let all = resource.nodes.iter().flat_map(|(id, s)| s.devices.iter().map(|d| (*id, d)));
+        for (id, device) in all {
+            if let Some(other) = taken.insert((id, device), &resource.tag).filter(|t| **t != resource.tag) {
+                return Err(Refusal(format!(
+                    "{device} may carry '{other}' and '{}' on the same node, and an interface has one Elastic IP: give each \
+                     another one",
+                    resource.tag
+                )));
+            }
+        }
     }
     Ok(())
 }

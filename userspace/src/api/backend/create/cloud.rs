@@ -1,7 +1,5 @@
 //! `create ec2-route` and `create ec2-eip` (rows EC2-1, EC2-2, EC2-5, EC2-8).
 
-use std::collections::BTreeSet;
-
 use super::{
     super::{Context, Member, Out, Result, lookup, progress},
     others, refuse_tag, settings,
@@ -68,11 +66,10 @@ impl Context {
         let kind = Kind::Ec2Eip(Ec2Eip { address: wanted.address, region: wanted.region });
         let eip = Resource::of_kind(tag.clone(), kind, nodes);
         let eip = Resource { switchback: wanted.switchback, ..eip };
-        let rivals = rivals(&state, &eip);
         let changes = vec![Change::Create { resource: eip, on: member.id }];
         let told = self.propose_checked(&member, &state, changes, wanted.force, out).await?;
-        let what = format!("Elastic IP {} on {}", wanted.address, wanted.devices.join(", else "));
-        self.created(&member, &tag, &what, &format!("{told}{rivals}"), wanted.wait, out).await
+        let what = format!("Elastic IP {} on {}", wanted.address, wanted.devices.join(", "));
+        self.created(&member, &tag, &what, &told, wanted.wait, out).await
     }
 
     async fn created(
@@ -157,24 +154,4 @@ fn offered(state: &ClusterState) -> String {
         n if n > NAMED => format!("choose one of {} and {} others", fit[..NAMED].join(", "), n - NAMED),
         _ => format!("choose one of {}", fit.join(", ")),
     }
-}
-
-/// Two Elastic IPs on one interface push each other off.
-fn rivals(state: &ClusterState, eip: &Resource) -> String {
-    let mut found: BTreeSet<String> = BTreeSet::new();
-    for other in state.resources.values().filter(|r| matches!(r.kind, Kind::Ec2Eip(_))) {
-        for (id, settings) in &eip.nodes {
-            let theirs = other.nodes.get(id).map(|s| &s.devices[..]).unwrap_or_default();
-            if let Some(device) = settings.devices.iter().find(|d| theirs.contains(d)) {
-                found.insert(format!(
-                    "; {device} of {} is also for '{1}', and an interface has one Elastic IP: give them an interface each, \
-                     or keep them apart with 'vipctl constraint add colocation {2} {1} -INFINITY'",
-                    state.node_name(*id),
-                    other.tag,
-                    eip.tag
-                ));
-            }
-        }
-    }
-    found.into_iter().collect()
 }

@@ -195,8 +195,8 @@ async fn an_elastic_ip_is_created_on_this_node_and_others() {
         association: None,
     });
     let second = CreateEc2Eip { address: [203, 0, 113, 10].into(), ..wanted_eip() };
-    let said = region.bench.done(Request::CreateEc2Eip(second)).await;
-    assert!(said.contains("eth0 of b is also for 'ec2-203.0.113.9'") && said.contains("-INFINITY"), "{said}");
+    let says = ["eth0 of node 'a' may carry 'ec2-203.0.113.9' already", "--dev"];
+    region.left_alone(Request::CreateEc2Eip(second), &says).await;
 }
 
 #[tokio::test]

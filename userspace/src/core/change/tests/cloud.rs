@@ -58,6 +58,8 @@ fn each_has_one_resource() {
         all(vec![eip("e", "203.0.113.9"), eip("f", "203.0.113.9")]),
         &["'e' and 'f' are both for"],
     );
+    let rival = all(vec![eip("e", "203.0.113.9"), eip("f", "203.0.113.10")]);
+    refused(&state, rival, &["eth0 may carry 'e' and 'f' on the same node"]);
 }
 
 #[test]
