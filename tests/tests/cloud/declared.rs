@@ -100,7 +100,7 @@ fn secrets() -> Result<()> {
     lab.host(0).sigkill()?;
     elastic.wait_on(1)?;
     served.wait_in_service(&elastic.tag, 1)?;
-    served.check_routes(1)?;
+    served.wait_routes(1)?;
     lab.host(0).start()?;
     lab.wait_whole()?;
 
