@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use vipd_tests::{
     cloud::{Cloud, Fault, Plan, When, role},
-    lab::Options,
+    lab::{Options, PATIENCE},
 };
 
 use super::{
@@ -242,7 +242,11 @@ fn force() -> Result<()> {
     let address = served.instances.world.allocate_address()?.to_string();
     let eip = ["create", "ec2-eip", "--eip", &address, "--dev", "eth0", "--extend-to", "all"];
     lab.host(2).sigkill()?;
-    lab.wait_members(&[0, 1])?;
+    lab.wait(PATIENCE, "the third host is not heard", || {
+        let nodes = lab.host(0).status()?.nodes;
+        ensure!(nodes.iter().any(|n| n.name == "host3" && !n.alive), "{nodes:?}");
+        Ok(())
+    })?;
     let answer = lab.host(0).vipctl(&eip)?;
     ensure!(answer.code() == 4, "{answer:?}");
     for part in ["node 'host3' is down", &format!("cannot check ec2-{address}"), "--force"] {
@@ -368,7 +372,7 @@ fn contract() -> Result<()> {
     ensure!(names == ["host1", "host3", "host2"], "{prefer:?}");
     // The tag may be chosen; nothing waits where nothing shall.
     served.order(0, &["delete", "ec2-web"])?;
-    lab.wait(vipd_tests::lab::PATIENCE, "it is gone", || {
+    lab.wait(PATIENCE, "it is gone", || {
         ensure!(lab.resource(0, "ec2-web").is_err());
         Ok(())
     })?;

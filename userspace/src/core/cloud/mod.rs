@@ -30,6 +30,8 @@ pub struct CloudContext {
     pub device: String,
     /// False: in service without anything being asked of EC2 (row IP-13).
     pub restore_and_recover: bool,
+    /// The interface is taken to have a link (`IP_NOLINKCHECK`).
+    pub no_link_check: bool,
     pub tunables: Ec2Tunables,
 }
 

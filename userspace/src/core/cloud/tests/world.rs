@@ -6,7 +6,7 @@ use vipd_ec2::{Action, Association, CallError, ElasticIp, Nic, Route, RouteTable
 
 use super::super::{Answer, Ask, CloudReport, CloudSequence};
 use crate::core::{
-    command::{Command, Effect},
+    command::{Command, Effect, LinkState},
     sequence::{Failure, Input, Step, StepNote},
 };
 
@@ -31,6 +31,8 @@ pub enum Fate {
 pub struct World {
     /// `eni-...` of this host; None: it was detached.
     pub nic: Option<String>,
+    /// Of its interface.
+    pub link: LinkState,
     pub tables: Vec<RouteTable>,
     pub eips: Vec<ElasticIp>,
     associations: u32,
@@ -74,7 +76,7 @@ pub fn eip(address: [u8; 4], on: Option<&str>) -> ElasticIp {
 
 impl World {
     pub fn new(tables: Vec<RouteTable>, eips: Vec<ElasticIp>) -> Self {
-        Self { nic: Some("eni-here".to_owned()), tables, eips, associations: 0 }
+        Self { nic: Some("eni-here".to_owned()), link: LinkState::Up, tables, eips, associations: 0 }
     }
 
     /// Runs to the end; `fates` are for the calls in their order, all others are fine. Pauses take no time; so many
@@ -92,7 +94,14 @@ impl World {
                 }
                 Step::Do { command, notes } => {
                     told.extend(notes);
-                    let Command::Cloud { ask, .. } = command else { panic!("not for EC2: {command:?}") };
+                    let ask = match command {
+                        Command::Cloud { ask, .. } => ask,
+                        Command::ReadLink { .. } => {
+                            step = sequence.step(Input::Effect(Effect::Link(self.link)));
+                            continue;
+                        }
+                        other => panic!("not for EC2: {other:?}"),
+                    };
                     asked.push(ask.clone());
                     if asked.len() > steps {
                         let Step::Done { result, notes } = sequence.overrun() else {

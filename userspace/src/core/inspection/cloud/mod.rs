@@ -84,16 +84,10 @@ pub struct CloudFacts {
     pub tables: Option<Result<Vec<RouteTable>, CallError>>,
     pub elastic_ip: Option<Result<Option<ElasticIp>, CallError>>,
     pub rights: Vec<(DryRun, Result<(), CallError>)>,
-    /// Subnets of the addresses whose connectivity this node tests from them, and how.
-    pub pinged: Vec<(IpNet, PingedBy)>,
+    /// Subnets of the addresses whose connectivity this node tests by broadcast pings.
+    pub broadcast: Vec<IpNet>,
     /// The file of the node with NOBCASTPING.
     pub tunables: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PingedBy {
-    List,
-    Broadcast,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

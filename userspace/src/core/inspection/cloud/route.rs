@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use vipd_ec2::{Nic, RouteTable};
 
-use super::{CloudFacts, CloudWish, Judge, PingedBy, Whom};
+use super::{CloudFacts, CloudWish, Judge, Whom};
 use crate::model::{Addresses, Range, Ranges};
 
 /// Tables, and ranges of addresses, that are named.
@@ -22,27 +22,19 @@ impl Judge<'_> {
             (Some(Err(e)), _) => self.failed(Whom::Api, e),
             (Some(Ok(_)), None) | (None, _) => {}
         }
-        for (net, by) in &facts.pinged {
-            self.pinged(net, *by);
+        for net in &facts.broadcast {
+            self.unheard(net);
         }
     }
 
-    /// The IP resource comes up before the routes are changed. Until then whoever answers it answers the node that had
-    /// it before.
-    fn pinged(&mut self, net: &IpNet, by: PingedBy) {
+    /// Checks of the IP resource would fail.
+    fn unheard(&mut self, net: &IpNet) {
         let CloudFacts { name, tunables, .. } = self.facts;
-        self.verdict.warnings.push(match by {
-            PingedBy::Broadcast => format!(
-                "a VPC has no broadcast, across zones least of all, and {net} has no ping list here: bring-ups would fail; \
-                 write NOBCASTPING=1 in {tunables} of {name}, or, for hosts whose answers do not depend on these \
-                 routes, 'vipctl ping-list add {net} ADDRESS... --node {name}'"
-            ),
-            PingedBy::List => format!(
-                "hosts of the ping list of {net} must answer by a way that does not depend on these routes: until they \
-                 are changed answers go to the node that had the address before, and bring-ups fail; else take them off \
-                 with 'vipctl ping-list remove {net} ADDRESS... --node {name}' and write NOBCASTPING=1 in {tunables}"
-            ),
-        });
+        self.verdict.warnings.push(format!(
+            "a VPC has no broadcast, across zones least of all, and {net} has no ping list here: checks of its connectivity \
+             would fail; name hosts that answer with 'vipctl ping-list add {net} ADDRESS... --node {name}', or write \
+             NOBCASTPING=1 in {tunables} of {name}"
+        ));
     }
 
     /// Within the VPC its own route, to the subnet, goes before any other.
