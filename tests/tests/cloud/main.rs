@@ -4,12 +4,18 @@
 
 mod caller;
 mod command_line;
+mod creation;
+mod declared;
+mod eip_races;
+mod eips;
 mod faults;
 mod many;
 mod metadata;
 mod network;
 mod policies;
+mod policy;
 mod races;
+mod refusals;
 mod routes;
 mod scene;
 mod server;
@@ -39,6 +45,11 @@ fn main() -> std::process::ExitCode {
         routes::TESTS,
         silence::TESTS,
         races::TESTS,
+        eips::TESTS,
+        eip_races::TESTS,
+        creation::TESTS,
+        policy::TESTS,
+        declared::TESTS,
     ]
     .concat();
     // In CI nothing is left out: there its absence is a failure.

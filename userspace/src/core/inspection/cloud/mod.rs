@@ -106,6 +106,20 @@ impl CloudFacts {
         self.devices.iter().find_map(|d| d.nic.as_ref()?.as_ref().ok())
     }
 
+    /// Another region is asked for than the one that the node is in.
+    fn is_elsewhere(&self, arrival: &CloudArrival) -> bool {
+        let there = self.identity.as_ref().ok().map(|identity| &identity.region);
+        there.is_some_and(|there| arrival.region.as_ref().is_some_and(|asked| asked != there))
+    }
+
+    /// Without what the API said: of another region than the node's it says that all is missing, and what would help
+    /// there does not help here.
+    fn of_the_node_alone(&self) -> Self {
+        let devices = self.devices.iter().cloned();
+        let devices = devices.map(|d| DeviceFacts { details: None, elastic_ips: None, ..d }).collect();
+        Self { devices, tables: None, elastic_ip: None, rights: Vec::new(), ..self.clone() }
+    }
+
     /// Every call of the API came to nothing, so that others would too.
     fn is_unanswered(&self) -> bool {
         let passing = |e: &CallError| e.is_passing();
@@ -177,6 +191,13 @@ struct Denial {
 
 /// All that is to be told of one resource.
 pub fn judge(arrival: &CloudArrival, facts: &CloudFacts) -> CloudVerdict {
+    let own;
+    let facts = if facts.is_elsewhere(arrival) {
+        own = facts.of_the_node_alone();
+        &own
+    } else {
+        facts
+    };
     let places = Places::new(arrival, facts);
     let mut judge = Judge {
         arrival,
@@ -212,6 +233,13 @@ impl Judge<'_> {
 
     /// A call that brought nothing.
     fn failed(&mut self, whom: Whom, e: &CallError) {
+        // The API's calls need the metadata service for the region and the credentials: that it is silent is told.
+        if let (Whom::Api, Err(unknown)) = (whom, &self.facts.identity)
+            && unknown.is_passing()
+            && (e == unknown || matches!(e, CallError::NoCredentials(_)))
+        {
+            return;
+        }
         let text = match e {
             CallError::Silent { .. } | CallError::Unreachable { .. } => {
                 let text = e.to_string();

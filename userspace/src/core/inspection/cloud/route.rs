@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use vipd_ec2::{Nic, RouteTable};
 
-use super::{CloudFacts, Judge, Whom};
+use super::{CloudFacts, CloudWish, Judge, Whom};
 use crate::model::{Addresses, Range, Ranges};
 
 /// Tables, and ranges of addresses, that are named.
@@ -55,11 +55,17 @@ impl Judge<'_> {
         }
     }
 
+    /// One has none at least, and will get it somewhere.
+    pub(super) fn lacks_entries(&self) -> bool {
+        match (&self.arrival.what, &self.facts.tables) {
+            (CloudWish::Route { addresses, .. }, Some(Ok(tables))) => !lacking(tables, addresses).is_empty(),
+            (CloudWish::Route { .. } | CloudWish::Eip { .. }, _) => false,
+        }
+    }
+
     /// Each has an entry in one table at least.
     fn entries(&mut self, nic: &Nic, tables: &[RouteTable], addresses: &Addresses) {
-        let destinations = tables.iter().flat_map(|t| &t.routes).map(|r| r.destination);
-        let single = destinations.filter(|d| d.prefix_len() == 32).map(|d| IpAddr::V4(d.addr()));
-        let lacking = addresses.hosts().difference(&single.collect());
+        let lacking = lacking(tables, addresses);
         let Some(first) = lacking.first() else { return };
         let named: Vec<&str> = tables.iter().map(|t| t.id.as_str()).take(NAMED).collect();
         let (table, which) = match named[..] {
@@ -80,6 +86,13 @@ impl Judge<'_> {
             self.places.create_route(table, &format!("{first}/32"), &nic.id)
         ));
     }
+}
+
+/// Those without an entry in any table.
+fn lacking(tables: &[RouteTable], addresses: &Addresses) -> Ranges {
+    let destinations = tables.iter().flat_map(|t| &t.routes).map(|r| r.destination);
+    let single = destinations.filter(|d| d.prefix_len() == 32).map(|d| IpAddr::V4(d.addr()));
+    addresses.hosts().difference(&single.collect())
 }
 
 /// `10.0.0.9 is`, `10.0.0.9, 10.0.0.11-10.0.0.15 are`
