@@ -12,6 +12,7 @@ mod faults;
 mod many;
 mod metadata;
 mod network;
+mod outages;
 mod policies;
 mod policy;
 mod races;
@@ -50,6 +51,7 @@ fn main() -> std::process::ExitCode {
         creation::TESTS,
         policy::TESTS,
         declared::TESTS,
+        outages::TESTS,
     ]
     .concat();
     // In CI nothing is left out: there its absence is a failure.

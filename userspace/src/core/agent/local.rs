@@ -108,7 +108,7 @@ pub(super) struct Local {
     trouble: Option<(u64, String)>,
     /// Interfaces on which it failed, until when they are left alone while another works.
     avoid: BTreeMap<String, BootTime>,
-    /// Checks since the last bring-up, of what is in EC2.
+    /// Checks and recoveries since the last bring-up, of what is in EC2.
     checks: u32,
 }
 
@@ -562,7 +562,10 @@ impl Local {
 
     /// Until the next check of what is in EC2: what a former owner sent and what comes late is to be found soon.
     fn watch(&mut self, ran: &Running, interval: Duration) -> Duration {
-        self.checks = if ran.operation == Operation::Quickcheck { self.checks.saturating_add(1) } else { 0 };
+        // A recovery does not begin it anew: where somebody else takes it away again and again, each taking it back would
+        // come a second after the other, for ever.
+        let goes_on = matches!(ran.operation, Operation::Quickcheck | Operation::Recover);
+        self.checks = if goes_on { self.checks.saturating_add(1) } else { 0 };
         FIRST_WATCH.saturating_mul(1 << self.checks.min(DOUBLINGS_OF_WATCH)).min(interval)
     }
 

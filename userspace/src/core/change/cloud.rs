@@ -24,6 +24,12 @@ pub(super) fn check(state: &ClusterState, tag: &Tag, cloud: Cloud) -> Result<()>
                 )));
             };
             check_ipv4(tag, &route.ip, &ip.addresses)?;
+            if child.nodes.values().any(|s| s.physical) {
+                return Err(Refusal(format!(
+                    "'{}' protects a node's own address, which never moves: no route has to follow it",
+                    route.ip
+                )));
+            }
             let same = |r: &&Resource| matches!(&r.kind, Kind::Ec2Route(other) if other.ip == route.ip);
             match state.resources.values().find(same) {
                 Some(other) => Err(Refusal(format!(

@@ -22,6 +22,7 @@ pub(super) fn judge(tables: &[RouteTable], addresses: &Addresses, vpc: &str, int
     let hosts = addresses.hosts();
     let mut seen: BTreeSet<Ipv4Addr> = BTreeSet::new();
     let (mut targets, mut entries, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
+    let mut dropped = Vec::new();
     for table in tables {
         let mut here = 0_usize;
         let mut others = Vec::new();
@@ -29,6 +30,9 @@ pub(super) fn judge(tables: &[RouteTable], addresses: &Addresses, vpc: &str, int
             seen.insert(route.destination.addr());
             if route.target == interface {
                 here += 1;
+                if route.blackhole {
+                    dropped.push(format!("{} in {}", route.destination, table.id));
+                }
                 continue;
             }
             let target = if route.target.is_empty() { "nowhere" } else { &route.target };
@@ -49,7 +53,14 @@ pub(super) fn judge(tables: &[RouteTable], addresses: &Addresses, vpc: &str, int
     let none = (!lacking.is_empty()).then(|| {
         format!("no route table of {vpc} has a route to {}: create one, with any target", named(&lacking))
     });
-    let judgement = match none {
+    // Nothing that is written would change it: EC2 does not take the interface for one that works.
+    let dropped = (!dropped.is_empty()).then(|| {
+        format!(
+            "{} leads here, and EC2 calls it a blackhole: is {interface} attached to a running instance?",
+            named(&dropped)
+        )
+    });
+    let judgement = match none.or(dropped) {
         Some(what) if seen.is_empty() => Judgement::Nothing { what },
         lacking if entries.is_empty() => Judgement::Right { lacking },
         Some(_) | None => Judgement::Wrong {

@@ -267,6 +267,11 @@ impl CloudSequence {
             Judgement::Wrong { what, .. } if self.awaited < self.written => {
                 self.pause(format!("{subject} was written, and EC2 still says {what}"), false)
             }
+            Judgement::Wrong { what, .. }
+                if self.written > self.context.tunables.max_retry && self.only_lacks_solitude() =>
+            {
+                self.doubt(what)
+            }
             Judgement::Wrong { what, .. } if self.written > self.context.tunables.max_retry => {
                 let reason = format!("{subject} was written {} times, and still {what}", self.written);
                 self.fail(reason, Cause::Other)
@@ -275,6 +280,16 @@ impl CloudSequence {
                 self.say(self.kinds().write, format!("{what}: to {} ({})", nic.id, self.context.device));
                 self.write(writes.into())
             }
+        }
+    }
+
+    /// The Elastic IP is here, and all that could not be done is to take others off the interface: what it is for, it
+    /// does. Elsewhere it would be of no more use, and those who call it would be cut off on the way.
+    fn only_lacks_solitude(&self) -> bool {
+        let Some(nic) = self.view.nic.as_ref().filter(|_| self.verb != Verb::Remove) else { return false };
+        match &self.context.goal {
+            Goal::Routes(_) => false,
+            Goal::Eip(_) => eip::farewell(self.view.eip.as_ref(), &nic.id).is_some(),
         }
     }
 
@@ -330,7 +345,7 @@ impl CloudSequence {
             return self.fail(what, Cause::Overtaken);
         }
         if errors.iter().any(|(_, e)| is_final(e)) {
-            return self.fail(what, Cause::Other);
+            return if self.only_lacks_solitude() { self.doubt(what) } else { self.fail(what, Cause::Other) };
         }
         // What EC2 did not answer is no attempt: whether it was one is not known.
         let unanswered = errors.iter().all(|(_, e)| e.is_passing());

@@ -186,3 +186,30 @@ fn an_elastic_ip_that_could_not_be_taken_off_keeps_nobody_waiting() {
         assert_eq!(said, [Outcome::Started]);
     }
 }
+
+#[test]
+fn a_fight_over_it_is_fought_at_the_interval_and_no_faster() {
+    let (mut a, s) = (serving(), both(Phase::InService, 1));
+    let (mut now, mut recoveries) = (0, 0);
+    // Somebody takes it away each time.
+    while now < 600_000 {
+        let starts = a.plan(at(now), &s, SOUND);
+        for start in &starts {
+            let Action::Start(start) = start else { panic!("nothing is broken off") };
+            let taken = start.tag == route() && start.operation == Operation::Quickcheck;
+            recoveries += u32::from(start.operation == Operation::Recover);
+            a.finished(
+                &start.tag,
+                if taken { failed("it leads to eni-x") } else { Ok(()) },
+                at(now),
+                CHECK,
+                SOUND,
+            );
+        }
+        if starts.is_empty() {
+            now += 100;
+        }
+    }
+    let intervals = 600_000 / u32::try_from(CHECK.as_millis()).unwrap();
+    assert!((intervals / 2..=intervals + 4).contains(&recoveries), "{recoveries} in {intervals} intervals");
+}

@@ -48,6 +48,11 @@ fn each_has_one_resource() {
     let mut with_six = state.clone();
     done(&mut with_six, create(resource("six", "fd00::7/64", &[(1, 10)])));
     refused(&with_six, create(route("s", "six")), &["fd00::/64", "IPv4 addresses only"]);
+    let mut with_own = state.clone();
+    let mut own = resource("own", "10.0.0.77/24", &[(1, 10)]);
+    own.nodes.get_mut(&1).unwrap().physical = true;
+    done(&mut with_own, create(own));
+    refused(&with_own, create(route("s", "own")), &["'own' protects a node's own address", "never moves"]);
     let mut after = state.clone();
     done(&mut after, create(eip("e", "203.0.113.9")));
     refused(&after, create(eip("f", "203.0.113.9")), &["the Elastic IP 203.0.113.9 belongs to", "'e'"]);

@@ -375,3 +375,39 @@ fn every_call_has_the_terms_of_its_sequence() {
     let ask = Ask::Nic { device: "eth0".into() };
     assert_eq!(command, crate::core::command::Command::Cloud { call, ask });
 }
+
+#[test]
+fn who_cannot_be_taken_off_the_interface_moves_nothing_that_is_there() {
+    let stranger = [203, 0, 113, 9];
+    let here = || World::new(Vec::new(), vec![eip(EIP, Some("eni-here")), eip(stranger, Some("eni-here"))]);
+    for verb in [Verb::Restore, Verb::Recover] {
+        // Interface, the two looks, and the write that the least policy does not allow.
+        let mut world = here();
+        let denied = run(&mut world, verb, elastic(), &[Fate::Fine, Fate::Fine, Fate::Fine, Fate::Denied]);
+        assert_eq!((denied.result.clone(), world), (Ok(()), here()), "{verb:?}");
+        assert!(denied.report.trouble.unwrap().contains("ec2:DisassociateAddress is not permitted"));
+        let false_successes = run(&mut here(), verb, elastic(), &[Fate::Lie; 150]);
+        assert_eq!(false_successes.result, Ok(()), "{verb:?}");
+        assert!(false_successes.report.trouble.unwrap().contains("eni-here has 203.0.113.9 as well"));
+    }
+    // Where it is not yet, that is in its way.
+    let mut world = World::new(Vec::new(), vec![eip(EIP, None), eip(stranger, Some("eni-here"))]);
+    let run = run(&mut world, Verb::Restore, elastic(), &[Fate::Fine, Fate::Fine, Fate::Fine, Fate::Denied]);
+    assert_eq!(failed(&run).cause, Cause::Other);
+}
+
+#[test]
+fn a_route_that_leads_here_and_drops_all_is_told() {
+    let mut world = World::new(vec![table("rtb-1", &[("10.9.0.5/32", "eni-here")])], Vec::new());
+    world.tables[0].routes[0].blackhole = true;
+    for verb in [Verb::Restore, Verb::Quickcheck] {
+        let run = run(&mut world, verb, routes(&["10.9.0.5"]), &[]);
+        assert_eq!((run.result.clone(), writes(&run).len()), (Ok(()), 0));
+        assert!(
+            run.report
+                .trouble
+                .unwrap()
+                .contains("10.9.0.5/32 in rtb-1 leads here, and EC2 calls it a blackhole")
+        );
+    }
+}
