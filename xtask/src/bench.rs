@@ -26,7 +26,9 @@ pub enum Name {
     Detect,
     /// CPU and memory of a daemon that holds addresses, beside keepalived
     Idle,
-    /// Moves of addresses in EC2's route tables: aws-vpc-move-ip and the AWS command line, time and API calls
+    /// Moves of addresses in EC2's route tables, time and API calls, beside aws-vpc-move-ip and the AWS command line
+    /// (--moves N, --addresses N,N, --tables N, --agent-most 100,
+    /// --command-line-most 100)
     Cloud,
     /// The leader's planning for 5,000 hierarchies on 32 nodes (needs no root)
     Plan,

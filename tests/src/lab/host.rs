@@ -31,6 +31,7 @@ pub struct Host {
     dir: PathBuf,
     pins: PathBuf,
     witness: bool,
+    log: Option<&'static str>,
     mac: Mac,
     rpc: String,
     /// A handle on the namespace, which [`Segment`] owns.
@@ -96,6 +97,7 @@ impl Host {
             index,
             pins: Path::new("/sys/fs/bpf").join(format!("{lab}-{name}")),
             witness: options.witness == Some(index),
+            log: options.log,
             mac: segment.host_mac(index),
             rpc: format!("{}:{RPC_PORT}", segment.address(index, options.rpc_path)),
             ns: NamespaceOf(segment.host(index).name().to_owned()),
@@ -186,6 +188,7 @@ impl Host {
             command.arg("--witness");
         }
         command.env("NO_COLOR", "1");
+        command.envs(self.log.map(|log| ("VIPD_LOG", log)));
         // Whatever this machine has to do with a real cloud is none of the lab's business.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
             command.env_remove(name);

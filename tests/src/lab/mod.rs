@@ -67,6 +67,8 @@ pub struct Options {
     pub tunables: String,
     /// Further lines of node.toml.
     pub config: String,
+    /// What the daemons log (`VIPD_LOG`); None: as by default.
+    pub log: Option<&'static str>,
 }
 
 impl Default for Options {
@@ -80,6 +82,7 @@ impl Default for Options {
             store: Store::Raft,
             tunables: String::new(),
             config: String::new(),
+            log: None,
         }
     }
 }

@@ -4,13 +4,19 @@
 
 mod caller;
 mod command_line;
+mod creation;
+mod declared;
+mod eip_races;
+mod eips;
 mod faults;
 mod many;
 mod metadata;
 mod network;
 mod outages;
 mod policies;
+mod policy;
 mod races;
+mod refusals;
 mod routes;
 mod scene;
 mod server;
@@ -40,6 +46,11 @@ fn main() -> std::process::ExitCode {
         routes::TESTS,
         silence::TESTS,
         races::TESTS,
+        eips::TESTS,
+        eip_races::TESTS,
+        creation::TESTS,
+        policy::TESTS,
+        declared::TESTS,
         outages::TESTS,
     ]
     .concat();

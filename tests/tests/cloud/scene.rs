@@ -13,7 +13,7 @@ use vipd_tests::{
 /// Outside of the VPC's blocks.
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 5);
 pub const IP: &str = "web";
-const ALL: &str = r#"{"Version": "2012-10-17",
+pub const ALL: &str = r#"{"Version": "2012-10-17",
     "Statement": [{"Effect": "Allow", "Action": "ec2:*", "Resource": "*"}]}"#;
 /// As `create ec2-route` names it.
 pub const ROUTE: &str = "ec2-web";

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{core::command::Effect, observe::shared::Shared};
 
-/// How long others are waited for that want the same.
+/// How long others are waited for that want the same, unless somebody has more time.
 const GATHER: Duration = Duration::from_millis(10);
 
 /// More kinds of shared work than this are forgotten when nobody uses them.
@@ -31,12 +31,17 @@ impl<K, T> Default for Sharing<K, T> {
 
 impl<K: Clone + Eq + std::hash::Hash, T> Sharing<K, T> {
     pub(super) fn of(&self, key: &K) -> Arc<Shared<T>> {
+        self.gathering(key, GATHER)
+    }
+
+    /// Others that want the same are waited for that long, in each run; the same time for the same key.
+    pub(super) fn gathering(&self, key: &K, gather: Duration) -> Arc<Shared<T>> {
         // The map is whole even when a thread panicked meanwhile.
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= SHARED_KEPT {
             map.retain(|_, shared| Arc::strong_count(shared) > 1);
         }
-        let shared = map.entry(key.clone()).or_insert_with(|| Arc::new(Shared::gathering(GATHER)));
+        let shared = map.entry(key.clone()).or_insert_with(|| Arc::new(Shared::gathering(gather)));
         Arc::clone(shared)
     }
 }

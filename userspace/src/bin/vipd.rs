@@ -7,7 +7,7 @@ use tracing::Level;
 use tracing_subscriber::{EnvFilter, filter::filter_fn, fmt, prelude::*};
 use vipd::daemon::run::{End, Options, run};
 
-/// Amazon's SDK, which writes session tokens to the log at the level trace: there it says nothing.
+/// Amazon's SDK, which writes access keys to the log at the level debug and session tokens at trace: there it says nothing.
 const AMAZON: &str = "aws_";
 
 /// Keeps virtual IP addresses alive on a cluster of hosts.
@@ -37,7 +37,7 @@ const WIND_UP: Duration = Duration::from_secs(5);
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("VIPD_LOG").unwrap_or_else(|_| EnvFilter::new("info,openraft=off"));
-    let discreet = filter_fn(|m| *m.level() != Level::TRACE || !m.target().starts_with(AMAZON));
+    let discreet = filter_fn(|m| *m.level() <= Level::INFO || !m.target().starts_with(AMAZON));
     let lines = fmt::layer().with_writer(std::io::stderr).with_target(false);
     tracing_subscriber::registry().with(filter).with(discreet).with(lines).init();
     abort_on_panic();

@@ -529,6 +529,7 @@ impl Agent {
             (Have::Down, _) if local.stale == Some(epoch) => trusted().then_some(Outcome::Restarted)?,
             (Have::Down, _) => failed()?,
             // What is left here has to go first, and there is no saying when.
+            (Have::Unclear { .. }, _) if local.is_cloud() => failed()?,
             (Have::Unclear { silent, .. }, _) => {
                 let reason = silent.clone().filter(|_| trusted());
                 failed().or(reason.map(|reason| Outcome::Failed { reason }))?

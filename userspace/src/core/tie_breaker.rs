@@ -81,7 +81,8 @@ pub fn watched(state: &ClusterState, me: NodeId, case: Case) -> Vec<Watched<'_>>
     let owners = if case.first { vec![me, case.other] } else { vec![case.other] };
     let all = owners.into_iter().flat_map(|owner| owned(state, owner).map(move |tag| (owner, tag)));
     all.filter_map(|(owner, tag)| {
-        let resource = state.resources.get(tag)?;
+        // What is in EC2 answers nobody on a network.
+        let resource = state.resources.get(tag).filter(|r| r.ip().is_some())?;
         let (here, there) = (resource.nodes.get(&me)?, resource.nodes.get(&owner)?);
         let is_on_the_network = there.restore_and_recover && !there.physical;
         let addresses = resource.addresses().iter().take(SAMPLE).map(|net| net.addr()).collect();

@@ -1,7 +1,13 @@
 //! Asks the metadata service and the API what the sequences want to know, and writes what they want written. No
 //! decisions here.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::future::join_all;
 use vipd_ec2::{Call, CallError, Ec2, Permit};
@@ -12,6 +18,16 @@ use crate::{
     observe::network::{Network, NetworkError},
 };
 
+/// A check, which nobody waits for, waits such a part of the time that a call may take for others to join it: of many
+/// resources that came in service one after another the checks come one after another, too.
+const CHECKS_GATHER: u32 = 10;
+
+/// What began at the same time comes within this.
+const HURRY_GATHER: Duration = Duration::from_millis(10);
+
+/// While others of this node are still writing routes, whoever reads back waits so long for them to join.
+const CROWD_GATHER: Duration = Duration::from_millis(200);
+
 /// Shared by all sequences of the node; cheap to clone.
 #[derive(Clone)]
 pub struct Cloud {
@@ -20,16 +36,43 @@ pub struct Cloud {
     permit: Arc<dyn Permit>,
     /// All resources of one VPC look at the same tables.
     tables: Sharing<Tables, Answer>,
+    /// Sequences that write routes at the moment.
+    writing: Arc<AtomicUsize>,
 }
 
-/// Whose route tables, and how they are asked for: who is in a hurry does not wait for who is not.
+/// How long others are waited for that want to read the same. Who is in a hurry does not wait for who is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Haste {
+    Hurry,
+    /// Others write: they will want to read it, too.
+    Crowd,
+    Check,
+}
+
+/// Whose route tables, and how they are asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Tables {
     region: Option<String>,
     vpc: String,
     attempt_timeout: Duration,
     retries: u32,
-    checks: bool,
+    haste: Haste,
+}
+
+/// Counts a sequence that writes, until it ends or is dropped.
+struct Writing(Arc<AtomicUsize>);
+
+impl Writing {
+    fn begin(writing: &Arc<AtomicUsize>) -> Self {
+        writing.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(writing))
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Nobody has said that anything may be written.
@@ -43,7 +86,7 @@ impl Permit for Nobody {
 
 impl Cloud {
     pub fn new(ec2: Arc<dyn Ec2>, network: Network) -> Self {
-        Self { ec2, network, permit: Arc::new(Nobody), tables: Sharing::default() }
+        Self { ec2, network, permit: Arc::new(Nobody), tables: Sharing::default(), writing: Arc::default() }
     }
 
     /// The same, sharing the same work, that writes as long as this holds.
@@ -58,6 +101,7 @@ impl Cloud {
             Ask::Eip { address } => answer(self.ec2.elastic_ip(*address, call).await, Answer::Eip),
             Ask::EipsOf { interface } => answer(self.ec2.elastic_ips_of(interface, call).await, Answer::Eips),
             Ask::ReplaceRoutes { entries, interface } => {
+                let _writing = Writing::begin(&self.writing);
                 let each = entries.iter().map(|e| {
                     let permit = Arc::clone(&self.permit);
                     self.ec2.replace_route(&e.table, e.destination, interface, call, permit)
@@ -99,18 +143,25 @@ impl Cloud {
 
     /// Of a run that began after this question: what was written before it is in it.
     async fn tables(&self, call: &Call, vpc: &str, checks: bool) -> Answer {
+        let (haste, gather) = if checks {
+            (Haste::Check, call.attempt_timeout / CHECKS_GATHER)
+        } else if self.writing.load(Ordering::Relaxed) > 0 {
+            (Haste::Crowd, CROWD_GATHER)
+        } else {
+            (Haste::Hurry, HURRY_GATHER)
+        };
         let key = Tables {
             region: call.region.clone(),
             vpc: vpc.to_owned(),
             attempt_timeout: call.attempt_timeout,
             retries: call.retries,
-            checks,
+            haste,
         };
         let read = || async {
             let tables = self.ec2.route_tables(vpc, call).await;
             answer(tables, |tables| Answer::Routes(Arc::new(tables)))
         };
-        self.tables.of(&key).get(read).await
+        self.tables.gathering(&key, gather).get(read).await
     }
 }
 

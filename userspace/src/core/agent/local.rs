@@ -212,8 +212,14 @@ impl Local {
         }
     }
 
+    /// What is here is of the resource that there is, and not of an earlier one of its tag.
+    fn is_here(&self, terms: &Terms) -> bool {
+        let id = self.here.as_ref().map(|here| here.resource.id);
+        id.is_some() && id == terms.resource.map(|r| r.id)
+    }
+
     /// It is in EC2, and no kernel has a part in it.
-    fn is_cloud(&self) -> bool {
+    pub fn is_cloud(&self) -> bool {
         self.here.as_ref().is_some_and(|here| here.resource.cloud().is_some())
     }
 
@@ -306,6 +312,12 @@ impl Local {
     fn choose(&mut self, want: Want, terms: &Terms) -> Option<(Operation, Epoch, LeaseEpoch)> {
         let remove = (Operation::Remove, 0, terms.situation.lease_epoch);
         match (&self.have, want) {
+            // It was not taken off in EC2, where a bring-up makes it right in any case.
+            (Have::Unclear { silent: Some(_), .. }, Want::Run { epoch, lease_epoch })
+                if self.is_cloud() && self.is_here(terms) && !self.has_failed(epoch) =>
+            {
+                Some((Operation::Restore, epoch, lease_epoch))
+            }
             (Have::Unclear { retry_at, .. }, _) if terms.now < *retry_at => None,
             (Have::Unclear { .. }, _) | (Have::Up { .. }, Want::Nothing) => Some(remove),
             (Have::Up { epoch: had, .. }, Want::Run { epoch, .. }) if *had != epoch => Some(remove),

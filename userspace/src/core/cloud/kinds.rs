@@ -4,6 +4,7 @@ use super::Verb;
 
 pub(super) struct Kinds {
     pub disabled: &'static str,
+    pub link: &'static str,
     pub interface: &'static str,
     pub look: &'static str,
     pub write: &'static str,
@@ -18,6 +19,7 @@ macro_rules! kinds {
     ($verb:literal) => {
         &Kinds {
             disabled: concat!($verb, ".disabled"),
+            link: concat!($verb, ".link"),
             interface: concat!($verb, ".ec2-interface"),
             look: concat!($verb, ".ec2-look"),
             write: concat!($verb, ".ec2-write"),

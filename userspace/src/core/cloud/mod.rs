@@ -32,6 +32,8 @@ pub struct CloudContext {
     pub others: Vec<String>,
     /// False: in service without anything being asked of EC2 (row IP-13).
     pub restore_and_recover: bool,
+    /// The interface is taken to have a link (`IP_NOLINKCHECK`).
+    pub no_link_check: bool,
     pub tunables: Ec2Tunables,
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     core::{
-        command::{Command, Effect},
+        command::{Command, Effect, LinkState},
         sequence::{Cause, Failure, Input, Step, StepNote},
     },
     model::Addresses,
@@ -27,6 +27,8 @@ const DOUBLINGS: u32 = 4;
 /// ```text
 ///  Begin --disabled, a route's removal--> done
 ///    |
+///  Link (of an Elastic IP's interface; that of a route's is its IP resource's business) --none--> failed
+///    |
 ///  Look (interface, then tables or addresses) --right--> done
 ///    |  ^  \ not answered: a check is done, all others pause and look again (a removal fails)
 ///    |  |
@@ -38,6 +40,7 @@ const DOUBLINGS: u32 = 4;
 #[derive(Clone, Debug)]
 enum State {
     Begin,
+    Link,
     Look(VecDeque<Ask>),
     Write { asked: Ask, rest: VecDeque<Ask> },
     Pausing,
@@ -108,6 +111,7 @@ impl CloudSequence {
     pub fn step(&mut self, input: Input) -> Step {
         match (mem::replace(&mut self.state, State::Ended), input) {
             (State::Begin, _) => self.begin(),
+            (State::Link, Input::Effect(Effect::Link(link))) => self.linked(link),
             (State::Look(rest), Input::Effect(Effect::Cloud(answer))) => self.looked(answer, rest),
             (State::Write { asked, rest }, Input::Effect(Effect::Cloud(answer))) => {
                 self.wrote(&asked, answer, rest)
@@ -160,8 +164,26 @@ impl CloudSequence {
                 let message = "the routes are left as they are: whoever takes over turns them to itself";
                 self.succeed(self.kinds().left, message.to_owned())
             }
-            (_, Goal::Routes(_) | Goal::Eip(_)) => self.look(),
+            (Verb::Remove, Goal::Eip(_)) | (_, Goal::Routes(_)) => self.look(),
+            (_, Goal::Eip(_)) if self.context.no_link_check => self.look(),
+            (_, Goal::Eip(_)) => {
+                let device = self.context.device.clone();
+                self.say(self.kinds().link, format!("has {device} a link"));
+                self.state = State::Link;
+                Step::Do { command: Command::ReadLink { device }, notes: mem::take(&mut self.notes) }
+            }
         }
+    }
+
+    fn linked(&mut self, link: LinkState) -> Step {
+        let device = &self.context.device;
+        let why = match link {
+            LinkState::Up => return self.look(),
+            LinkState::Missing => format!("{device} does not exist"),
+            LinkState::Down => format!("{device} is set down"),
+            LinkState::NoCarrier => format!("{device} has no carrier"),
+        };
+        self.fail(format!("{why}: nothing gets to {} there", self.subject()), Cause::Interface)
     }
 
     /// All of it anew: meanwhile anything may have changed.

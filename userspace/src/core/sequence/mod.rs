@@ -55,6 +55,8 @@ pub struct Context {
     pub source: bool,
     /// Of this node, by subnet; for those that have one.
     pub ping_lists: BTreeMap<IpNet, Vec<IpAddr>>,
+    /// Why no answer to a ping from the addresses could come back to this node yet, if so.
+    pub unreached: Option<String>,
     pub tunables: Tunables,
 }
 

@@ -23,7 +23,7 @@ use crate::{
         interfaces::Interfaces,
         runner::{self, GrantGates},
     },
-    model::{Cloud, ClusterState, NodeId, Tag, Tunables},
+    model::{Cloud, ClusterState, NodeId, Phase, Resource, Tag, Tunables},
     observe::clock,
 };
 
@@ -150,6 +150,7 @@ fn on_the_network(
         physical: settings.is_some_and(|s| s.physical),
         restore_and_recover: settings.is_none_or(|s| s.restore_and_recover),
         ping_lists: addresses.subnets().filter_map(of_subnet).collect(),
+        unreached: unreached(state, resource, me, *operation),
         tunables,
     };
     let before = was.as_ref().unwrap_or(target);
@@ -163,6 +164,21 @@ fn on_the_network(
     };
     let gates = Arc::new(GrantGates { keeper: driver.keeper.clone(), lease_epoch: *lease_epoch });
     (sequence, driver.executor.with_gates(gates))
+}
+
+/// Answers go where the routes lead, and those are turned to this node after it has the addresses.
+fn unreached(state: &ClusterState, resource: &Resource, me: NodeId, operation: Operation) -> Option<String> {
+    let follows = |tag: &&Tag| {
+        let cloud = state.resources.get(tag).and_then(Resource::cloud);
+        matches!(cloud, Some(Cloud::Route(route)) if route.ip == resource.tag)
+    };
+    let route = resource.parents.iter().find(follows)?;
+    let grant = state.placements.get(route).and_then(|p| p.grant);
+    let leads_here = grant.is_some_and(|g| g.owner == me && g.phase == Phase::InService);
+    // It follows to another interface at the same time.
+    let turns = operation == Operation::Switch;
+    (!leads_here || turns)
+        .then(|| format!("answers come back only when '{route}' has turned the routes to here"))
 }
 
 fn in_the_cloud(
@@ -183,6 +199,7 @@ fn in_the_cloud(
         device: target.device.clone(),
         others: others.filter(|d| **d != target.device).cloned().collect(),
         restore_and_recover: target.resource.nodes.get(&me).is_none_or(|s| s.restore_and_recover),
+        no_link_check: tunables.no_link_check,
         tunables: tunables.ec2,
     };
     let verb = verb(*operation);
@@ -203,5 +220,44 @@ fn verb(operation: Operation) -> Verb {
         Operation::Recover => Verb::Recover,
         Operation::Switch => Verb::Switch,
         Operation::Amend => Verb::Amend,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Desired, Ec2Route, Grant, Kind, NodeSettings, Placement};
+
+    #[test]
+    fn pings_are_answered_only_where_the_routes_lead() {
+        let (ip, route): (Tag, Tag) = ("web".parse().unwrap(), "ec2-web".parse().unwrap());
+        let nodes = |devices| [(1, NodeSettings::new(1, devices)), (2, NodeSettings::new(2, vec![]))];
+        let address: ipnet::IpNet = "10.9.0.5/32".parse().unwrap();
+        let mut child = Resource::new(ip.clone(), address, nodes(vec!["eth0".into()]));
+        child.parents.insert(route.clone());
+        let kind = Kind::Ec2Route(Ec2Route { ip: ip.clone(), region: None });
+        let mut state = ClusterState::default();
+        state.resources.insert(route.clone(), Resource::of_kind(route.clone(), kind, nodes(vec![])));
+        let mut held = |grant: Option<(NodeId, Phase)>, operation| {
+            let grant = grant.map(|(owner, phase)| Grant { owner, lease_epoch: 1, phase });
+            let placement = Placement { grant, ..Placement::new(Desired::InService { on: None }, 1) };
+            state.placements.insert(route.clone(), placement);
+            unreached(&state, &child, 1, operation)
+        };
+        let check = Operation::Quickcheck;
+        assert_eq!(held(Some((1, Phase::InService)), check), None);
+        assert_eq!(held(Some((1, Phase::InService)), Operation::Recover), None);
+        for (grant, operation) in [
+            (None, Operation::Restore),
+            (Some((1, Phase::Starting)), check),
+            (Some((1, Phase::Stopping)), check),
+            (Some((2, Phase::InService)), Operation::Restore),
+            (Some((1, Phase::InService)), Operation::Switch),
+        ] {
+            assert!(held(grant, operation).is_some_and(|why| why.contains("'ec2-web'")), "{grant:?}");
+        }
+        // What nobody follows is tested at once.
+        child.parents.clear();
+        assert_eq!(unreached(&state, &child, 1, Operation::Restore), None);
     }
 }

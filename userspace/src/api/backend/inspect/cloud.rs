@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use futures::future::join_all;
+use ipnet::IpNet;
 use tokio::{
     sync::{Mutex, OnceCell, Semaphore},
     time::{Instant, timeout_at},
@@ -14,7 +15,7 @@ use super::super::{Context, Member};
 use crate::{
     core::inspection::{
         Findings, Objection,
-        cloud::{CloudArrival, CloudFacts, CloudWish, DeviceFacts, PingedBy, dry_runs, judge},
+        cloud::{CloudArrival, CloudFacts, CloudWish, DeviceFacts, dry_runs, judge},
     },
     observe::network::Link,
 };
@@ -105,12 +106,8 @@ impl Context {
             CloudWish::Route { addresses, .. } => addresses.subnets().collect(),
             CloudWish::Eip { .. } => Vec::new(),
         };
-        let pinged = nets.into_iter().filter_map(|net| {
-            if state.ping_lists.contains_key(&(member.id, net)) {
-                return Some((net, PingedBy::List));
-            }
-            (!tunables.no_broadcast_ping).then_some((net, PingedBy::Broadcast))
-        });
+        let by_broadcast =
+            |net: &IpNet| !tunables.no_broadcast_ping && !state.ping_lists.contains_key(&(member.id, *net));
         let mut facts = CloudFacts {
             name: state.node_name(member.id),
             identity,
@@ -118,7 +115,7 @@ impl Context {
             tables,
             elastic_ip,
             rights: Vec::new(),
-            pinged: pinged.collect(),
+            broadcast: nets.into_iter().filter(by_broadcast).collect(),
             tunables: self.tunables.path().display().to_string(),
         };
         let tried = dry_runs(arrival, &facts).into_iter().map(|probe| async move {

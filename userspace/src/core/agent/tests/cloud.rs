@@ -174,8 +174,16 @@ fn an_elastic_ip_that_could_not_be_taken_off_keeps_nobody_waiting() {
         a.finished(&tag(), silent("EC2 is silent"), at(2), CHECK, situation);
         let said: Vec<_> = a.reports(&stopping, situation).into_iter().map(|r| r.outcome).collect();
         assert_eq!(said, [Outcome::Released], "guarded: {guarded}");
-        // It is tried again, until it is off.
+        // It is tried again, until it is off, or wanted here once more.
         assert_eq!(plan(&mut a, at(2_002), &stopping, situation), start(Operation::Remove, 0));
+        a.finished(&tag(), silent("EC2 is silent"), at(2_003), CHECK, situation);
+        let mut again = with(Phase::Starting);
+        again.placements.get_mut(&tag()).unwrap().epoch = 2;
+        assert_eq!(a.reports(&again, situation), [], "guarded: {guarded}");
+        assert_eq!(plan(&mut a, at(2_004), &again, situation), start(Operation::Restore, 2));
+        a.finished(&tag(), Ok(()), at(2_005), CHECK, situation);
+        let said: Vec<_> = a.reports(&again, situation).into_iter().map(|r| r.outcome).collect();
+        assert_eq!(said, [Outcome::Started]);
     }
 }
 

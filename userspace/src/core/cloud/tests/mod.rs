@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use self::world::{Fate, Run, World, eip, table};
 use super::*;
-use crate::core::sequence::{Cause, Failure};
+use crate::core::{
+    command::LinkState,
+    sequence::{Cause, Failure},
+};
 
 const EIP: [u8; 4] = [198, 51, 100, 7];
 
@@ -16,6 +19,7 @@ fn context(goal: Goal) -> CloudContext {
         device: "eth0".into(),
         others: Vec::new(),
         restore_and_recover: true,
+        no_link_check: false,
         tunables: Ec2Tunables::default(),
     }
 }
@@ -347,6 +351,25 @@ fn a_removal_looks_at_all_interfaces_of_this_node() {
 }
 
 #[test]
+fn an_elastic_ip_needs_a_link_to_come_and_to_stay() {
+    let mut world = World::new(Vec::new(), vec![eip(EIP, Some("eni-here"))]);
+    let before = world.clone();
+    for link in [LinkState::NoCarrier, LinkState::Down, LinkState::Missing] {
+        world.link = link;
+        for verb in [Verb::Quickcheck, Verb::Restore, Verb::Recover, Verb::Switch] {
+            let run = run(&mut world, verb, elastic(), &[]);
+            assert_eq!((failed(&run).cause, run.asked.len()), (Cause::Interface, 0), "{verb:?} {link:?}");
+        }
+        let trusting = CloudContext { no_link_check: true, ..elastic() };
+        assert_eq!(run(&mut world, Verb::Quickcheck, trusting, &[]).result, Ok(()));
+        assert_eq!(world.eips, before.eips);
+        // It is taken off all the same, and that of a route's interface is looked at by its IP resource.
+        let gone = run(&mut world.clone(), Verb::Remove, elastic(), &[]);
+        assert_eq!((gone.result.clone(), writes(&gone).len()), (Ok(()), 1));
+    }
+}
+
+#[test]
 fn disabled_nothing_is_asked() {
     for verb in [Verb::Restore, Verb::Remove, Verb::Quickcheck, Verb::Recover] {
         let context = CloudContext { restore_and_recover: false, ..elastic() };
@@ -359,7 +382,7 @@ fn disabled_nothing_is_asked() {
 fn every_call_has_the_terms_of_its_sequence() {
     let tunables =
         Ec2Tunables { call_timeout: Duration::from_secs(2), max_retry: 7, ..Ec2Tunables::default() };
-    let context = CloudContext { region: Some("eu-west-1".into()), tunables, ..elastic() };
+    let context = CloudContext { region: Some("eu-west-1".into()), tunables, ..routes(&["10.9.0.5"]) };
     let mut sequence = CloudSequence::new(Verb::Restore, context);
     let crate::core::sequence::Step::Do { command, .. } = sequence.step(crate::core::sequence::Input::Start)
     else {

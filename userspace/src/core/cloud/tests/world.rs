@@ -6,7 +6,7 @@ use vipd_ec2::{Action, Association, CallError, ElasticIp, Nic, Route, RouteTable
 
 use super::super::{Answer, Ask, CloudReport, CloudSequence};
 use crate::core::{
-    command::{Command, Effect},
+    command::{Command, Effect, LinkState},
     sequence::{Failure, Input, Step, StepNote},
 };
 
@@ -33,6 +33,8 @@ pub struct World {
     pub nic: Option<String>,
     /// Of its `eth2`.
     pub standby: Option<String>,
+    /// Of its interface.
+    pub link: LinkState,
     pub tables: Vec<RouteTable>,
     pub eips: Vec<ElasticIp>,
     associations: u32,
@@ -81,7 +83,7 @@ pub fn eip(address: [u8; 4], on: Option<&str>) -> ElasticIp {
 impl World {
     pub fn new(tables: Vec<RouteTable>, eips: Vec<ElasticIp>) -> Self {
         let nic = Some("eni-here".to_owned());
-        Self { nic, standby: None, tables, eips, associations: 0, lag: 0, before: None }
+        Self { nic, link: LinkState::Up, standby: None, tables, eips, associations: 0, lag: 0, before: None }
     }
 
     /// Runs to the end; `fates` are for the calls in their order, all others are fine. Pauses take no time; so many
@@ -99,7 +101,14 @@ impl World {
                 }
                 Step::Do { command, notes } => {
                     told.extend(notes);
-                    let Command::Cloud { ask, .. } = command else { panic!("not for EC2: {command:?}") };
+                    let ask = match command {
+                        Command::Cloud { ask, .. } => ask,
+                        Command::ReadLink { .. } => {
+                            step = sequence.step(Input::Effect(Effect::Link(self.link)));
+                            continue;
+                        }
+                        other => panic!("not for EC2: {other:?}"),
+                    };
                     asked.push(ask.clone());
                     if asked.len() > steps {
                         let Step::Done { result, notes } = sequence.overrun() else {

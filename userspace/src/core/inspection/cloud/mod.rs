@@ -84,16 +84,10 @@ pub struct CloudFacts {
     pub tables: Option<Result<Vec<RouteTable>, CallError>>,
     pub elastic_ip: Option<Result<Option<ElasticIp>, CallError>>,
     pub rights: Vec<(DryRun, Result<(), CallError>)>,
-    /// Subnets of the addresses whose connectivity this node tests from them, and how.
-    pub pinged: Vec<(IpNet, PingedBy)>,
+    /// Subnets of the addresses whose connectivity this node tests by broadcast pings.
+    pub broadcast: Vec<IpNet>,
     /// The file of the node with NOBCASTPING.
     pub tunables: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PingedBy {
-    List,
-    Broadcast,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +104,20 @@ impl CloudFacts {
     /// The first network interface of EC2 that is known.
     fn nic(&self) -> Option<&Nic> {
         self.devices.iter().find_map(|d| d.nic.as_ref()?.as_ref().ok())
+    }
+
+    /// Another region is asked for than the one that the node is in.
+    fn is_elsewhere(&self, arrival: &CloudArrival) -> bool {
+        let there = self.identity.as_ref().ok().map(|identity| &identity.region);
+        there.is_some_and(|there| arrival.region.as_ref().is_some_and(|asked| asked != there))
+    }
+
+    /// Without what the API said: of another region than the node's it says that all is missing, and what would help
+    /// there does not help here.
+    fn of_the_node_alone(&self) -> Self {
+        let devices = self.devices.iter().cloned();
+        let devices = devices.map(|d| DeviceFacts { details: None, elastic_ips: None, ..d }).collect();
+        Self { devices, tables: None, elastic_ip: None, rights: Vec::new(), ..self.clone() }
     }
 
     /// Every call of the API came to nothing, so that others would too.
@@ -183,6 +191,13 @@ struct Denial {
 
 /// All that is to be told of one resource.
 pub fn judge(arrival: &CloudArrival, facts: &CloudFacts) -> CloudVerdict {
+    let own;
+    let facts = if facts.is_elsewhere(arrival) {
+        own = facts.of_the_node_alone();
+        &own
+    } else {
+        facts
+    };
     let places = Places::new(arrival, facts);
     let mut judge = Judge {
         arrival,
@@ -218,6 +233,13 @@ impl Judge<'_> {
 
     /// A call that brought nothing.
     fn failed(&mut self, whom: Whom, e: &CallError) {
+        // The API's calls need the metadata service for the region and the credentials: that it is silent is told.
+        if let (Whom::Api, Err(unknown)) = (whom, &self.facts.identity)
+            && unknown.is_passing()
+            && (e == unknown || matches!(e, CallError::NoCredentials(_)))
+        {
+            return;
+        }
         let text = match e {
             CallError::Silent { .. } | CallError::Unreachable { .. } => {
                 let text = e.to_string();

@@ -74,10 +74,14 @@ impl Judge<'_> {
     /// One objection for each action that is missing.
     pub(super) fn rights(&mut self) {
         let facts = self.facts;
+        // It may come into any table.
+        let lacking = self.lacks_entries();
         for (probe, answer) in &facts.rights {
             match answer {
                 Ok(()) => {}
-                Err(e @ CallError::Denied { action, .. }) => self.deny(*action, e, object(probe)),
+                Err(e @ CallError::Denied { action, .. }) => {
+                    self.deny(*action, e, object(probe).filter(|_| !lacking));
+                }
                 // Whether it would be allowed was not said.
                 Err(e @ (CallError::Missing { .. } | CallError::Refused { .. })) => {
                     self.unchecked(format!("whether {} is permitted: {e}", probe.action()));

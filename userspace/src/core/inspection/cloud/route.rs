@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use vipd_ec2::{Nic, RouteTable};
 
-use super::{CloudFacts, Judge, PingedBy, Whom};
+use super::{CloudFacts, CloudWish, Judge, Whom};
 use crate::model::{Addresses, Range, Ranges};
 
 /// Tables, and ranges of addresses, that are named.
@@ -22,27 +22,19 @@ impl Judge<'_> {
             (Some(Err(e)), _) => self.failed(Whom::Api, e),
             (Some(Ok(_)), None) | (None, _) => {}
         }
-        for (net, by) in &facts.pinged {
-            self.pinged(net, *by);
+        for net in &facts.broadcast {
+            self.unheard(net);
         }
     }
 
-    /// The IP resource comes up before the routes are changed. Until then whoever answers it answers the node that had
-    /// it before.
-    fn pinged(&mut self, net: &IpNet, by: PingedBy) {
+    /// Checks of the IP resource would fail.
+    fn unheard(&mut self, net: &IpNet) {
         let CloudFacts { name, tunables, .. } = self.facts;
-        self.verdict.warnings.push(match by {
-            PingedBy::Broadcast => format!(
-                "a VPC has no broadcast, across zones least of all, and {net} has no ping list here: bring-ups would fail; \
-                 write NOBCASTPING=1 in {tunables} of {name}, or, for hosts whose answers do not depend on these \
-                 routes, 'vipctl ping-list add {net} ADDRESS... --node {name}'"
-            ),
-            PingedBy::List => format!(
-                "hosts of the ping list of {net} must answer by a way that does not depend on these routes: until they \
-                 are changed answers go to the node that had the address before, and bring-ups fail; else take them off \
-                 with 'vipctl ping-list remove {net} ADDRESS... --node {name}' and write NOBCASTPING=1 in {tunables}"
-            ),
-        });
+        self.verdict.warnings.push(format!(
+            "a VPC has no broadcast, across zones least of all, and {net} has no ping list here: checks of its connectivity \
+             would fail; name hosts that answer with 'vipctl ping-list add {net} ADDRESS... --node {name}', or write \
+             NOBCASTPING=1 in {tunables} of {name}"
+        ));
     }
 
     /// Within the VPC its own route, to the subnet, goes before any other.
@@ -63,11 +55,17 @@ impl Judge<'_> {
         }
     }
 
+    /// One has none at least, and will get it somewhere.
+    pub(super) fn lacks_entries(&self) -> bool {
+        match (&self.arrival.what, &self.facts.tables) {
+            (CloudWish::Route { addresses, .. }, Some(Ok(tables))) => !lacking(tables, addresses).is_empty(),
+            (CloudWish::Route { .. } | CloudWish::Eip { .. }, _) => false,
+        }
+    }
+
     /// Each has an entry in one table at least.
     fn entries(&mut self, nic: &Nic, tables: &[RouteTable], addresses: &Addresses) {
-        let destinations = tables.iter().flat_map(|t| &t.routes).map(|r| r.destination);
-        let single = destinations.filter(|d| d.prefix_len() == 32).map(|d| IpAddr::V4(d.addr()));
-        let lacking = addresses.hosts().difference(&single.collect());
+        let lacking = lacking(tables, addresses);
         let Some(first) = lacking.first() else { return };
         let named: Vec<&str> = tables.iter().map(|t| t.id.as_str()).take(NAMED).collect();
         let (table, which) = match named[..] {
@@ -88,6 +86,13 @@ impl Judge<'_> {
             self.places.create_route(table, &format!("{first}/32"), &nic.id)
         ));
     }
+}
+
+/// Those without an entry in any table.
+fn lacking(tables: &[RouteTable], addresses: &Addresses) -> Ranges {
+    let destinations = tables.iter().flat_map(|t| &t.routes).map(|r| r.destination);
+    let single = destinations.filter(|d| d.prefix_len() == 32).map(|d| IpAddr::V4(d.addr()));
+    addresses.hosts().difference(&single.collect())
 }
 
 /// `10.0.0.9 is`, `10.0.0.9, 10.0.0.11-10.0.0.15 are`

@@ -77,7 +77,7 @@ fn facts() -> CloudFacts {
         ])),
         elastic_ip: Some(Ok(Some(elastic_ip("203.0.113.9", None)))),
         rights: vec![],
-        pinged: vec![],
+        broadcast: vec![],
         tunables: "/etc/default/vipd".into(),
     }
 }
@@ -257,31 +257,28 @@ fn who_would_be_evicted_is_told() {
 #[test]
 fn pings_that_nobody_would_hear_answered_are_told_of() {
     let net = "172.16.0.0/24".parse().unwrap();
-    let told = |by| {
-        let facts = CloudFacts { pinged: vec![(net, by)], ..facts() };
-        let verdict = judge(&route(), &facts);
-        assert!(verdict.objections.is_empty() && verdict.warnings.len() == 1, "{verdict:#?}");
-        verdict.warnings[0].clone()
-    };
-    let broadcast = told(PingedBy::Broadcast);
+    let facts = CloudFacts { broadcast: vec![net], ..facts() };
+    let verdict = judge(&route(), &facts);
+    let [warning] = &verdict.warnings[..] else { panic!("{verdict:#?}") };
     let remedies = [
         "NOBCASTPING=1 in /etc/default/vipd of a",
         "'vipctl ping-list add 172.16.0.0/24 ADDRESS... --node a'",
     ];
-    assert!(broadcast.starts_with("a VPC has no broadcast"));
-    assert!(remedies.iter().all(|part| broadcast.contains(part)), "{broadcast}");
-    assert!(told(PingedBy::List).contains("'vipctl ping-list remove 172.16.0.0/24 ADDRESS... --node a'"));
+    assert!(verdict.objections.is_empty() && warning.starts_with("a VPC has no broadcast"), "{verdict:#?}");
+    assert!(remedies.iter().all(|part| warning.contains(part)), "{warning}");
+}
+
+/// When nothing at all is permitted.
+fn deny_all(arrival: &CloudArrival, facts: &CloudFacts) -> Vec<String> {
+    let tried = dry_runs(arrival, facts);
+    let rights = tried.into_iter().map(|probe| (probe.clone(), Err(denied(probe.action()))));
+    judge(arrival, &CloudFacts { rights: rights.collect(), ..facts.clone() }).objections
 }
 
 #[test]
 fn each_missing_right_is_named_once_with_its_statement() {
     let mut facts = facts();
     facts.elastic_ip = Some(Ok(Some(elastic_ip("203.0.113.9", Some("eni-2")))));
-    let deny_all = |arrival: &CloudArrival, facts: &CloudFacts| {
-        let tried = dry_runs(arrival, facts);
-        let rights = tried.into_iter().map(|probe| (probe.clone(), Err(denied(probe.action()))));
-        judge(arrival, &CloudFacts { rights: rights.collect(), ..facts.clone() }).objections
-    };
     let statements: BTreeSet<String> = deny_all(&route(), &facts)
         .into_iter()
         .map(|o| {
@@ -303,6 +300,54 @@ fn each_missing_right_is_named_once_with_its_statement() {
     let associate = r#"{"Effect":"Allow","Action":"ec2:AssociateAddress","Resource":["arn:aws:ec2:eu-central-1:*:elastic-ip/eipalloc-1","arn:aws:ec2:eu-central-1:*:network-interface/*"]}"#;
     for part in ["ec2:DescribeAddresses", "ec2:DisassociateAddress", associate] {
         assert!(all.iter().any(|o| o.contains(part)), "{part}: {all:#?}");
+    }
+}
+
+/// An entry that is yet to be made may come into any table.
+#[test]
+fn a_right_to_routes_that_are_not_there_yet_is_for_all_tables() {
+    let mut facts = facts();
+    facts.tables = Some(Ok(vec![table("rtb-1", &["172.16.0.9/32"]), table("rtb-2", &[])]));
+    let all = deny_all(&route(), &facts);
+    let replace = r#""ec2:ReplaceRoute","Resource":"arn:aws:ec2:eu-central-1:*:route-table/*"}"#;
+    assert!(all.iter().any(|o| o.contains(replace)), "{all:#?}");
+}
+
+/// What another region has not is not what is missing.
+#[test]
+fn of_another_region_only_that_is_told() {
+    let mut facts = facts();
+    facts.devices[0].details = Some(Err(missing("eni-1")));
+    facts.tables = Some(Ok(vec![]));
+    facts.elastic_ip = Some(Ok(None));
+    for wish in [route(), eip_wish()] {
+        let wish = CloudArrival { region: Some("us-east-1".into()), ..wish };
+        objects(&wish, &facts, &["region us-east-1 was asked for", "(i-1) is in eu-central-1"]);
+    }
+}
+
+/// Without it nothing else can be asked, and its remedy is the one that helps.
+#[test]
+fn a_silent_metadata_service_is_told_once() {
+    let mut facts = facts();
+    facts.identity = Err(silent("this host's identity"));
+    facts.devices[0] = DeviceFacts {
+        nic: Some(Err(silent("the interface"))),
+        details: None,
+        elastic_ips: None,
+        ..facts.devices[0].clone()
+    };
+    (facts.tables, facts.elastic_ip) = (None, Some(Err(silent("this host's identity"))));
+    let other = CallError::NoCredentials("none".into());
+    facts.rights = vec![
+        (DryRun::DescribeAddresses, Err(silent("this host's identity"))),
+        (DryRun::DescribeNetworkInterfaces, Err(other)),
+    ];
+    for wish in [route(), eip_wish()] {
+        let verdict = judge(&wish, &facts);
+        assert!(verdict.objections.is_empty(), "{verdict:#?}");
+        let [said] = &verdict.unchecked[..] else { panic!("{verdict:#?}") };
+        assert!(said.contains("169.254.169.254") && said.contains("this host's identity"), "{said}");
     }
 }
 

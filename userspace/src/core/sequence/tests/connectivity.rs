@@ -79,6 +79,15 @@ fn matrix() {
 }
 
 #[test]
+fn where_no_answer_could_come_back_nobody_is_asked() {
+    let c = Context { unreached: Some("the routes lead elsewhere yet".into()), ..with_list() };
+    for sequence in everyone(&c) {
+        let (result, commands) = asked(sequence, host(&c, Silent, false));
+        assert_eq!((pings(&commands).as_str(), result.is_ok()), ("", true));
+    }
+}
+
+#[test]
 fn a_ping_that_cannot_be_sent_is_as_telling_as_no_answer() {
     let c = with_list();
     for sequence in everyone(&c) {

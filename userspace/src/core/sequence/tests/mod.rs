@@ -34,6 +34,7 @@ fn context() -> Context {
         restore_and_recover: true,
         source: false,
         ping_lists: [].into(),
+        unreached: None,
         tunables: Tunables::default(),
     }
 }
