@@ -19,10 +19,24 @@ struct Tally {
     passed: usize,
     failed: Vec<String>,
     skipped: Vec<String>,
+    /// Why each of the failed ones failed, and what its test program told about that: repeated at the end, where a
+    /// reader looks who has thousands of lines (or, of a log that was cut, the last ones only).
+    reasons: Vec<Reason>,
+    /// Whether the lines that are read now belong to the last of the reasons.
+    in_reason: bool,
     /// From the summary lines, as a check on the names.
     failed_count: usize,
     skipped_count: usize,
 }
+
+#[derive(Debug, PartialEq, Eq)]
+struct Reason {
+    test: String,
+    lines: Vec<String>,
+}
+
+/// Of each reason that many lines are repeated.
+const REPEATED: usize = 40;
 
 impl Tally {
     /// Takes in a line of a test program's output (libtest's format, which libtest-mimic shares).
@@ -48,6 +62,17 @@ impl Tally {
                 let reason = outcome.strip_prefix("ignored, ").map(|r| format!(" ({r})")).unwrap_or_default();
                 self.skipped.push(name + &reason);
             }
+        } else if let Some(test) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
+            let test = test.strip_suffix(" stdout").unwrap_or(test).to_owned();
+            self.reasons.push(Reason { test, lines: Vec::new() });
+            self.in_reason = true;
+        } else if line == "failures:" {
+            self.in_reason = false;
+        } else if self.in_reason
+            && let Some(reason) = self.reasons.last_mut()
+            && !(line.is_empty() && reason.lines.is_empty())
+        {
+            reason.lines.push(line.to_owned());
         }
     }
 }
@@ -91,6 +116,16 @@ pub fn run(filter: Option<&str>) -> Result<()> {
 }
 
 fn finish(tally: &Tally) -> Result<()> {
+    for reason in &tally.reasons {
+        println!("\n{} failed:", reason.test);
+        let told = reason.lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
+        for line in reason.lines.iter().take(told.min(REPEATED)) {
+            println!("    {line}");
+        }
+        if told > REPEATED {
+            println!("    ({} more lines above)", told - REPEATED);
+        }
+    }
     println!();
     for name in &tally.failed {
         println!("failed:  {name}");
@@ -124,6 +159,18 @@ mod tests {
             "test core::time::tests::after ... ok",
             "test a::b ... FAILED",
             "test slow ... ignored, needs a real NIC",
+            "",
+            "failures:",
+            "",
+            "---- a::b stdout ----",
+            "",
+            "thread 'a::b' panicked at a.rs:1:1:",
+            "",
+            "left is not right",
+            "",
+            "failures:",
+            "    a::b",
+            "",
             "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
             "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 1.20s",
         ] {
@@ -133,6 +180,11 @@ mod tests {
             passed: 13,
             failed: vec!["a::b".into()],
             skipped: vec!["slow (needs a real NIC)".into()],
+            reasons: vec![Reason {
+                test: "a::b".into(),
+                lines: ["thread 'a::b' panicked at a.rs:1:1:", "", "left is not right", ""].map(String::from).to_vec(),
+            }],
+            in_reason: false,
             failed_count: 1,
             skipped_count: 1,
         };
