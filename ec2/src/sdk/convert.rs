@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use aws_sdk_ec2::types::{self, RouteState};
+use aws_sdk_ec2::types::{self, RouteOrigin, RouteState};
 use ipnet::Ipv4Net;
 
 use crate::{Association, ElasticIp, InterfaceDetails, Route, RouteTable};
@@ -16,12 +16,21 @@ pub fn table(table: &types::RouteTable) -> Option<RouteTable> {
 }
 
 fn route(route: &types::Route) -> Option<Route> {
+    if is_learned(route) {
+        return None;
+    }
     let destination: Ipv4Net = route.destination_cidr_block()?.parse().ok()?;
     (destination.prefix_len() == 32).then(|| Route {
         destination,
         target: target(route).unwrap_or_default().to_owned(),
         blackhole: route.state() == Some(&RouteState::Blackhole),
     })
+}
+
+/// It came from a virtual private gateway or from a route server, and goes as it came: it stands beside an entry with the
+/// same destination, which goes before it, and `ReplaceRoute` knows only the entry.
+fn is_learned(route: &types::Route) -> bool {
+    matches!(route.origin(), Some(RouteOrigin::EnableVgwRoutePropagation | RouteOrigin::Advertisement))
 }
 
 /// A route to an interface that is attached names the instance as well: the interface is what counts.

@@ -97,6 +97,31 @@ async fn routes_to_single_addresses_and_their_targets() {
     assert_eq!(found, [RouteTable { id: "rtb-1".to_owned(), routes: expected.to_vec() }]);
 }
 
+/// EC2 lists what it learned beside the entry that goes before it. Taken for one, it would be wrong for ever.
+#[tokio::test]
+async fn what_a_gateway_or_a_route_server_told_is_no_entry() {
+    let route = |target: &str, origin: &str| {
+        format!(
+            "<item><destinationCidrBlock>10.9.0.1/32</destinationCidrBlock>{target}<origin>{origin}</origin>\
+             <state>active</state></item>"
+        )
+    };
+    let routes = [
+        route("<gatewayId>vgw-1</gatewayId>", "EnableVgwRoutePropagation"),
+        route("<networkInterfaceId>eni-1</networkInterfaceId>", "CreateRoute"),
+        route("<networkInterfaceId>eni-2</networkInterfaceId>", "Advertisement"),
+    ]
+    .concat();
+    let inner = format!(
+        "<routeTableSet><item><routeTableId>rtb-1</routeTableId><routeSet>{routes}</routeSet></item></routeTableSet>"
+    );
+    let (sdk, _) = scripted([done("DescribeRouteTables", &inner)]);
+    let found = sdk.route_tables("vpc-7", &call()).await.unwrap();
+    let entry =
+        Route { destination: "10.9.0.1/32".parse().unwrap(), target: "eni-1".to_owned(), blackhole: false };
+    assert_eq!(found, [RouteTable { id: "rtb-1".to_owned(), routes: vec![entry] }]);
+}
+
 const ASSOCIATED: &str = "<item><publicIp>198.51.100.7</publicIp><allocationId>eipalloc-7</allocationId>\
     <domain>vpc</domain><associationId>eipassoc-7</associationId><instanceId>i-7</instanceId>\
     <networkInterfaceId>eni-7</networkInterfaceId><privateIpAddress>10.0.0.7</privateIpAddress></item>";
