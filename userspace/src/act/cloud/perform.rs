@@ -34,6 +34,8 @@ pub struct Cloud {
     ec2: Arc<dyn Ec2>,
     network: Network,
     permit: Arc<dyn Permit>,
+    /// All resources on one interface ask which one it is, and the metadata service turns away who asks too much.
+    nics: Sharing<Interface, Answer>,
     /// All resources of one VPC look at the same tables.
     tables: Sharing<Tables, Answer>,
     /// Sequences that write routes at the moment.
@@ -47,6 +49,14 @@ enum Haste {
     /// Others write: they will want to read it, too.
     Crowd,
     Check,
+}
+
+/// Which interface, and how it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Interface {
+    device: String,
+    attempt_timeout: Duration,
+    retries: u32,
 }
 
 /// Whose route tables, and how they are asked for.
@@ -86,7 +96,14 @@ impl Permit for Nobody {
 
 impl Cloud {
     pub fn new(ec2: Arc<dyn Ec2>, network: Network) -> Self {
-        Self { ec2, network, permit: Arc::new(Nobody), tables: Sharing::default(), writing: Arc::default() }
+        Self {
+            ec2,
+            network,
+            permit: Arc::new(Nobody),
+            nics: Sharing::default(),
+            tables: Sharing::default(),
+            writing: Arc::default(),
+        }
     }
 
     /// The same, sharing the same work, that writes as long as this holds.
@@ -126,7 +143,17 @@ impl Cloud {
         }
     }
 
+    /// Of a run that began after this question: an interface that was detached before it is not found.
     async fn nic(&self, call: &Call, device: &str) -> Answer {
+        let key = Interface {
+            device: device.to_owned(),
+            attempt_timeout: call.attempt_timeout,
+            retries: call.retries,
+        };
+        self.nics.gathering(&key, HURRY_GATHER).get(|| self.interface(call, device)).await
+    }
+
+    async fn interface(&self, call: &Call, device: &str) -> Answer {
         match self.network.link(device).await {
             Ok(link) => answer(self.ec2.nic(link.mac, call).await, Answer::Nic),
             Err(error @ NetworkError::NoDevice(_)) => Answer::Failed(CallError::Missing {
@@ -179,7 +206,28 @@ fn jittered(about: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use vipd_ec2::testing::FakeEc2;
+
     use super::*;
+
+    #[tokio::test]
+    async fn who_asks_for_the_same_interface_at_the_same_time_asks_once() {
+        let ec2 = FakeEc2::new("a", Arc::default());
+        ec2.attach([0; 6], "eni-a", "vpc-1");
+        let cloud = Cloud::new(Arc::new(ec2.clone()), Network::open().unwrap());
+        let call = &Call { region: None, attempt_timeout: Duration::from_secs(5), retries: 1 };
+        // Its link-layer address is all zeroes.
+        let ask = &Ask::Nic { device: "lo".to_owned() };
+        let is_found = |answer: &Answer| matches!(answer, Answer::Nic(nic) if nic.id == "eni-a");
+        let all = join_all((0..500).map(|_| cloud.perform(call, ask))).await;
+        assert!(all.iter().all(is_found), "{all:?}");
+        // Those that come too late for the first run share the second.
+        assert!(ec2.host().asked.len() <= 2, "{:?}", ec2.host().asked);
+        // Whoever asks after it was detached is told so.
+        ec2.host().nics.clear();
+        let gone = cloud.perform(call, ask).await;
+        assert!(matches!(gone, Answer::Failed(CallError::Missing { .. })), "{gone:?}");
+    }
 
     #[test]
     fn a_pause_is_about_as_long_as_asked_for() {
