@@ -41,9 +41,12 @@ pub enum CallError {
     /// The API itself failed (5xx).
     #[error("{what} failed within EC2 ({code})")]
     Unavailable { what: String, code: String },
-    /// No policy allows it, or the credentials are not accepted.
+    /// No policy allows it.
     #[error("{action} is not permitted ({code}): {message}")]
     Denied { action: Action, code: String, message: String },
+    /// Whatever is asked: the credentials have ended or are wrong, this host's clock is, or the account may not use EC2.
+    #[error("AWS does not accept this node's credentials ({code}): {message}")]
+    Unaccepted { code: String, message: String },
     /// The SDK's chain found none, or could not read them.
     #[error("no credentials for AWS: {0}")]
     NoCredentials(String),
@@ -71,6 +74,7 @@ impl CallError {
             | Self::Throttled { .. }
             | Self::Unavailable { .. } => true,
             Self::Denied { .. }
+            | Self::Unaccepted { .. }
             | Self::NoCredentials(_)
             | Self::Missing { .. }
             | Self::Refused { .. }

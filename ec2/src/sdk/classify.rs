@@ -28,11 +28,13 @@ const THROTTLING: &[&str] = &[
     "TooManyRequestsException",
 ];
 
-/// Not permitted, or not known who asks.
-const DENIED: &[&str] = &[
-    "AccessDenied",
-    "AccessDeniedException",
-    "AuthFailure",
+/// Not permitted.
+const DENIED: &[&str] = &["AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"];
+
+/// It is not known who asks, or he is not let in: no policy changes that.
+const UNACCEPTED: &[&str] = &[
+    AUTH_FAILURE,
+    "Blocked",
     "ExpiredToken",
     "ExpiredTokenException",
     "IncompleteSignature",
@@ -40,14 +42,15 @@ const DENIED: &[&str] = &[
     "InvalidClientTokenId",
     "InvalidSignatureException",
     "MissingAuthenticationToken",
-    "NotAuthorized",
     "OptInRequired",
     "PendingVerification",
     "RequestExpired",
     "SignatureDoesNotMatch",
-    "UnauthorizedOperation",
     "UnrecognizedClientException",
 ];
+
+/// EC2 says so of those whom it does not know, and of objects that are not theirs.
+const AUTH_FAILURE: &str = "AuthFailure";
 
 const UNAVAILABLE: &[&str] =
     &["InternalError", "InternalFailure", "RequestTimeout", "ServiceUnavailable", "Unavailable"];
@@ -106,8 +109,10 @@ impl Attempts {
             // EC2 always names a code. A proxy or a captive portal does not.
             let reason = format!("the answer with HTTP status {status} is not one of EC2");
             CallError::Unreachable { what, reason }
-        } else if DENIED.contains(&code.as_str()) {
+        } else if DENIED.contains(&code.as_str()) || is_of_an_object(&code, &message) {
             CallError::Denied { action: self.action, code, message }
+        } else if UNACCEPTED.contains(&code.as_str()) {
+            CallError::Unaccepted { code, message }
         } else if is_missing(&code, &message) {
             CallError::Missing { what, code, message }
         } else {
@@ -133,6 +138,11 @@ impl Attempts {
             _ => CallError::Unreachable { what, reason: cause(error) },
         }
     }
+}
+
+/// `You do not have permission to access the specified resource.`
+fn is_of_an_object(code: &str, message: &str) -> bool {
+    code == AUTH_FAILURE && message.to_ascii_lowercase().contains("permission")
 }
 
 /// EC2 names a missing object in the code, but for a missing route, in which case it has

@@ -57,17 +57,29 @@ async fn denied_names_the_action_and_cuts_the_encoded_message() {
         }
     );
     assert!(!denied.is_passing());
+    let foreign = "You do not have permission to access the specified resource.";
+    for (status, code, message) in [(403, "AccessDenied", "no"), (403, "AuthFailure", foreign)] {
+        let denied = read(error(status, code, message)).await;
+        assert!(matches!(denied, CallError::Denied { code: ref c, .. } if c == code), "{code}: {denied:?}");
+    }
+}
+
+/// No policy helps against a clock that is wrong.
+#[tokio::test]
+async fn who_is_not_let_in_at_all_lacks_no_permission() {
     for (status, code) in [
         (401, "AuthFailure"),
-        (403, "AccessDenied"),
         (400, "ExpiredToken"),
         (400, "RequestExpired"),
         (403, "InvalidClientTokenId"),
         (401, "OptInRequired"),
+        (400, "PendingVerification"),
         (403, "SignatureDoesNotMatch"),
     ] {
-        let denied = read(error(status, code, "no")).await;
-        assert!(matches!(denied, CallError::Denied { code: ref c, .. } if c == code), "{code}: {denied:?}");
+        let (code, message) = (code.to_owned(), "no".to_owned());
+        let expected = CallError::Unaccepted { code: code.clone(), message };
+        assert_eq!(read(error(status, &code, "no")).await, expected);
+        assert!(!expected.is_passing());
     }
 }
 

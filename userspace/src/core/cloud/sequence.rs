@@ -475,6 +475,7 @@ impl CloudSequence {
 fn is_final(error: &CallError) -> bool {
     match error {
         CallError::Denied { .. }
+        | CallError::Unaccepted { .. }
         | CallError::NoCredentials(_)
         | CallError::Overtaken(_)
         | CallError::Absent => true,

@@ -259,6 +259,7 @@ impl Judge<'_> {
             CallError::Denied { action, .. } => {
                 return self.deny(*action, e, None);
             }
+            CallError::Unaccepted { code, .. } => format!("{e}: {}", self.places.accepted(code)),
             CallError::NoCredentials(_) => format!("{e}: {}", self.places.credentials()),
             CallError::Missing { .. }
             | CallError::Refused { .. }

@@ -59,6 +59,20 @@ impl Places {
         )
     }
 
+    /// Of credentials that were found.
+    pub fn accepted(&self, code: &str) -> String {
+        match code {
+            "OptInRequired" | "PendingVerification" | "Blocked" => {
+                format!("see that the account is in order, and that the region {} is enabled for it", self.region)
+            }
+            // A signature holds for some minutes only.
+            _ => "see that the clock of this node is right ('timedatectl'), and that the credentials which vipd takes \
+                  (the instance's role, the profile in [ec2] of node.toml, or AWS_... in its environment) are still good; \
+                  those in ~/.aws are read once: restart vipd when they change"
+                .to_owned(),
+        }
+    }
+
     pub fn unreached(&self, whom: Whom) -> String {
         match whom {
             Whom::Metadata => format!(

@@ -433,6 +433,15 @@ fn what_passes_is_unchecked_and_what_does_not_is_an_objection() {
     let none = with(CallError::NoCredentials("nothing found".into()));
     let says = ["no credentials", "associate-iam-instance-profile --instance-id i-1", "docs/ec2.md", "[ec2]"];
     objects(&route(), &none, &says);
+    // Whatever was asked: it is told once, and no policy is to blame.
+    let unaccepted =
+        |code: &str| CallError::Unaccepted { code: code.into(), message: "Request has expired.".into() };
+    let mut late = with(unaccepted("RequestExpired"));
+    let probes = [DryRun::DescribeRouteTables, DryRun::DescribeNetworkInterfaces];
+    late.rights = probes.map(|probe| (probe, Err(unaccepted("RequestExpired")))).into();
+    objects(&route(), &late, &["does not accept this node's credentials (RequestExpired)", "timedatectl"]);
+    assert!(!judge(&route(), &late).objections[0].contains("policy"));
+    objects(&route(), &with(unaccepted("OptInRequired")), &["the region eu-central-1 is enabled"]);
     let refused =
         CallError::Refused { what: "DescribeRouteTables".into(), code: "Bad".into(), message: text() };
     objects(&route(), &with(refused.clone()), &["DescribeRouteTables was refused (Bad)"]);
