@@ -10,7 +10,7 @@ use vipd_tests::{
 
 use super::{
     Test,
-    scene::{IP, PROMPT, ROUTE, Served, TUNABLES, options},
+    scene::{IP, PROMPT, ROUTE, Served, TUNABLES, destination, options},
 };
 
 pub const TESTS: &[(&str, Test)] = &[
@@ -21,6 +21,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("silence::whatever_becomes_of_a_write_the_routes_are_right_in_the_end", writes),
     ("silence::whatever_becomes_of_a_check_nothing_moves", checks),
     ("silence::a_permission_that_is_taken_away_is_told_and_moves_nothing", permission),
+    ("silence::a_table_that_may_not_be_changed_takes_no_other_out_of_service", barred),
     ("silence::a_node_that_may_not_write_gives_way_to_one_that_may", denied),
 ];
 
@@ -178,6 +179,35 @@ fn permission() -> Result<()> {
     ensure!(shown.contains("ec2:DescribeRouteTables is not permitted"), "{shown}");
     ensure!(served.epoch(0, ROUTE)? == epoch);
     Ok(())
+}
+
+/// An entry in a table that the policy does not name.
+fn barred() -> Result<()> {
+    let served = Served::routes()?;
+    let world = &served.instances.world;
+    let (epoch, table) = (served.epoch(0, ROUTE)?, &world.tables[2]);
+    let of_table = When::action("ReplaceRoute").with("RouteTableId", table);
+    let rule = served.cloud().proxy.inject(of_table, Fault::Denied);
+    let mark = served.cloud().proxy.mark();
+    world.replace_route(table, &destination(), &world.stranger.eni)?;
+    // Twice: it goes on to look, and to try.
+    served.wait_calls(0, "ReplaceRoute", mark, 2)?;
+    let said = served.wait_event(0, "recover.failed", "ec2:ReplaceRoute is not permitted")?;
+    ensure!(said.contains(table), "{said}");
+    served.lab().check_in_service(ROUTE, 0, 0)?;
+    served.lab().check_in_service(IP, 0, 0)?;
+    ensure!(served.epoch(0, ROUTE)? == epoch, "it was granted anew");
+    let trouble = served.known(0, ROUTE)?.trouble.context("nothing is told")?;
+    ensure!(trouble.contains(table), "{trouble}");
+    served.cloud().proxy.lift(rule);
+    served.wait_routes(0)?;
+    served.lab().wait(PATIENCE, "all is well", || {
+        let known = served.known(0, ROUTE)?;
+        ensure!(known.trouble.is_none(), "{known:?}");
+        Ok(())
+    })?;
+    ensure!(served.epoch(0, ROUTE)? == epoch);
+    served.check_others_untouched()
 }
 
 fn denied() -> Result<()> {

@@ -71,6 +71,12 @@ pub(super) fn judge(tables: &[RouteTable], addresses: &Addresses, vpc: &str, int
     Finding { targets, judgement }
 }
 
+/// A route to one of the addresses leads to the interface.
+pub(super) fn some_lead(tables: &[RouteTable], addresses: &Addresses, interface: &str) -> bool {
+    let hosts = addresses.hosts();
+    tables.iter().flat_map(|t| &t.routes).any(|r| r.target == interface && is_of(&hosts, r.destination))
+}
+
 /// One of the addresses, and nothing else.
 fn is_of(hosts: &Ranges, destination: Ipv4Net) -> bool {
     destination.prefix_len() == 32 && hosts.contains(IpAddr::V4(destination.addr()))

@@ -341,8 +341,10 @@ impl CloudSequence {
     }
 
     fn wrote(&mut self, asked: &Ask, answer: Answer, rest: VecDeque<Ask>) -> Step {
+        let mut asked_for = 1;
         let errors: Vec<(String, CallError)> = match answer {
             Answer::Written(results) => {
+                asked_for = results.len();
                 let failed = results.into_iter().enumerate().filter_map(|(n, r)| Some((n, r.err()?)));
                 failed.map(|(n, e)| (object(asked, n), e)).collect()
             }
@@ -358,7 +360,7 @@ impl CloudSequence {
             return self.fail(what, Cause::Overtaken);
         }
         if errors.iter().any(|(_, e)| is_final(e)) {
-            return if self.only_lacks_solitude() { self.doubt(what) } else { self.fail(what, Cause::Other) };
+            return self.barred(what, errors.len() < asked_for);
         }
         // What EC2 did not answer is no attempt: whether it was one is not known.
         let unanswered = errors.iter().all(|(_, e)| e.is_passing());
@@ -366,6 +368,23 @@ impl CloudSequence {
             self.written += 1;
         }
         self.again(what, unanswered)
+    }
+
+    /// It is not let do this, at any attempt. Whatever leads here already goes on to: the others have the same policy, as
+    /// a rule, and would not be let either, so that an entry too many in a table would put out of service what all other
+    /// tables lead to.
+    fn barred(&mut self, why: String, some_written: bool) -> Step {
+        if self.only_lacks_solitude() {
+            return self.doubt(why);
+        }
+        let leads = match (&self.context.goal, &self.view.nic) {
+            (Goal::Routes(addresses), Some(nic)) => {
+                some_written || route::some_lead(&self.view.tables, addresses, &nic.id)
+            }
+            (Goal::Routes(_), None) | (Goal::Eip(_), _) => false,
+        };
+        let stays = self.verb == Verb::Recover && leads;
+        self.fail(why, if stays { Cause::Unanswered } else { Cause::Other })
     }
 
     fn not_seen(&mut self, error: &CallError) -> Step {
@@ -387,9 +406,9 @@ impl CloudSequence {
             {
                 self.fail(error.to_string(), Cause::Interface)
             }
-            (Verb::Restore | Verb::Recover | Verb::Switch | Verb::Amend, error) => {
-                self.fail(error.to_string(), Cause::Other)
-            }
+            // It is in service, and whether it still has to be mended is not known.
+            (Verb::Recover, error) => self.fail(error.to_string(), Cause::Unanswered),
+            (Verb::Restore | Verb::Switch | Verb::Amend, error) => self.fail(error.to_string(), Cause::Other),
         }
     }
 

@@ -128,7 +128,8 @@ impl Failure {
 pub enum Cause {
     /// It is missing, down, without carrier, or nobody answers there.
     Interface,
-    /// EC2 did not answer: nothing is known, and another node would know no more.
+    /// EC2 did not answer: nothing is known, and another node would know no more. Or it does not permit what is still
+    /// lacking, while the rest is in service.
     Unanswered,
     /// The grant, or the lease, does not hold any more: nothing was tried.
     Overtaken,

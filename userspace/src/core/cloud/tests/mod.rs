@@ -218,6 +218,30 @@ fn what_is_not_permitted_fails_at_once_and_names_the_action() {
     }
 }
 
+/// An entry in a table that no node may change must not put out of service what all other tables lead to.
+#[test]
+fn a_recovery_that_is_not_permitted_leaves_in_service_what_leads_here() {
+    let recover = |world: &mut World, fates: &[Fate]| {
+        let run = run(world, Verb::Recover, routes(&["10.9.0.5"]), fates);
+        assert!(failed(&run).reason.contains("is not permitted"), "{:?}", run.result);
+        assert!(run.report.trouble.is_some());
+        failed(&run).cause
+    };
+    let tables = |first, second| {
+        let all = vec![table("rtb-1", &[("10.9.0.5/32", first)]), table("rtb-2", &[("10.9.0.5/32", second)])];
+        World::new(all, Vec::new())
+    };
+    let denied = [Fate::Fine, Fate::Fine, Fate::Denied];
+    assert_eq!(recover(&mut tables("eni-here", "eni-b"), &denied), Cause::Unanswered);
+    // The second one was turned at least.
+    assert_eq!(recover(&mut tables("eni-a", "eni-b"), &denied), Cause::Unanswered);
+    // Nothing leads here: perhaps another node may do what this one may not.
+    let neither = [&denied[..], &[Fate::Denied]].concat();
+    assert_eq!(recover(&mut tables("eni-a", "eni-b"), &neither), Cause::Other);
+    // It may not even look.
+    assert_eq!(recover(&mut tables("eni-here", "eni-b"), &[Fate::Fine, Fate::Denied]), Cause::Unanswered);
+}
+
 #[test]
 fn an_overtaken_write_ends_it() {
     let mut world = two_zones();
