@@ -2,6 +2,7 @@
 //! decisions here.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{FutureExt, future::join_all};
 use vipd_ec2::{Call, CallError, Ec2, Permit};
 
 use super::super::sharing::Sharing;
@@ -111,7 +112,20 @@ impl Cloud {
         Self { permit, ..self.clone() }
     }
 
+    /// A panic below, in a hundred thousand lines of others, says as much as silence does: without any answer the
+    /// resource would be nobody's business for the rest of this process' life.
     pub async fn perform(&self, call: &Call, ask: &Ask) -> Answer {
+        // Nothing of ours is left half done: what is shared is replaced as a whole, or counted by a guard.
+        let answer = AssertUnwindSafe(self.ask(call, ask)).catch_unwind().await;
+        answer.unwrap_or_else(|_| {
+            Answer::Failed(CallError::Unreachable {
+                what: "a call of EC2".to_owned(),
+                reason: "vipd failed within itself (a bug): its log has the panic".to_owned(),
+            })
+        })
+    }
+
+    async fn ask(&self, call: &Call, ask: &Ask) -> Answer {
         match ask {
             Ask::Nic { device } => self.nic(call, device).await,
             Ask::Routes { vpc, checks } => self.tables(call, vpc, *checks).await,
@@ -209,6 +223,7 @@ mod tests {
     use vipd_ec2::testing::FakeEc2;
 
     use super::*;
+    use crate::core::cloud::Entry;
 
     #[tokio::test]
     async fn who_asks_for_the_same_interface_at_the_same_time_asks_once() {
@@ -227,6 +242,27 @@ mod tests {
         ec2.host().nics.clear();
         let gone = cloud.perform(call, ask).await;
         assert!(matches!(gone, Answer::Failed(CallError::Missing { .. })), "{gone:?}");
+    }
+
+    struct Broken;
+
+    impl Permit for Broken {
+        fn still(&self) -> Result<(), String> {
+            panic!("a bug, for a test")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_an_answer_that_says_nothing() {
+        let ec2 = FakeEc2::new("a", Arc::default());
+        let cloud = Cloud::new(Arc::new(ec2), Network::open().unwrap()).with_permit(Arc::new(Broken));
+        let call = &Call { region: None, attempt_timeout: Duration::from_secs(5), retries: 1 };
+        let entries = vec![Entry { table: "rtb-1".into(), destination: "10.9.0.5/32".parse().unwrap() }];
+        let answer = cloud.perform(call, &Ask::ReplaceRoutes { entries, interface: "eni-a".into() }).await;
+        let Answer::Failed(error) = &answer else { panic!("{answer:?}") };
+        assert!(error.is_passing(), "{error}");
+        // Nobody waits for one that writes no more.
+        assert_eq!(cloud.writing.load(Ordering::Relaxed), 0);
     }
 
     #[test]
