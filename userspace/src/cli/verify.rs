@@ -8,7 +8,8 @@ use crate::api::{Answer, ApiError, Declare, DeclareAim, Request};
 /// Tell whether the cluster is exactly as a file says
 ///
 /// Exit code 0 when it is; 1 when something differs, when something is there that the file does not name, or when this
-/// node does not have the interfaces. Nothing is changed.
+/// node does not have the interfaces. What is in Amazon EC2 is checked by all its nodes as at its creation: what they
+/// object to is told, with its remedy (exit code 1). Nothing is changed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
