@@ -5,7 +5,7 @@ use std::{fs, thread};
 use anyhow::{Context, Result, ensure};
 use vipd_tests::{
     cloud::{Cloud, Fault, Plan, When},
-    lab::PATIENCE,
+    lab::{Options, PATIENCE},
 };
 
 use super::{
@@ -69,13 +69,18 @@ fn restart(elastic: &Elastic, end: End) -> Result<()> {
     host.start()
 }
 
+/// Nobody takes over while its daemon takes its time to start.
+fn alone(options: Options) -> Options {
+    Options { hosts: 1, ..options }
+}
+
 fn stay() -> Result<()> {
     let mut second = Vec::new();
     let prepare = |served: &Served| {
         second = plug_second(served)?;
         Ok(())
     };
-    let elastic = Elastic::with(&two_interfaces(), prepare, &["--dev", "eth0", "--dev", "eth2"])?;
+    let elastic = Elastic::with(&alone(two_interfaces()), prepare, &["--dev", "eth0", "--dev", "eth2"])?;
     let (served, lab, tag) = (&elastic.served, elastic.lab(), elastic.tag.as_str());
     let there = || {
         elastic.check_at(&second[0])?;
@@ -90,7 +95,7 @@ fn stay() -> Result<()> {
     lab.segment.set_carrier(0, false, false)?;
     lab.wait(PATIENCE, "it is on the second interface", there)?;
     // The first one is as good again, and no reason to go back.
-    lab.segment.set_carrier(0, true, true)?;
+    lab.segment.set_carrier(0, false, true)?;
     served.wait_event(0, "link.up", "eth0")?;
     let epoch = served.epoch(0, tag)?;
     for end in [End::Terminated, End::Killed] {
@@ -112,7 +117,7 @@ fn stay() -> Result<()> {
 }
 
 fn damaged() -> Result<()> {
-    let elastic = Elastic::new()?;
+    let elastic = Elastic::with(&alone(options()), |_| Ok(()), &["--dev", "eth0"])?;
     let (served, lab, tag) = (&elastic.served, elastic.lab(), elastic.tag.as_str());
     let epoch = served.epoch(0, tag)?;
     let mark = served.cloud().proxy.mark();
@@ -203,7 +208,7 @@ fn orphaned() -> Result<()> {
     let proxy = &served.cloud().proxy;
     let address = world.allocate_address()?;
     let tag = format!("ec2-{address}");
-    let here = || Ok(world.eip(address)?.eni);
+    let here = || anyhow::Ok(world.eip(address)?.eni);
     served.order(0, &["create", "ec2-eip", "--eip", &address.to_string(), "--dev", "eth0"])?;
     served.wait_in_service(&tag, 0)?;
     served.order(0, &["out-of-service", &tag])?;
@@ -243,7 +248,7 @@ fn orphaned() -> Result<()> {
 
 fn left() -> Result<()> {
     let elastic = Elastic::new()?;
-    let (served, lab, tag) = (&elastic.served, elastic.lab(), elastic.tag.as_str());
+    let (served, tag) = (&elastic.served, elastic.tag.as_str());
     let proxy = &served.cloud().proxy;
     let silence = proxy.inject(When::action("DescribeAddresses").from(Cloud::address(0)), Fault::Hang);
     served.order(0, &["out-of-service", tag])?;
