@@ -306,7 +306,7 @@ pub fn plug_second(served: &Served) -> Result<Vec<String>> {
         });
         Ok(eni)
     };
-    (0..3).map(plug).collect()
+    (0..served.lab().hosts.len()).map(plug).collect()
 }
 
 fn standby() -> Result<()> {

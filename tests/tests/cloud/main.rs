@@ -17,6 +17,7 @@ mod policies;
 mod policy;
 mod races;
 mod refusals;
+mod restarts;
 mod routes;
 mod scene;
 mod server;
@@ -52,6 +53,7 @@ fn main() -> std::process::ExitCode {
         policy::TESTS,
         declared::TESTS,
         outages::TESTS,
+        restarts::TESTS,
     ]
     .concat();
     // In CI nothing is left out: there its absence is a failure.

@@ -11,4 +11,5 @@ mod flush;
 pub mod gatekeeper;
 pub mod link;
 pub mod network_manager;
+pub mod pages;
 mod sharing;

@@ -30,6 +30,7 @@ mod devices;
 mod elsewhere;
 mod local;
 mod order;
+mod recall;
 
 use std::{
     borrow::Cow,
@@ -43,7 +44,8 @@ use ipnet::IpNet;
 
 pub use self::{
     devices::{DeviceHealth, Devices, choose},
-    local::Here,
+    local::{Here, patience},
+    recall::{Fate, Footprint, Recalled, recall},
 };
 use self::{
     local::{Have, Local, Terms, Want},
@@ -526,7 +528,10 @@ impl Agent {
             (Have::Up { .. }, _) => return None,
             _ if !local.is_silent(situation) => return None,
             (_, Phase::Stopping) => failed().unwrap_or(Outcome::Released),
-            (Have::Down, _) if local.stale == Some(epoch) => trusted().then_some(Outcome::Restarted)?,
+            // What an earlier life may have left in EC2 keeps nobody waiting.
+            (have, _) if local.stale == Some(epoch) && (*have == Have::Down || local.is_cloud()) => {
+                trusted().then_some(Outcome::Restarted)?
+            }
             (Have::Down, _) => failed()?,
             // What is left here has to go first, and there is no saying when.
             (Have::Unclear { .. }, _) if local.is_cloud() => failed()?,

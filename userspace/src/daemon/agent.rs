@@ -25,7 +25,7 @@ use super::{
     owners::Owners,
 };
 use crate::{
-    act::{datapath::Datapath, executor::Executor, gatekeeper::Gatekeeper},
+    act::{cloud::EipBook, datapath::Datapath, executor::Executor, gatekeeper::Gatekeeper},
     api::{in_cloud::InCloud, in_use::InUse},
     cluster::{
         Store,
@@ -67,6 +67,8 @@ pub struct AgentDriver {
     pub in_use: InUse,
     /// Kept up to date with what is known of EC2.
     pub in_cloud: InCloud,
+    /// Which Elastic IPs may be on this node's interfaces.
+    pub eip_book: EipBook,
     /// Resources that must not stay in service here.
     pub yielded: mpsc::UnboundedReceiver<Yielded>,
     /// [`CHECKS_AT_ONCE`].

@@ -31,7 +31,7 @@ use crate::{
     act::{
         announce::Plan,
         bounce::Bouncer,
-        cloud::Cloud,
+        cloud::{Cloud, EipBook},
         datapath::{Datapath, Probes},
         executor::{Executor, Gates, Siblings},
         gatekeeper::Gatekeeper,
@@ -81,6 +81,7 @@ pub struct Host {
     /// What the resources in EC2 have learned.
     pub in_cloud: InCloud,
     pub ec2: Arc<dyn Ec2>,
+    pub eip_book: EipBook,
     pub links: watch::Sender<LinkTable>,
     pub conflicts: watch::Sender<Vec<ConflictFacts>>,
 }
@@ -314,6 +315,7 @@ pub fn start(
         links: host.links.subscribe(),
         in_use: host.in_use.clone(),
         in_cloud: host.in_cloud.clone(),
+        eip_book: host.eip_book.clone(),
         checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
         cloud_checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
     };

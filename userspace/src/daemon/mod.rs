@@ -10,6 +10,7 @@ pub mod leader;
 pub mod leftovers;
 pub mod links;
 pub mod member;
+mod owed;
 pub mod owners;
 mod poll;
 mod rekey;

@@ -19,19 +19,23 @@ use tokio::{
     sync::{Mutex, watch},
     time::timeout,
 };
+use tokio_util::sync::CancellationToken;
 
 use super::{
     events::{About, EventLog},
     interfaces::Interfaces,
     leftovers::{self, Which},
     member::{self, Host},
+    owed::{Debtor, Outside},
     rekey,
+    runner::GrantGates,
 };
 use crate::{
     act::{
         bounce::Bouncer,
-        cloud,
+        cloud::{self, Cloud, EipBook},
         datapath::{self, Datapath, MemoryDatapath},
+        executor::Executor,
         gatekeeper::Gatekeeper,
         network_manager::NetworkManager,
     },
@@ -126,6 +130,10 @@ pub async fn run(options: Options) -> anyhow::Result<End> {
     let in_use = InUse::default();
     let in_cloud = InCloud::default();
     let ec2 = cloud::connect(&config.ec2);
+    let (eip_book, complaints) = EipBook::open(options.state_dir.join("elastic-ips"));
+    for complaint in complaints {
+        events.warn(About::default(), "ec2.note-lost", complaint);
+    }
     let host = Host {
         timing: config.profile.timing(),
         state_dir: options.state_dir.clone(),
@@ -141,6 +149,7 @@ pub async fn run(options: Options) -> anyhow::Result<End> {
         in_use: in_use.clone(),
         in_cloud: in_cloud.clone(),
         ec2: ec2.clone(),
+        eip_book,
         links,
         conflicts,
     };
@@ -269,6 +278,7 @@ struct Control {
     member: watch::Sender<Option<Member>>,
     start: Options,
     over: watch::Sender<Option<Over>>,
+    outside: Outside,
 }
 
 impl Control {
@@ -282,6 +292,7 @@ impl Control {
             member: watch::Sender::new(None),
             start,
             over: watch::Sender::new(None),
+            outside: Outside(CancellationToken::new()),
         })
     }
 
@@ -316,7 +327,26 @@ impl Control {
         self.host.keeper.shut_all()?;
         self.remove_leftovers(Which::All).await?;
         self.host.keeper.reset()?;
+        if !self.host.config.witness {
+            tokio::spawn(self.debtor().run());
+        }
         Ok(())
+    }
+
+    /// Takes off what a membership left in EC2.
+    fn debtor(&self) -> Debtor {
+        let host = &self.host;
+        let gates = Arc::new(GrantGates { keeper: host.keeper.clone(), lease_epoch: 0 });
+        let executor =
+            Executor::new(host.network.clone(), host.datapath.clone(), gates, host.timing.duplicate_wait);
+        let cloud = Cloud::new(host.ec2.clone(), host.network.clone());
+        Debtor {
+            book: host.eip_book.clone(),
+            executor: executor.with_cloud(cloud.with_permit(Arc::new(self.outside.clone()))),
+            tunables: host.tunables.clone(),
+            events: host.events.clone(),
+            outside: self.outside.clone(),
+        }
     }
 
     /// A witness never had any, and may share a host with a daemon that has.
@@ -329,6 +359,7 @@ impl Control {
 
     fn begin(&self, slot: &mut Option<Arc<dyn OpenStore>>, store: Arc<dyn OpenStore>) -> anyhow::Result<()> {
         let identity = store.identity();
+        self.outside.0.cancel();
         member::start(&self.host, &identity, store.clone(), self.promises.clone())?;
         *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
         self.member.send_replace(Some(Member {

@@ -1,8 +1,6 @@
 //! What is stopped, on disk, for the next life of a daemon that dies before it started it again. The
 //! directory goes with a reboot, as everything does that is kept in it.
 
-use std::{fs, io, path::PathBuf};
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -10,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::Owed;
 use crate::{
-    act::{link::Forgotten, network_manager::Profile},
+    act::{link::Forgotten, network_manager::Profile, pages::Pages},
     observe::network::Link,
 };
 
-/// One file for each interface that is stopped.
+/// One page for each interface that is stopped.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Book {
     /// None: nothing is written.
-    pub(super) dir: Option<PathBuf>,
+    pub(super) pages: Option<Pages>,
 }
 
 /// What a start has to bring back, and of which interface.
@@ -34,52 +32,43 @@ struct Page {
 impl Book {
     /// Writes down what is owed. A failure costs only what a crash would lose.
     pub(super) fn write(&self, link: &Link, owed: &Owed) {
-        let Some(dir) = &self.dir else { return };
+        let Some(pages) = &self.pages else { return };
         let page = Page {
             device: link.name.clone(),
             index: link.index,
             profile: owed.profile.clone(),
             forgotten: owed.forgotten.as_ref().map(encode),
         };
-        let write = || {
-            fs::create_dir_all(dir)?;
-            let fresh = dir.join(format!("{}.new", link.index));
-            fs::write(&fresh, serde_json::to_vec(&page)?)?;
-            fs::rename(&fresh, dir.join(format!("{}.json", link.index)))
-        };
-        if let Err(error) = write() {
-            let dir = dir.display();
+        if let Err(error) = pages.write(&link.index.to_string(), &page) {
+            let dir = pages.dir().display();
             tracing::warn!(device = link.name, %error, "cannot note in {dir} that it is stopped");
         }
     }
 
     /// The interface is as it was.
     pub(super) fn strike(&self, index: u32) {
-        let Some(dir) = &self.dir else { return };
-        match fs::remove_file(dir.join(format!("{index}.json"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, "cannot forget in {} that interface {index} was stopped", dir.display());
-            }
-            _ => {}
+        self.strike_out(&index.to_string());
+    }
+
+    fn strike_out(&self, name: &str) {
+        let Some(pages) = &self.pages else { return };
+        if let Err(error) = pages.strike(name) {
+            let dir = pages.dir().display();
+            tracing::warn!(%error, "cannot forget in {dir} that interface {name} was stopped");
         }
     }
 
     /// What an earlier life left, of those of these interfaces that are the same still. All else is
     /// struck out: there is nothing to bring back to an interface that is gone.
     pub(super) fn read(&self, links: Vec<Link>) -> Vec<(Link, Owed)> {
-        let Some(dir) = &self.dir else { return Vec::new() };
-        let files = match fs::read_dir(dir) {
-            Ok(files) => files,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Vec::new(),
-            Err(error) => {
-                tracing::warn!(%error, "cannot read in {} what was stopped", dir.display());
-                return Vec::new();
-            }
-        };
+        let Some(pages) = &self.pages else { return Vec::new() };
+        let all = pages.read::<Page>().unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot read in {} what was stopped", pages.dir().display());
+            Vec::new()
+        });
         let mut found = Vec::new();
-        for file in files.filter_map(Result::ok).map(|entry| entry.path()) {
-            let page = fs::read(&file).ok().and_then(|bytes| serde_json::from_slice::<Page>(&bytes).ok());
-            let same = page.and_then(|page| {
+        for (name, page) in all {
+            let same = page.ok().and_then(|page| {
                 let same = |link: &&Link| link.index == page.index && link.name == page.device;
                 Some((links.iter().find(same)?.clone(), page))
             });
@@ -88,10 +77,8 @@ impl Book {
                     let forgotten = page.forgotten.as_deref().map(decode);
                     found.push((link, Owed { forgotten, profile: page.profile }));
                 }
-                None => {
-                    // Left by a write that was cut short, or of an interface that is gone: of no use.
-                    let _ = fs::remove_file(&file);
-                }
+                // Damaged, or of an interface that is gone: of no use.
+                None => self.strike_out(&name),
             }
         }
         found
@@ -123,7 +110,10 @@ fn decode(texts: &[String]) -> Forgotten {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::{
+        fs,
+        net::{IpAddr, Ipv4Addr},
+    };
 
     use netlink_packet_route::{
         AddressFamily,
@@ -163,7 +153,7 @@ mod tests {
     #[test]
     fn the_next_life_reads_what_this_one_wrote() {
         let dir = tempfile::tempdir().unwrap();
-        let book = Book { dir: Some(dir.path().join("stopped")) };
+        let book = Book { pages: Some(Pages::new(dir.path().join("stopped"))) };
         assert!(book.read(vec![link(3, "eth0")]).is_empty());
         book.write(&link(3, "eth0"), &owed());
         assert_eq!(book.read(vec![link(2, "eth1"), link(3, "eth0")]), [(link(3, "eth0"), owed())]);
@@ -175,7 +165,7 @@ mod tests {
     #[test]
     fn what_is_of_no_use_is_struck_out() {
         let dir = tempfile::tempdir().unwrap();
-        let book = Book { dir: Some(dir.path().to_owned()) };
+        let book = Book { pages: Some(Pages::new(dir.path().to_owned())) };
         book.write(&link(3, "eth0"), &owed());
         fs::write(dir.path().join("4.json"), "{\"device\"").unwrap();
         // Another interface has its number.

@@ -19,6 +19,7 @@ use self::book::Book;
 use super::{
     link::Forgotten,
     network_manager::{NetworkManager, Profile, Unmanaged},
+    pages::Pages,
 };
 use crate::observe::network::{Link, Network, NetworkError};
 
@@ -79,7 +80,7 @@ impl Bouncer {
 
     /// The same, keeping in this directory what is stopped at the moment.
     pub fn with_book(self, dir: PathBuf) -> Self {
-        Self { book: Book { dir: Some(dir) }, ..self }
+        Self { book: Book { pages: Some(Pages::new(dir)) }, ..self }
     }
 
     /// Starts in the background what an earlier life of this daemon stopped and did not start again.

@@ -1,6 +1,7 @@
 //! Effects on Amazon EC2.
 
+mod book;
 mod connect;
 mod perform;
 
-pub use self::{connect::connect, perform::Cloud};
+pub use self::{book::EipBook, connect::connect, perform::Cloud};

@@ -22,6 +22,11 @@ const PATIENT_RETRY: Duration = Duration::from_secs(2);
 /// How often it is doubled.
 const DOUBLINGS: u32 = 3;
 
+/// The pause after what nobody waits for failed that often before.
+pub fn patience(failures: u32) -> Duration {
+    PATIENT_RETRY * (1 << failures.min(DOUBLINGS))
+}
+
 /// From the bring-up of what is in EC2 to its first check; doubled with each further one, up to the interval.
 const FIRST_WATCH: Duration = Duration::from_secs(1);
 
@@ -212,10 +217,11 @@ impl Local {
         }
     }
 
-    /// What is here is of the resource that there is, and not of an earlier one of its tag.
-    fn is_here(&self, terms: &Terms) -> bool {
-        let id = self.here.as_ref().map(|here| here.resource.id);
-        id.is_some() && id == terms.resource.map(|r| r.id)
+    /// What may be here in EC2 is what the resource that there is now would bring there, and not what an earlier one of
+    /// its tag did.
+    fn is_meant(&self, terms: &Terms) -> bool {
+        let cloud = self.here.as_ref().and_then(|here| here.resource.cloud());
+        cloud.is_some() && cloud == terms.resource.and_then(|r| r.cloud())
     }
 
     /// It is in EC2, and no kernel has a part in it.
@@ -312,11 +318,12 @@ impl Local {
     fn choose(&mut self, want: Want, terms: &Terms) -> Option<(Operation, Epoch, LeaseEpoch)> {
         let remove = (Operation::Remove, 0, terms.situation.lease_epoch);
         match (&self.have, want) {
-            // It was not taken off in EC2, where a bring-up makes it right in any case.
+            // It was not taken off in EC2, where a bring-up makes it right in any case: under the next grant, if this one
+            // is not used any more.
             (Have::Unclear { silent: Some(_), .. }, Want::Run { epoch, lease_epoch })
-                if self.is_cloud() && self.is_here(terms) && !self.has_failed(epoch) =>
+                if self.is_meant(terms) && !self.has_failed(epoch) =>
             {
-                Some((Operation::Restore, epoch, lease_epoch))
+                (self.stale != Some(epoch)).then_some((Operation::Restore, epoch, lease_epoch))
             }
             (Have::Unclear { retry_at, .. }, _) if terms.now < *retry_at => None,
             (Have::Unclear { .. }, _) | (Have::Up { .. }, Want::Nothing) => Some(remove),
@@ -570,7 +577,7 @@ impl Local {
     }
 
     fn pause(&mut self) -> Duration {
-        let pause = PATIENT_RETRY * (1 << self.failures.min(DOUBLINGS));
+        let pause = patience(self.failures);
         self.failures += 1;
         pause
     }

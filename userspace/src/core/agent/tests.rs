@@ -1,6 +1,7 @@
 mod cloud;
 mod density;
 mod hierarchies;
+mod recall;
 
 use super::{DeviceHealth::*, *};
 use crate::core::{change, sequence::Cause};

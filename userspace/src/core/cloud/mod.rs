@@ -18,7 +18,7 @@ use ipnet::Ipv4Net;
 use vipd_ec2::{CallError, ElasticIp, Nic, RouteTable};
 
 pub use self::sequence::CloudSequence;
-use crate::model::{Addresses, Ec2Tunables};
+use crate::model::{Addresses, Ec2Tunables, Tag};
 
 /// What a sequence works with; read when it begins and kept until it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct CloudContext {
     pub device: String,
     /// Its other interfaces that may have an Elastic IP: when it is removed, it is not to be left on one of them.
     pub others: Vec<String>,
+    /// Another resource that has the same Elastic IP in service on this node: it is not to be removed.
+    pub left_to: Option<Tag>,
     /// False: in service without anything being asked of EC2 (row IP-13).
     pub restore_and_recover: bool,
     /// The interface is taken to have a link (`IP_NOLINKCHECK`).

@@ -159,6 +159,11 @@ impl CloudSequence {
             let message = "nothing is asked of EC2: restore-and-recover is disabled on this node";
             return self.succeed(self.kinds().disabled, message.to_owned());
         }
+        if let (Verb::Remove, Some(heir)) = (self.verb, &self.context.left_to) {
+            let message =
+                format!("{} is left where it is: '{heir}' has it in service here now", self.subject());
+            return self.succeed(self.kinds().left, message);
+        }
         match (self.verb, &self.context.goal) {
             (Verb::Remove, Goal::Routes(_)) => {
                 let message = "the routes are left as they are: whoever takes over turns them to itself";

@@ -11,10 +11,10 @@ use super::{
     permit::{Granted, Leaving},
 };
 use crate::{
-    act::executor::Executor,
+    act::{cloud::EipBook, executor::Executor},
     api::in_cloud::{InCloud, Turn},
     core::{
-        agent::{Here, Operation, Start},
+        agent::{Footprint, Here, Operation, Start},
         cloud::{CloudContext, CloudReport, Goal, Verb},
         sequence::{Context, Failure, Sequence},
     },
@@ -39,6 +39,9 @@ pub(super) struct Job {
     me: NodeId,
     events: EventLog,
     in_cloud: InCloud,
+    eip_book: EipBook,
+    /// What it may leave in EC2.
+    footprint: Option<Footprint>,
     /// Of the checks that may run at the same time.
     checks: Arc<Semaphore>,
     is_cloud: bool,
@@ -54,7 +57,7 @@ impl Job {
         let cloud = start.target.resource.cloud();
         let (sequence, executor) = match cloud {
             None => on_the_network(driver, start, state, tunables),
-            Some(cloud) => in_the_cloud(driver, start, cloud, tunables),
+            Some(cloud) => in_the_cloud(driver, start, cloud, state, tunables),
         };
         Self {
             tag: start.tag.clone(),
@@ -72,6 +75,8 @@ impl Job {
             me: driver.me,
             events: driver.events.clone(),
             in_cloud: driver.in_cloud.clone(),
+            eip_book: driver.eip_book.clone(),
+            footprint: Footprint::of(&start.target, driver.me),
             checks: if cloud.is_some() { &driver.cloud_checks } else { &driver.checks }.clone(),
             is_cloud: cloud.is_some(),
         }
@@ -90,10 +95,35 @@ impl Job {
                 turn = checks.acquire() => turn.ok(),
             },
         };
+        self.note().await;
         let Self { sequence, executor, about, events, .. } = &mut self;
         let result = runner::run(sequence, executor, cancel, about, events).await;
+        if result.is_ok() && self.operation == Operation::Remove {
+            self.strike().await;
+        }
         self.tell(cancel, &result);
         result
+    }
+
+    /// Before EC2 is asked to associate: whatever becomes of that and of this daemon, the next life knows of it.
+    async fn note(&self) {
+        let Some(footprint) = self.footprint.as_ref().filter(|_| self.operation != Operation::Remove) else {
+            return;
+        };
+        if let Err(why) = self.eip_book.note(&self.tag, footprint).await {
+            self.events.warn(self.about.clone(), "ec2.not-noted", why);
+        }
+    }
+
+    /// EC2 said that it is not here.
+    async fn strike(&self) {
+        // Otherwise nobody asked.
+        if self.footprint.is_none() {
+            return;
+        }
+        if let Err(why) = self.eip_book.strike(&self.tag).await {
+            self.events.warn(self.about.clone(), "ec2.not-noted", why);
+        }
     }
 
     /// The kernel must guard the interface before an address is put on it.
@@ -185,6 +215,7 @@ fn in_the_cloud(
     driver: &AgentDriver,
     start: &Start,
     cloud: Cloud,
+    state: &ClusterState,
     tunables: Tunables,
 ) -> (Sequence, Executor) {
     let Start { tag, operation, epoch, lease_epoch, target, .. } = start;
@@ -198,18 +229,35 @@ fn in_the_cloud(
         region: cloud.region().map(str::to_owned),
         device: target.device.clone(),
         others: others.filter(|d| **d != target.device).cloned().collect(),
+        left_to: heir(state, &tag, cloud, me),
         restore_and_recover: target.resource.nodes.get(&me).is_none_or(|s| s.restore_and_recover),
         no_link_check: tunables.no_link_check,
         tunables: tunables.ec2,
     };
     let verb = verb(*operation);
     let permit: Arc<dyn Permit> = if verb == Verb::Remove {
-        Arc::new(Leaving { me, tag, view })
+        let address = match cloud {
+            Cloud::Route(_) => None,
+            Cloud::Eip(eip) => Some(eip.address),
+        };
+        Arc::new(Leaving { me, tag, address, view })
     } else {
         let (epoch, lease_epoch, keeper) = (*epoch, *lease_epoch, driver.keeper.clone());
         Arc::new(Granted { me, tag, view, keeper, epoch, lease_epoch })
     };
     (Sequence::cloud(verb, context), driver.executor.with_permit(permit))
+}
+
+/// Another resource of this node that is in service with the same Elastic IP, which was given up by this one.
+fn heir(state: &ClusterState, tag: &Tag, cloud: Cloud, me: NodeId) -> Option<Tag> {
+    let Cloud::Eip(eip) = cloud else { return None };
+    let serves = |other: &Tag| {
+        let grant = state.placements.get(other).and_then(|p| p.grant);
+        grant.is_some_and(|g| g.owner == me && g.phase == Phase::InService)
+    };
+    let same = |r: &Resource| matches!(r.cloud(), Some(Cloud::Eip(other)) if other.address == eip.address);
+    let others = state.resources.iter().filter(|(other, r)| *other != tag && same(r));
+    others.map(|(other, _)| other).find(|other| serves(other)).cloned()
 }
 
 fn verb(operation: Operation) -> Verb {

@@ -1,7 +1,10 @@
 //! Whether this node may still write to EC2 for a resource. Nothing but this keeps an overtaken action from turning
 //! a route away from the next owner: no kernel has a part in it.
+//!
+//! What a permit sees is of one life of the daemon, and so is whoever asks it: the tasks of a life end with it, before
+//! another cluster can be joined (`bin/vipd`).
 
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 use tokio::sync::watch;
 use vipd_ec2::Permit;
@@ -9,7 +12,7 @@ use vipd_ec2::Permit;
 use crate::{
     act::gatekeeper::Gatekeeper,
     cluster::View,
-    model::{Epoch, LeaseEpoch, NodeId, Phase, Tag},
+    model::{Cloud, Epoch, LeaseEpoch, NodeId, Phase, Resource, Tag},
 };
 
 /// The grant under which a sequence runs.
@@ -40,21 +43,31 @@ impl Permit for Granted {
 }
 
 /// A resource is taken out of service: what is undone is named by what was seen of it, so that it cannot be what the
-/// next owner made.
+/// next owner made. It is nobody's business whether this node has a lease, or is in a cluster at all.
 pub(super) struct Leaving {
     pub me: NodeId,
     pub tag: Tag,
+    /// None for what leaves nothing behind.
+    pub address: Option<Ipv4Addr>,
     pub view: watch::Receiver<View>,
 }
 
 impl Permit for Leaving {
+    /// Whoever is granted the same Elastic IP, by whatever resource, does with it what is to be done: taken off before,
+    /// it would be nowhere for longer.
     fn still(&self) -> Result<(), String> {
         let state = self.view.borrow().state.clone();
-        let owner = state.placements.get(&self.tag).and_then(|p| p.grant).map(|g| g.owner);
-        match owner.filter(|owner| *owner != self.me) {
-            Some(other) => Err(format!("'{}' is granted to node '{}' now", self.tag, state.node_name(other))),
-            None => Ok(()),
+        let same = |r: &Resource| matches!((r.cloud(), self.address), (Some(Cloud::Eip(eip)), Some(address)) if eip.address == address);
+        for (tag, _) in state.resources.iter().filter(|(_, r)| same(r)) {
+            let Some(grant) = state.placements.get(tag).and_then(|p| p.grant) else { continue };
+            if grant.owner != self.me {
+                return Err(format!("'{tag}' is granted to node '{}' now", state.node_name(grant.owner)));
+            }
+            if *tag != self.tag {
+                return Err(format!("'{tag}' is granted to this node, with the same address"));
+            }
         }
+        Ok(())
     }
 }
 
@@ -65,7 +78,7 @@ mod tests {
     use super::*;
     use crate::{
         act::datapath::MemoryDatapath,
-        model::{ClusterState, Desired, Grant, Placement},
+        model::{ClusterState, Desired, Ec2Eip, Grant, Kind, Placement},
         observe::clock,
     };
 
@@ -124,14 +137,42 @@ mod tests {
         assert!(permit.still().unwrap_err().contains("run out"));
     }
 
+    fn eip(last: u8) -> Kind {
+        Kind::Ec2Eip(Ec2Eip { address: [198, 51, 100, last].into(), region: None })
+    }
+
     #[test]
     fn who_leaves_undoes_nothing_that_is_anothers() {
-        let (now, seen) = watch::channel(view(7, to(1, 4, Phase::Stopping)));
-        let permit = Leaving { me: 1, tag: tag(), view: seen };
+        // (resource, last byte of its address, grant)
+        let view = |all: &[(&str, u8, Option<Grant>)]| {
+            let mut state = ClusterState::default();
+            for (name, last, grant) in all {
+                let tag: Tag = name.parse().unwrap();
+                let placement =
+                    Placement { grant: *grant, ..Placement::new(Desired::InService { on: None }, 7) };
+                state.resources.insert(tag.clone(), Resource::of_kind(tag.clone(), eip(*last), []));
+                state.placements.insert(tag, placement);
+            }
+            View { state: Arc::new(state), applied: 1 }
+        };
+        let (now, seen) = watch::channel(view(&[]));
+        let address = Some([198, 51, 100, 7].into());
+        let permit = Leaving { me: 1, tag: tag(), address, view: seen };
+        // Deleted, or this node in no cluster.
         assert_eq!(permit.still(), Ok(()));
-        now.send_replace(view(7, None));
-        assert_eq!(permit.still(), Ok(()));
-        now.send_replace(view(8, to(2, 1, Phase::Starting)));
+        for (what, permitted, state) in [
+            ("its own", true, view(&[("ec2-web", 7, to(1, 4, Phase::Stopping))])),
+            ("nobody's", true, view(&[("ec2-web", 7, None)])),
+            ("another node's", false, view(&[("ec2-web", 7, to(2, 1, Phase::Starting))])),
+            ("made anew with another address", true, view(&[("ec2-web", 8, to(2, 1, Phase::InService))])),
+            ("another resource's on another node", false, view(&[("ec2-b", 7, to(2, 1, Phase::Starting))])),
+            ("another resource's here", false, view(&[("ec2-b", 7, to(1, 4, Phase::Starting))])),
+            ("another resource's, which nobody has", true, view(&[("ec2-b", 7, None)])),
+        ] {
+            now.send_replace(state);
+            assert_eq!(permit.still().is_ok(), permitted, "{what}: {:?}", permit.still());
+        }
+        now.send_replace(view(&[("ec2-web", 7, to(2, 1, Phase::Starting))]));
         assert!(permit.still().unwrap_err().contains("'ec2-web' is granted to node '#2' now"));
     }
 }

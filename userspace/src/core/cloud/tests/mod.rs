@@ -18,6 +18,7 @@ fn context(goal: Goal) -> CloudContext {
         region: None,
         device: "eth0".into(),
         others: Vec::new(),
+        left_to: None,
         restore_and_recover: true,
         no_link_check: false,
         tunables: Ec2Tunables::default(),
@@ -372,6 +373,17 @@ fn a_removal_looks_at_all_interfaces_of_this_node() {
             check.result.is_err() && check.asked.iter().all(|a| *a != Ask::Nic { device: "eth2".into() })
         );
     }
+}
+
+#[test]
+fn what_another_resource_of_this_node_has_now_is_not_removed() {
+    let mut world = World::new(Vec::new(), vec![eip(EIP, Some("eni-here"))]);
+    let heir = CloudContext { left_to: Some("ec2-b".parse().unwrap()), ..elastic() };
+    let left = run(&mut world, Verb::Remove, heir.clone(), &[]);
+    assert_eq!((left.result, left.asked), (Ok(()), vec![]));
+    // It has no part in anything else.
+    let check = run(&mut world, Verb::Quickcheck, heir, &[]);
+    assert!(check.result.is_ok() && !check.asked.is_empty());
 }
 
 #[test]
