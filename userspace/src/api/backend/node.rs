@@ -1,12 +1,18 @@
 //! `node`: standby, online, maintenance.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{Context, Out, Result, hierarchy::names, lookup, wait::Verdict};
 use crate::{
     api::{Answer, NodeOrder},
-    core::change::{Change, Duty},
-    model::{ClusterState, NodeId, Placement, Tag},
+    core::{
+        change::{Change, Duty},
+        planner::simulate::destinations,
+    },
+    model::{ClusterState, NodeId, Phase, Placement, Tag},
 };
 
 impl Context {
@@ -31,7 +37,10 @@ impl Context {
                 let limit = self.limit_of_start() + Duration::from_secs(state.placements.len() as u64 / 10);
                 let (id, name) = (node.id, node.name.clone());
                 let held: BTreeSet<Tag> = owned(&state, id).cloned().collect();
-                self.wait_for(&member, None, limit, out, move |state| drained(state, id, &name, &held)).await
+                let judge = |state: &ClusterState| {
+                    drained(state, id, &name, &held, || destinations(state, &self.observed(&member, state)))
+                };
+                self.wait_for(&member, None, limit, out, judge).await
             }
             NodeOrder::Standby => Ok(Answer::done(format!("{name} is on standby: what it holds moves away"))),
             NodeOrder::Online => Ok(Answer::done(match &node.gave_up {
@@ -55,20 +64,42 @@ fn owned(state: &ClusterState, node: NodeId) -> impl Iterator<Item = &Tag> {
     state.placements.iter().filter(move |(_, p)| owned(p)).map(|(tag, _)| tag)
 }
 
-/// `held`: what it had when this was ordered.
-fn drained(state: &ClusterState, node: NodeId, name: &str, held: &BTreeSet<Tag>) -> Verdict {
+/// `held`: what it had when this was ordered. It is done when all of that is in service elsewhere, or cannot be: who
+/// empties one node after another takes the next one only then.
+fn drained(
+    state: &ClusterState,
+    node: NodeId,
+    name: &str,
+    held: &BTreeSet<Tag>,
+    destinations: impl FnOnce() -> BTreeMap<Tag, Option<NodeId>>,
+) -> Verdict {
     match owned(state, node).count() {
         0 => {}
         left => return Verdict::Pending(format!("{name} still holds {left} resources")),
     }
     let placed = held.iter().filter_map(|tag| Some((tag, state.placements.get(tag)?)));
-    let nowhere: Vec<&Tag> =
-        placed.filter(|(_, p)| p.is_wanted() && p.grant.is_none()).map(|(tag, _)| tag).take(10).collect();
+    let (granted, nobodys): (Vec<_>, Vec<_>) =
+        placed.filter(|(_, p)| p.is_wanted()).partition(|(_, p)| p.grant.is_some());
+    let in_service = |p: &Placement| p.grant.is_some_and(|g| g.phase == Phase::InService);
+    let mut under_way: Vec<&Tag> =
+        granted.into_iter().filter(|(_, p)| !in_service(p)).map(|(tag, _)| tag).collect();
+    let mut nowhere: Vec<&Tag> = nobodys.into_iter().map(|(tag, _)| tag).collect();
+    if !nowhere.is_empty() {
+        let to = destinations();
+        let (moving, stranded) =
+            nowhere.into_iter().partition(|tag| to.get(tag).is_some_and(Option::is_some));
+        under_way.extend::<Vec<&Tag>>(moving);
+        nowhere = stranded;
+    }
+    if !under_way.is_empty() {
+        let tags = names(under_way.iter().copied().take(10));
+        return Verdict::Pending(format!("{name} holds nothing; {tags} not in service elsewhere yet"));
+    }
     Verdict::Done(match nowhere.is_empty() {
         true => format!("{name} is on standby and holds nothing"),
         false => format!(
-            "{name} is on standby and holds nothing; nobody holds {} yet: 'vipctl show TAG' says why",
-            names(nowhere.into_iter())
+            "{name} is on standby and holds nothing; nobody else can have {} now: 'vipctl show TAG' says why",
+            names(nowhere.into_iter().take(10))
         ),
     })
 }

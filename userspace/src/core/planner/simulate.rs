@@ -53,6 +53,13 @@ pub fn simulate(state: &ClusterState, observed: &Observed, what: &[WhatIf]) -> V
         .collect()
 }
 
+/// Who has each resource, or is to have it, once what is under way is done; None: nobody.
+pub fn destinations(state: &ClusterState, observed: &Observed) -> BTreeMap<Tag, Option<NodeId>> {
+    let mut simulated = Simulated::new(state, observed);
+    simulated.settle();
+    simulated.owners()
+}
+
 struct Simulated {
     state: ClusterState,
     observed: Observed,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     api::{MemberStatus, NewConstraint, NodeOrder, Status},
-    model::{Desired, Score},
+    model::{Desired, Phase, Score},
 };
 
 const WEB: &str = "web";
@@ -282,18 +282,25 @@ async fn standby_tells_only_of_what_was_on_that_node() {
         "c is on standby and holds nothing",
         "web is nobody's, as before"
     );
-    let (left, said) = tokio::join!(
-        async {
-            while !bench.store.state().nodes[&2].standby {
-                tokio::task::yield_now().await;
-            }
-            bench.release(IP);
-            bench.report(IP, Outcome::Released);
-        },
-        bench.done(standby("b"))
-    );
-    let () = left;
-    assert!(said.contains("nobody holds ip-10.0.0.9 yet") && !said.contains(WEB), "{said}");
+    let on_standby = async |node| {
+        while !bench.store.state().nodes[&node].standby {
+            tokio::task::yield_now().await;
+        }
+        bench.release(IP);
+        bench.report(IP, Outcome::Released);
+    };
+    let moved = async {
+        on_standby(2).await;
+        tokio::task::yield_now().await;
+        bench.give(IP, 1);
+        tokio::task::yield_now().await;
+        bench.report(IP, Outcome::Started);
+    };
+    let ((), said) = tokio::join!(moved, bench.done(standby("b")));
+    assert_eq!(said, "b is on standby and holds nothing");
+    assert_eq!(bench.store.state().placements[&tag(IP)].grant.unwrap().phase, Phase::InService, "it waited");
+    let ((), said) = tokio::join!(on_standby(1), bench.done(standby("a")));
+    assert!(said.contains("nobody else can have ip-10.0.0.9 now") && !said.contains(WEB), "{said}");
 }
 
 /// Of nodes `a` (this one) and `b`, of which `b` is silent.
