@@ -48,9 +48,13 @@ fn wait_nowhere(elastic: &Elastic) -> Result<()> {
 }
 
 /// The cluster says that it is in service nowhere, and it is on the first host.
-fn check_left_behind(elastic: &Elastic) -> Result<()> {
-    let seen = elastic.lab().resource(1, &elastic.tag)?;
-    ensure!(seen.owner.is_none(), "{seen:?}");
+fn wait_left_behind(elastic: &Elastic) -> Result<()> {
+    // Others learn a moment later than the one that was asked.
+    elastic.lab().wait(PATIENCE, "nobody has it in service", || {
+        let seen = elastic.lab().resource(1, &elastic.tag)?;
+        ensure!(seen.owner.is_none(), "{seen:?}");
+        Ok(())
+    })?;
     elastic.check_on(0)
 }
 
@@ -152,10 +156,10 @@ fn taken_off() -> Result<()> {
         let silence = proxy.inject(When::action("DescribeAddresses").from(Cloud::address(0)), Fault::Hang);
         let mark = proxy.mark();
         served.order(0, &["out-of-service", tag])?;
-        check_left_behind(&elastic).with_context(context)?;
+        wait_left_behind(&elastic).with_context(context)?;
         restart(&elastic, end)?;
         lab.wait_whole()?;
-        check_left_behind(&elastic).with_context(context)?;
+        wait_left_behind(&elastic).with_context(context)?;
         proxy.lift(silence);
         wait_nowhere(&elastic).with_context(context)?;
         wait_no_notes(&elastic, 0).with_context(context)?;
@@ -251,7 +255,7 @@ fn left() -> Result<()> {
     let proxy = &served.cloud().proxy;
     let silence = proxy.inject(When::action("DescribeAddresses").from(Cloud::address(0)), Fault::Hang);
     served.order(0, &["out-of-service", tag])?;
-    check_left_behind(&elastic)?;
+    wait_left_behind(&elastic)?;
     served.order(0, &["cluster", "leave"])?;
     served.wait_event(0, "node.left", "")?;
     let mark = proxy.mark();
