@@ -23,20 +23,8 @@ pub const TESTS: &[(&str, Test)] = &[
     ("eips::an_association_that_comes_late_takes_it_from_nobody", late_association),
 ];
 
-fn faults() -> [Fault; 11] {
-    [
-        Fault::LoseAnswer,
-        Fault::Reset,
-        Fault::InternalError,
-        Fault::Unavailable,
-        Fault::FalseSuccess,
-        Fault::Truncate,
-        Fault::Garbage,
-        Fault::Delay(Duration::from_millis(700)),
-        Fault::Hang,
-        Fault::HangAnswer,
-        Fault::Throttle,
-    ]
+fn faults() -> impl Iterator<Item = Fault> {
+    Fault::OF_WRITES.into_iter().chain([Fault::Throttle])
 }
 
 fn associations() -> Result<()> {
@@ -51,7 +39,7 @@ fn disassociations() -> Result<()> {
 fn moved_in_spite_of(action: &str) -> Result<()> {
     let elastic = Elastic::new()?;
     let (served, proxy) = (&elastic.served, &elastic.served.cloud().proxy);
-    for (n, fault) in faults().into_iter().enumerate() {
+    for (n, fault) in faults().enumerate() {
         let to = 1 + n % 2;
         let mark = proxy.mark();
         let rule = proxy.inject(When::action(action).times(2), fault);

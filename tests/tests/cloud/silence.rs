@@ -1,6 +1,6 @@
 //! An API that is slow, silent, throttles, fails or lies (rows EC2-4, EC2-7).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use vipd_tests::{
@@ -107,19 +107,7 @@ fn throttled() -> Result<()> {
 fn writes() -> Result<()> {
     let served = Served::routes()?;
     let (lab, proxy) = (served.lab(), &served.cloud().proxy);
-    let faults = [
-        Fault::LoseAnswer,
-        Fault::Reset,
-        Fault::InternalError,
-        Fault::Unavailable,
-        Fault::FalseSuccess,
-        Fault::Truncate,
-        Fault::Garbage,
-        Fault::Delay(Duration::from_millis(700)),
-        Fault::Hang,
-        Fault::HangAnswer,
-    ];
-    for (n, fault) in faults.into_iter().enumerate() {
+    for (n, fault) in Fault::OF_WRITES.into_iter().enumerate() {
         let to = 1 + n % 2;
         let mark = proxy.mark();
         let rule = proxy.inject(When::action("ReplaceRoute").times(3), fault);
