@@ -1,6 +1,10 @@
 //! An API that is slow, silent, throttles, fails or lies (rows EC2-4, EC2-7).
 
-use std::time::Instant;
+use std::{
+    fs,
+    process::{Child, Stdio},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, ensure};
 use vipd_tests::{
@@ -21,6 +25,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("silence::whatever_becomes_of_a_write_the_routes_are_right_in_the_end", writes),
     ("silence::whatever_becomes_of_a_check_nothing_moves", checks),
     ("silence::a_permission_that_is_taken_away_is_told_and_moves_nothing", permission),
+    ("silence::of_what_many_operators_ask_holds_up_neither_status_nor_failover", verifying),
     ("silence::a_node_that_may_not_write_gives_way_to_one_that_may", denied),
 ];
 
@@ -166,6 +171,55 @@ fn permission() -> Result<()> {
     ensure!(shown.contains("ec2:DescribeRouteTables is not permitted"), "{shown}");
     ensure!(served.epoch(0, ROUTE)? == epoch);
     Ok(())
+}
+
+/// Ended with the test.
+struct Commands(Vec<Child>);
+
+impl Drop for Commands {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn verifying() -> Result<()> {
+    // Longer than a question of an operator may take: none of them leaves its place before.
+    let tunables = format!("{TUNABLES}EC2_CALL_TIMEOUT=60\n");
+    let served = Served::routes_with(&vipd_tests::lab::Options { tunables, ..options() }, &Plan::default())?;
+    let (lab, proxy) = (served.lab(), &served.cloud().proxy);
+    let file = lab.dir().join("cluster.toml");
+    fs::write(&file, served.order(0, &["export"])?)?;
+    // Nothing that is in service asks for it.
+    let asked = "DescribeNetworkInterfaces";
+    let rule = proxy.inject(When::action(asked), Fault::Hang);
+    let mark = proxy.mark();
+    let verify = || -> Result<Child> {
+        let mut command = lab.host(2).vipctl_command()?;
+        command.arg("verify").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().context("cannot run vipctl")
+    };
+    let mut commands = Commands((0..20).map(|_| verify()).collect::<Result<_>>()?);
+    // As many as a node asks at the same time.
+    served.wait_calls(1, asked, mark, 16)?;
+    let begun = Instant::now();
+    for host in 0..3 {
+        lab.host(host).status()?;
+    }
+    ensure!(begun.elapsed() < PROMPT, "that took {:?}", begun.elapsed());
+    lab.host(0).sigkill()?;
+    served.wait_routes(1)?;
+    served.wait_in_service(ROUTE, 1)?;
+    for child in &mut commands.0 {
+        let ended = child.try_wait().context("vipctl was lost")?;
+        ensure!(ended.is_none(), "the routes waited for what was asked: {ended:?}");
+    }
+    lab.host(2).status()?;
+    proxy.lift(rule);
+    served.check_others_untouched()
 }
 
 fn denied() -> Result<()> {

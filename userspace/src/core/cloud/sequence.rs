@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
-use vipd_ec2::{Call, CallError, ElasticIp, Nic, RouteTable};
+use vipd_ec2::{Call, CallError, ElasticIp, Nic, Purpose, RouteTable};
 
 use super::{
     Answer, Ask, CloudContext, CloudReport, Goal, Verb, eip,
@@ -431,6 +431,7 @@ impl CloudSequence {
             region: self.context.region.clone(),
             attempt_timeout: tunables.call_timeout,
             retries: tunables.max_retry,
+            purpose: Purpose::Service,
         };
         Step::Do { command: Command::Cloud { call, ask }, notes: mem::take(&mut self.notes) }
     }

@@ -392,6 +392,7 @@ fn every_call_has_the_terms_of_its_sequence() {
         region: Some("eu-west-1".into()),
         attempt_timeout: Duration::from_secs(2),
         retries: 7,
+        purpose: vipd_ec2::Purpose::Service,
     };
     let ask = Ask::Nic { device: "eth0".into() };
     assert_eq!(command, crate::core::command::Command::Cloud { call, ask });
