@@ -466,9 +466,11 @@ impl Agent {
         }
     }
 
-    /// Look at everything soon.
+    /// Look at everything on this host soon. What is in EC2 changes there: of this host it needs no more than its
+    /// interface, and asking costs calls of which the account has only so many.
     pub fn all_touched(&mut self, now: BootTime) {
-        let up: Vec<Tag> = self.in_service().map(|(tag, _)| tag.clone()).collect();
+        let on_host = self.in_service().filter(|(_, here)| here.resource.cloud().is_none());
+        let up: Vec<Tag> = on_host.map(|(tag, _)| tag.clone()).collect();
         up.iter().for_each(|tag| self.touched(tag, now));
     }
 

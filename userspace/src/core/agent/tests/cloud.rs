@@ -141,6 +141,17 @@ fn a_wrong_target_is_mended_here_and_only_a_refusal_gives_it_away() {
 }
 
 #[test]
+fn where_events_were_lost_ec2_is_not_asked_for_it() {
+    let (mut a, s) = (serving(), both(Phase::InService, 1));
+    a.all_touched(at(10));
+    assert_eq!(only(&mut a, at(10), &s, &tag()).operation, Operation::Quickcheck);
+    a.finished(&tag(), Ok(()), at(11), CHECK, SOUND);
+    assert!(a.plan(at(11), &s, SOUND).is_empty());
+    a.touched(&route(), at(12));
+    assert_eq!(only(&mut a, at(12), &s, &route()).operation, Operation::Quickcheck);
+}
+
+#[test]
 fn what_was_overtaken_has_not_failed() {
     let mut a = Agent::new(ME);
     let s = both(Phase::Starting, 1);
