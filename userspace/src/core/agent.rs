@@ -51,6 +51,7 @@ use self::{
 };
 use super::{
     change::{Outcome, Report},
+    cloud::CloudReport,
     sequence::Failure,
     time::BootTime,
 };
@@ -407,6 +408,13 @@ impl Agent {
             Phase::Starting | Phase::InService => {
                 Want::Run { epoch: placement.epoch, lease_epoch: grant.lease_epoch }
             }
+        }
+    }
+
+    /// What a sequence in EC2 learned that has ended; said before [`Agent::finished`].
+    pub fn learned(&mut self, tag: &Tag, report: CloudReport) {
+        if let Some(local) = self.locals.get_mut(tag) {
+            local.lesson = Some(report);
         }
     }
 

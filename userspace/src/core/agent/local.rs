@@ -7,6 +7,7 @@ use super::{
     devices::{self, DeviceHealth, Devices},
 };
 use crate::core::{
+    cloud::CloudReport,
     sequence::{Cause, Failure},
     time::BootTime,
 };
@@ -110,6 +111,8 @@ pub(super) struct Local {
     avoid: BTreeMap<String, BootTime>,
     /// Checks and recoveries since the last bring-up, of what is in EC2.
     checks: u32,
+    /// From EC2, by the sequence that is about to end.
+    pub lesson: Option<CloudReport>,
 }
 
 /// What a decision about a resource depends on, beside what is here.
@@ -170,6 +173,7 @@ impl Local {
             trouble: None,
             avoid: BTreeMap::new(),
             checks: 0,
+            lesson: None,
         }
     }
 
@@ -458,6 +462,7 @@ impl Local {
 
     /// The running sequence has ended. `interval` is the time between two checks.
     pub fn finished(&mut self, tag: &Tag, result: Result<(), Failure>, interval: Duration, mut terms: Terms) {
+        let lesson = self.lesson.take();
         let Some(ran) = self.running.take() else { return };
         let device = &ran.target.device;
         let brings_up = matches!(ran.operation, Operation::Restore | Operation::Recover | Operation::Switch);
@@ -479,7 +484,13 @@ impl Local {
         let interval = if is_cloud { self.watch(&ran, interval) } else { interval };
         let next_check = now.after(interval);
         let valid = terms.situation.lease_valid;
-        match (ran.operation, result) {
+        let operation = match ran.operation {
+            // Nothing was wrong any more (EC2 answers from copies that lag behind), or what is could not be mended: that
+            // was a check, and counts towards no limit of what may be mended.
+            Operation::Recover if result.is_ok() && lesson.is_some_and(|l| !l.mended) => Operation::Quickcheck,
+            operation => operation,
+        };
+        match (operation, result) {
             (Operation::Remove, Ok(())) => {
                 (self.have, self.here, self.failures) = (Have::Down, None, 0);
             }

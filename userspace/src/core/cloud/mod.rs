@@ -122,4 +122,6 @@ pub struct CloudReport {
     pub answered: bool,
     /// Why nothing is known, or what is wrong though it is no failure of this node.
     pub trouble: Option<String>,
+    /// It was not where it should be, and this sequence brought it there. Otherwise it was there, or is not.
+    pub mended: bool,
 }

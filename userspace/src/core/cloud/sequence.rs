@@ -71,6 +71,8 @@ pub struct CloudSequence {
     pauses: u32,
     /// Why it was paused last, and whether that was for want of an answer.
     paused: Option<(String, bool)>,
+    /// Something was changed, or may have been.
+    changed: bool,
     report: CloudReport,
 }
 
@@ -86,6 +88,7 @@ impl CloudSequence {
             awaited: 0,
             pauses: 0,
             paused: None,
+            changed: false,
             report: CloudReport::default(),
         }
     }
@@ -255,6 +258,7 @@ impl CloudSequence {
                 if let Some(lacking) = lacking {
                     self.trouble(lacking);
                 }
+                self.report.mended = self.changed;
                 let message = format!("{subject} is on {} ({})", nic.id, self.context.device);
                 self.succeed(self.kinds().done, message)
             }
@@ -341,14 +345,14 @@ impl CloudSequence {
     }
 
     fn wrote(&mut self, asked: &Ask, answer: Answer, rest: VecDeque<Ask>) -> Step {
-        let errors: Vec<(String, CallError)> = match answer {
-            Answer::Written(results) => {
-                let failed = results.into_iter().enumerate().filter_map(|(n, r)| Some((n, r.err()?)));
-                failed.map(|(n, e)| (object(asked, n), e)).collect()
-            }
-            Answer::Failed(error) => vec![(object(asked, 0), error)],
+        let results = match answer {
+            Answer::Written(results) => results,
+            Answer::Failed(error) => vec![Err(error)],
             _ => return self.fail("an answer to something else".to_owned(), Cause::Other),
         };
+        self.changed |= results.iter().any(|r| r.as_ref().err().is_none_or(CallError::is_passing));
+        let failed = results.into_iter().enumerate().filter_map(|(n, r)| Some((n, r.err()?)));
+        let errors: Vec<(String, CallError)> = failed.map(|(n, e)| (object(asked, n), e)).collect();
         if errors.is_empty() {
             return self.write(rest);
         }

@@ -77,7 +77,16 @@ impl Job {
         }
     }
 
-    pub(super) async fn run(mut self, cancel: &CancellationToken) -> Result<(), Failure> {
+    /// How it ended, and what it learned of EC2.
+    pub(super) async fn run(
+        mut self,
+        cancel: &CancellationToken,
+    ) -> (Result<(), Failure>, Option<CloudReport>) {
+        let result = self.perform(cancel).await;
+        (result, self.sequence.cloud_report().cloned())
+    }
+
+    async fn perform(&mut self, cancel: &CancellationToken) -> Result<(), Failure> {
         let checks = self.checks.clone();
         let _turn = match self.operation {
             Operation::Restore | Operation::Recover | Operation::Switch => {
@@ -90,7 +99,7 @@ impl Job {
                 turn = checks.acquire() => turn.ok(),
             },
         };
-        let Self { sequence, executor, about, events, .. } = &mut self;
+        let Self { sequence, executor, about, events, .. } = self;
         let result = runner::run(sequence, executor, cancel, about, events).await;
         self.tell(cancel, &result);
         result

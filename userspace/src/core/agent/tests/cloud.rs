@@ -141,6 +141,28 @@ fn a_wrong_target_is_mended_here_and_only_a_refusal_gives_it_away() {
 }
 
 #[test]
+fn a_recovery_that_had_nothing_to_mend_is_counted_nowhere() {
+    let (mut a, mut s) = (serving(), both(Phase::InService, 1));
+    let recovered = |a: &mut Agent, s: &ClusterState, now, mended| {
+        a.touched(&route(), at(now));
+        assert_eq!(only(a, at(now), s, &route()).operation, Operation::Quickcheck);
+        a.finished(&route(), failed("it leads to eni-x"), at(now + 1), CHECK, SOUND);
+        assert_eq!(only(a, at(now + 1), s, &route()).operation, Operation::Recover);
+        a.learned(&route(), CloudReport { answered: true, mended, ..CloudReport::default() });
+        a.finished(&route(), Ok(()), at(now + 2), CHECK, SOUND);
+        a.reports(s, SOUND).into_iter().map(|r| r.outcome).collect::<Vec<_>>()
+    };
+    for n in 0..5 {
+        assert_eq!(recovered(&mut a, &s, 10 * n + 10, false), []);
+        assert!(a.is_up(&route()) && a.plan(at(10 * n + 15), &s, SOUND).is_empty());
+    }
+    let reason = "it leads to eni-x".to_owned();
+    assert_eq!(recovered(&mut a, &s, 100, true), [Outcome::Recovered { count: 1, reason }]);
+    s.placements.get_mut(&route()).unwrap().recoveries = 1;
+    assert_eq!(recovered(&mut a, &s, 110, false), [], "what was learned once is of that one");
+}
+
+#[test]
 fn where_events_were_lost_ec2_is_not_asked_for_it() {
     let (mut a, s) = (serving(), both(Phase::InService, 1));
     a.all_touched(at(10));

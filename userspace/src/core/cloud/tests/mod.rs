@@ -87,6 +87,26 @@ fn what_is_right_is_not_written() {
 }
 
 #[test]
+fn only_a_recovery_that_changed_something_has_mended_it() {
+    let mut world = two_zones();
+    assert!(run(&mut world, Verb::Recover, routes(&["10.9.0.5"]), &[]).report.mended);
+    // The check before it saw a copy that was behind.
+    let again = run(&mut world, Verb::Recover, routes(&["10.9.0.5"]), &[]);
+    assert_eq!((again.result.clone(), again.report.mended), (Ok(()), false));
+    // An answer that got lost may have been to what was done.
+    let lost = [Fate::Fine, Fate::Fine, Fate::Lost];
+    assert!(run(&mut two_zones(), Verb::Recover, routes(&["10.9.0.5"]), &lost).report.mended);
+    let mut world = World::new(Vec::new(), vec![eip(EIP, Some("eni-old"))]);
+    assert!(run(&mut world, Verb::Recover, elastic(), &[]).report.mended);
+    assert!(!run(&mut world, Verb::Recover, elastic(), &[]).report.mended);
+    // What may not be done has changed nothing.
+    let both = vec![eip(EIP, Some("eni-here")), eip([203, 0, 113, 9], Some("eni-here"))];
+    let denied = [Fate::Fine, Fate::Fine, Fate::Fine, Fate::Denied];
+    let denied = run(&mut World::new(Vec::new(), both), Verb::Recover, elastic(), &denied);
+    assert_eq!((denied.result.clone(), denied.report.mended), (Ok(()), false));
+}
+
+#[test]
 fn a_success_that_was_none_is_found_out_and_the_write_repeated_so_often() {
     let mut world = two_zones();
     // Interface, tables, the write.
