@@ -30,6 +30,8 @@ mod devices;
 mod elsewhere;
 mod local;
 mod order;
+mod pace;
+mod standoff;
 
 use std::{
     borrow::Cow,
@@ -51,7 +53,7 @@ use self::{
 };
 use super::{
     change::{Outcome, Report},
-    cloud::CloudReport,
+    cloud::{CloudReport, Strangers},
     sequence::Failure,
     time::BootTime,
 };
@@ -93,6 +95,8 @@ pub struct Start {
     pub target: Here,
     /// What may be here before it.
     pub was: Option<Here>,
+    /// Left on its interface in EC2 for the time being: no failure for a check.
+    pub borne: Option<Strangers>,
 }
 
 /// What this node may count on at the moment.
@@ -411,7 +415,7 @@ impl Agent {
         }
     }
 
-    /// What a sequence in EC2 learned that has ended; said before [`Agent::finished`].
+    /// What a sequence learned of EC2; said before [`Agent::finished`].
     pub fn learned(&mut self, tag: &Tag, report: CloudReport) {
         if let Some(local) = self.locals.get_mut(tag) {
             local.lesson = Some(report);

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 use vipd_ec2::{Call, CallError, ElasticIp, Nic, Purpose, RouteTable};
 
 use super::{
-    Answer, Ask, CloudContext, CloudReport, Goal, Verb, eip,
+    Answer, Ask, CloudContext, CloudReport, Goal, Strangers, Verb, eip,
     judgement::{Finding, Judgement},
     kinds::Kinds,
     route,
@@ -264,6 +264,7 @@ impl CloudSequence {
             }
             Judgement::Nothing { what } if self.verb == Verb::Quickcheck => self.doubt(what),
             Judgement::Nothing { what } => self.fail(what, Cause::Other),
+            Judgement::Wrong { .. } if let Some(borne) = self.borne() => self.live_with(borne),
             Judgement::Wrong { what, .. } if self.verb == Verb::Quickcheck => {
                 let device = &self.context.device;
                 self.fail(format!("{subject} is not on {} ({device}): {what}", nic.id), Cause::Other)
@@ -274,7 +275,7 @@ impl CloudSequence {
             Judgement::Wrong { what, .. }
                 if self.written > self.context.tunables.max_retry && self.only_lacks_solitude() =>
             {
-                self.doubt(what)
+                self.live_with(self.strangers(what))
             }
             Judgement::Wrong { what, .. } if self.written > self.context.tunables.max_retry => {
                 let reason = format!("{subject} was written {} times, and still {what}", self.written);
@@ -295,6 +296,25 @@ impl CloudSequence {
             Goal::Routes(_) => false,
             Goal::Eip(_) => eip::farewell(self.view.eip.as_ref(), &nic.id).is_some(),
         }
+    }
+
+    /// Those that were seen beside the Elastic IP.
+    fn strangers(&self, why: String) -> Strangers {
+        Strangers { associations: eip::beside(&self.context.goal, &self.view.eips), why }
+    }
+
+    /// For whom a check does not fail, if nobody else is there.
+    fn borne(&self) -> Option<Strangers> {
+        let borne = self.context.borne.as_ref()?;
+        let same = self.strangers(borne.why.clone()) == *borne;
+        (self.verb == Verb::Quickcheck && same && self.only_lacks_solitude()).then(|| borne.clone())
+    }
+
+    /// It does what it is for, with them beside it.
+    fn live_with(&mut self, strangers: Strangers) -> Step {
+        let why = strangers.why.clone();
+        self.report.strangers = Some(strangers);
+        self.doubt(why)
     }
 
     /// The opposite of all others: the Elastic IP is not to be here.
@@ -362,7 +382,11 @@ impl CloudSequence {
             return self.fail(what, Cause::Overtaken);
         }
         if errors.iter().any(|(_, e)| is_final(e)) {
-            return if self.only_lacks_solitude() { self.doubt(what) } else { self.fail(what, Cause::Other) };
+            return if self.only_lacks_solitude() {
+                self.live_with(self.strangers(what))
+            } else {
+                self.fail(what, Cause::Other)
+            };
         }
         // What EC2 did not answer is no attempt: whether it was one is not known.
         let unanswered = errors.iter().all(|(_, e)| e.is_passing());

@@ -196,7 +196,7 @@ fn in_the_cloud(
     cloud: Cloud,
     tunables: Tunables,
 ) -> (Sequence, Executor) {
-    let Start { tag, operation, epoch, lease_epoch, target, .. } = start;
+    let Start { tag, operation, epoch, lease_epoch, target, borne, .. } = start;
     let (me, tag, view) = (driver.me, tag.clone(), driver.store.view());
     let others = target.resource.nodes.get(&me).into_iter().flat_map(|s| &s.devices);
     let context = CloudContext {
@@ -208,6 +208,7 @@ fn in_the_cloud(
         device: target.device.clone(),
         others: others.filter(|d| **d != target.device).cloned().collect(),
         restore_and_recover: target.resource.nodes.get(&me).is_none_or(|s| s.restore_and_recover),
+        borne: borne.clone(),
         no_link_check: tunables.no_link_check,
         tunables: tunables.ec2,
     };

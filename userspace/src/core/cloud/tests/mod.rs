@@ -19,6 +19,7 @@ fn context(goal: Goal) -> CloudContext {
         device: "eth0".into(),
         others: Vec::new(),
         restore_and_recover: true,
+        borne: None,
         no_link_check: false,
         tunables: Ec2Tunables::default(),
     }
@@ -436,6 +437,29 @@ fn who_cannot_be_taken_off_the_interface_moves_nothing_that_is_there() {
     let mut world = World::new(Vec::new(), vec![eip(EIP, None), eip(stranger, Some("eni-here"))]);
     let run = run(&mut world, Verb::Restore, elastic(), &[Fate::Fine, Fate::Fine, Fate::Fine, Fate::Denied]);
     assert_eq!(failed(&run).cause, Cause::Other);
+}
+
+#[test]
+fn who_could_not_be_taken_off_is_no_failure_of_a_check_while_nobody_else_comes() {
+    let (ours, stranger) = (eip(EIP, Some("eni-here")), eip([203, 0, 113, 9], Some("eni-here")));
+    let world = |eips: &[&ElasticIp]| World::new(Vec::new(), eips.iter().map(|e| (*e).clone()).collect());
+    let fates = [Fate::Fine, Fate::Fine, Fate::Fine, Fate::Denied];
+    let strangers = run(&mut world(&[&ours, &stranger]), Verb::Recover, elastic(), &fates).report.strangers;
+    let strangers = strangers.expect("it is told who is there");
+    assert_eq!(strangers.associations, ["eipassoc-203.0.113.9-at-first".to_owned()].into());
+    let patient = CloudContext { borne: Some(strangers.clone()), ..elastic() };
+    let check = |eips: &[&ElasticIp]| run(&mut world(eips), Verb::Quickcheck, patient.clone(), &[]);
+    let same = check(&[&ours, &stranger]);
+    assert_eq!((same.result.clone(), same.report.trouble.as_ref()), (Ok(()), Some(&strangers.why)));
+    assert_eq!(same.report.strangers, Some(strangers));
+    let gone = check(&[&ours]);
+    assert_eq!((gone.result.clone(), gone.report.trouble, gone.report.strangers), (Ok(()), None, None));
+    // Others, more of them, and ours elsewhere.
+    let other = eip([203, 0, 113, 8], Some("eni-here"));
+    for eips in [&[&ours, &other][..], &[&ours, &stranger, &other], &[&eip(EIP, Some("eni-x")), &stranger]] {
+        failed(&check(eips));
+    }
+    failed(&run(&mut world(&[&ours, &stranger]), Verb::Quickcheck, elastic(), &[]));
 }
 
 #[test]
