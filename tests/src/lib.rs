@@ -7,6 +7,7 @@ pub mod frames;
 pub mod interrupt;
 pub mod keepalived;
 pub mod lab;
+pub mod machine;
 pub mod measure;
 pub mod netns;
 pub mod packets;

@@ -182,7 +182,9 @@ mod tests {
             skipped: vec!["slow (needs a real NIC)".into()],
             reasons: vec![Reason {
                 test: "a::b".into(),
-                lines: ["thread 'a::b' panicked at a.rs:1:1:", "", "left is not right", ""].map(String::from).to_vec(),
+                lines: ["thread 'a::b' panicked at a.rs:1:1:", "", "left is not right", ""]
+                    .map(String::from)
+                    .to_vec(),
             }],
             in_reason: false,
             failed_count: 1,

@@ -22,8 +22,8 @@ mod scene;
 mod server;
 mod silence;
 
-use libtest_mimic::{Arguments, Failed, Trial};
-use vipd_tests::{cloud::tools, lab};
+use libtest_mimic::{Arguments, Trial};
+use vipd_tests::{cloud::tools, lab, machine};
 
 type Test = fn() -> anyhow::Result<()>;
 
@@ -58,7 +58,7 @@ fn main() -> std::process::ExitCode {
     let ci = std::env::var_os("CI").is_some_and(|ci| ci == "true");
     let missing = ["moto_server", "aws"].into_iter().find(|name| !ci && tools::program(name).is_err());
     let trial = |(name, test): (&str, Test)| {
-        let run = move || test().map_err(|error| Failed::from(format!("{error:#}")));
+        let run = move || machine::watched(test);
         let trial = Trial::test(format!("cloud::{name}"), run).with_ignored_flag(!root || missing.is_some());
         match missing {
             Some(program) => trial.with_kind(format!("no {program}: cargo xtask setup")),

@@ -30,8 +30,8 @@ mod subnets;
 mod two_nodes;
 mod verbs;
 
-use libtest_mimic::{Arguments, Failed, Trial};
-use vipd_tests::lab;
+use libtest_mimic::{Arguments, Trial};
+use vipd_tests::{lab, machine};
 
 type Test = fn() -> anyhow::Result<()>;
 
@@ -73,7 +73,7 @@ fn main() -> std::process::ExitCode {
     ]
     .concat();
     let trial = |(name, test): (&str, Test)| {
-        let run = move || test().map_err(|error| Failed::from(format!("{error:#}")));
+        let run = move || machine::watched(test);
         Trial::test(name, run).with_ignored_flag(!root)
     };
     libtest_mimic::run(&arguments, tests.into_iter().map(trial).collect()).exit_code()

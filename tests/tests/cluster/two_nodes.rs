@@ -195,11 +195,13 @@ fn take_over_by_word(scene: &Scene) -> Result<()> {
     scene.wait_in_service(1, 1)?;
     let forced = Moment::now();
     scene.wait_answers(1, forced)?;
-    let status = lab.host(1).status()?;
-    let cluster = status.cluster.as_ref().context("no cluster")?;
-    ensure!(cluster.quorum && cluster.voters == 1, "{cluster:?}");
-    ensure!(cluster.cautions.iter().any(|c| c.starts_with("UNSAFE")), "{cluster:?}");
-    says(&status, "UNSAFE: an operator declared node")?;
+    lab.wait(PATIENCE, "the last voter has a quorum, and calls it unsafe", || {
+        let status = lab.host(1).status()?;
+        let cluster = status.cluster.as_ref().context("no cluster")?;
+        ensure!(cluster.quorum && cluster.voters == 1, "{cluster:?}");
+        ensure!(cluster.cautions.iter().any(|c| c.starts_with("UNSAFE")), "{cluster:?}");
+        says(&status, "UNSAFE: an operator declared node")
+    })?;
     let events = lab.host(1).events()?;
     ensure!(events.iter().any(|e| e.kind == "cluster.forced" && e.message.contains("UNSAFE")), "no event");
     // It can decide: a resource is made and unmade.

@@ -7,8 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::{Arguments, Failed, Trial};
-use vipd_tests::lab::{self, Lab, NewIp, Options};
+use libtest_mimic::{Arguments, Trial};
+use vipd_tests::{
+    lab::{self, Lab, NewIp, Options},
+    machine,
+};
 
 const NAME: &str = "load::a_minute_with_all_cores_taken_is_no_failover";
 const MINUTE: Duration = Duration::from_secs(60);
@@ -20,7 +23,7 @@ fn main() -> std::process::ExitCode {
     if root && !arguments.list {
         lab::sweep();
     }
-    let run = || a_minute().map_err(|error| Failed::from(format!("{error:#}")));
+    let run = || machine::watched(a_minute);
     let trial = Trial::test(NAME, run).with_ignored_flag(!root);
     libtest_mimic::run(&arguments, vec![trial]).exit_code()
 }

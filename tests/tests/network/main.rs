@@ -17,7 +17,8 @@ mod probe;
 mod source;
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
+use vipd_tests::machine;
 
 /// Name and function of each test of a module.
 type Tests = &'static [(&'static str, fn() -> Result<()>)];
@@ -40,9 +41,7 @@ fn main() {
     let missing = managed::missing().filter(|_| std::env::var_os("CI").is_none_or(|ci| ci != "true"));
     let trials = modules.iter().flat_map(|(module, tests)| {
         tests.iter().map(move |&(name, test)| {
-            let trial = Trial::test(format!("{module}::{name}"), move || {
-                test().map_err(|error| Failed::from(format!("{error:#}")))
-            });
+            let trial = Trial::test(format!("{module}::{name}"), move || machine::watched(test));
             match missing {
                 Some(program) if *module == "network_manager" => {
                     trial.with_kind(format!("no {program}: cargo xtask setup")).with_ignored_flag(true)

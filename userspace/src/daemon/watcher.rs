@@ -33,15 +33,19 @@ pub struct Watcher {
 impl Watcher {
     /// Runs until nobody reads the facts any more.
     pub async fn run(self) {
-        let (view, leadership) = (self.store.view(), self.store.leadership());
+        let (view, mut leadership) = (self.store.view(), self.store.leadership());
         let mut ticks = tokio::time::interval(self.timing.heartbeat);
         let mut last_leader = None;
         let mut known = Facts::default();
         while !self.facts.is_closed() {
-            ticks.tick().await;
+            // Who votes decides what a quorum is: an answer must not tell of one that is over.
+            tokio::select! {
+                _ = ticks.tick() => {}
+                Ok(()) = leadership.changed() => {}
+            }
             let state = view.borrow().state.clone();
             let (leader, quorum) = {
-                let lead = leadership.borrow();
+                let lead = leadership.borrow_and_update();
                 (lead.leader, Quorum::new(lead.configs.clone()))
             };
             let facts = self.look(&state, &quorum, clock::now());
@@ -137,4 +141,80 @@ fn facts_of(path: &KernelPath) -> Option<KernelFacts> {
         rtt: Duration::from_nanos(path.state.rtt_ns),
         rtt_min: Duration::from_nanos(path.state.rtt_min_ns),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{
+        cluster::{Leadership, StoreError, View},
+        config::Profile,
+        core::change::{Applied, Change},
+    };
+
+    const ME: NodeId = 1;
+
+    /// Only says who votes.
+    struct Voters(watch::Sender<Leadership>, watch::Sender<View>);
+
+    #[async_trait]
+    impl Store for Voters {
+        async fn propose(&self, _: Change) -> Result<Applied, StoreError> {
+            Err(StoreError::NoCluster)
+        }
+
+        async fn barrier(&self) -> Result<(), StoreError> {
+            Err(StoreError::NoCluster)
+        }
+
+        fn view(&self) -> watch::Receiver<View> {
+            self.1.subscribe()
+        }
+
+        fn leadership(&self) -> watch::Receiver<Leadership> {
+            self.0.subscribe()
+        }
+
+        async fn admit(&self, _: NodeId) -> Result<(), StoreError> {
+            Err(StoreError::NoCluster)
+        }
+
+        async fn remove(&self, _: NodeId, _: Option<NodeId>) -> Result<Applied, StoreError> {
+            Err(StoreError::NoCluster)
+        }
+
+        async fn readdress(
+            &self,
+            _: NodeId,
+            _: SocketAddr,
+            _: Vec<SocketAddr>,
+        ) -> Result<Applied, StoreError> {
+            Err(StoreError::NoCluster)
+        }
+    }
+
+    #[tokio::test]
+    async fn who_votes_counts_from_the_moment_at_which_it_changes() {
+        let two = Leadership { configs: vec![[ME, 2].into()], ..Leadership::default() };
+        let store = Arc::new(Voters(watch::Sender::new(two), watch::Sender::new(View::default())));
+        let (facts, mut seen) = watch::channel(Facts { quorum: true, ..Facts::default() });
+        // No tick but the first one comes within this test.
+        let timing = Timing { heartbeat: Duration::from_secs(3600), ..Profile::Default.timing() };
+        let watcher = Watcher {
+            me: ME,
+            store: store.clone(),
+            ears: Arc::new(Mutex::new(Ears::new(ME, clock::now()))),
+            timing,
+            events: EventLog::open(None),
+            facts,
+        };
+        tokio::spawn(watcher.run());
+        seen.wait_for(|f| !f.quorum).await.unwrap();
+        store.0.send_modify(|l| l.configs = vec![[ME].into()]);
+        tokio::time::timeout(Duration::from_secs(60), seen.wait_for(|f| f.quorum)).await.unwrap().unwrap();
+    }
 }

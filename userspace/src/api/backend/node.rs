@@ -86,7 +86,8 @@ fn drained(
     let mut nowhere: Vec<&Tag> = nobodys.into_iter().map(|(tag, _)| tag).collect();
     if !nowhere.is_empty() {
         let to = destinations();
-        let (moving, stranded) = nowhere.into_iter().partition(|tag| to.get(tag).is_some_and(Option::is_some));
+        let (moving, stranded) =
+            nowhere.into_iter().partition(|tag| to.get(tag).is_some_and(Option::is_some));
         under_way.extend::<Vec<&Tag>>(moving);
         nowhere = stranded;
     }
