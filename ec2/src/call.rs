@@ -17,6 +17,16 @@ pub struct Call {
     pub attempt_timeout: Duration,
     /// Attempts after the first one, with jittered back-off, when the API was silent, throttled or failed.
     pub retries: u32,
+    pub purpose: Purpose,
+}
+
+/// What a call is for. Calls wait only for others of the same purpose (and of the same sort, read or write).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To bring a resource in service, to keep it there or to take it away.
+    Service,
+    /// To answer what an operator asks, before something is created or of what is there.
+    Inquiry,
 }
 
 /// Whether this node may still write. Asked immediately before each attempt is sent.

@@ -15,7 +15,7 @@ mod types;
 
 pub use self::{
     absent::Absent,
-    call::{Call, CallError, DryRun, Ec2, Permit},
+    call::{Call, CallError, DryRun, Ec2, Permit, Purpose},
     options::Options,
     types::{Action, Association, ElasticIp, Identity, InterfaceDetails, Nic, Route, RouteTable},
 };

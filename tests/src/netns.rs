@@ -6,7 +6,7 @@ use std::{
     io::Write,
     os::unix::process::CommandExt,
     path::PathBuf,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -107,6 +107,21 @@ impl NetNs {
         let mut file = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
         file.write_all(commands.as_bytes()).context("cannot write a temporary file")?;
         run(Command::new("ip").args(["-n", &self.name, "-batch"]).arg(file.path()))?;
+        Ok(())
+    }
+
+    /// Has nft carry out these rules inside the namespace, all or none; an error has what it said, and the rules.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        let mut nft = self.command("nft");
+        nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = nft.spawn().context("cannot run nft")?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(rules.as_bytes()).context("nft does not read its rules")?;
+        }
+        let output = child.wait_with_output().context("nft was lost")?;
+        if !output.status.success() {
+            bail!("nft refused the rules: {}\n{rules}", String::from_utf8_lossy(&output.stderr));
+        }
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use aws_sdk_ec2::{
 use ipnet::Ipv4Net;
 use tokio::sync::SemaphorePermit;
 
-use super::{Sdk, attempts::Attempts, convert};
+use super::{Sdk, attempts::Attempts, convert, lanes::Lane};
 use crate::{
     Action, Call, CallError, DryRun, Ec2, ElasticIp, Identity, InterfaceDetails, Nic, Permit, RouteTable,
 };
@@ -41,7 +41,7 @@ impl Ec2 for Sdk {
     }
 
     async fn describe_interface(&self, eni: &str, call: &Call) -> Result<InterfaceDetails> {
-        let (client, _place) = self.enter(call, false).await?;
+        let (client, _place) = self.enter(call, Lane::of_read(call)).await?;
         let attempts = Attempts::new(Action::DescribeNetworkInterfaces, eni, call, None);
         let answer = client
             .describe_network_interfaces()
@@ -60,7 +60,7 @@ impl Ec2 for Sdk {
     }
 
     async fn route_tables(&self, vpc: &str, call: &Call) -> Result<Vec<RouteTable>> {
-        let (client, _place) = self.enter(call, false).await?;
+        let (client, _place) = self.enter(call, Lane::of_read(call)).await?;
         let mut tables = Vec::new();
         let mut next = None;
         for _ in 0..MOST_PAGES {
@@ -95,7 +95,7 @@ impl Ec2 for Sdk {
         call: &Call,
         permit: Arc<dyn Permit>,
     ) -> Result<()> {
-        let (client, _place) = self.enter(call, true).await?;
+        let (client, _place) = self.enter(call, Lane::Writes).await?;
         let objects = format!("{destination} in {table} to {eni}");
         let attempts = Attempts::new(Action::ReplaceRoute, &objects, call, Some(permit));
         let answer = client
@@ -121,7 +121,7 @@ impl Ec2 for Sdk {
     }
 
     async fn disassociate(&self, association: &str, call: &Call, permit: Arc<dyn Permit>) -> Result<()> {
-        let (client, _place) = self.enter(call, true).await?;
+        let (client, _place) = self.enter(call, Lane::Writes).await?;
         let attempts = Attempts::new(Action::DisassociateAddress, association, call, Some(permit));
         let answer = client
             .disassociate_address()
@@ -145,7 +145,7 @@ impl Ec2 for Sdk {
         call: &Call,
         permit: Arc<dyn Permit>,
     ) -> Result<()> {
-        let (client, _place) = self.enter(call, true).await?;
+        let (client, _place) = self.enter(call, Lane::Writes).await?;
         let objects = format!("{allocation} with {eni}");
         let attempts = Attempts::new(Action::AssociateAddress, &objects, call, Some(permit));
         let answer = client
@@ -168,14 +168,14 @@ impl Ec2 for Sdk {
 
 impl Sdk {
     /// The client and a place among the calls that are made.
-    pub(super) async fn enter(&self, call: &Call, writes: bool) -> Result<(Client, SemaphorePermit<'_>)> {
+    pub(super) async fn enter(&self, call: &Call, lane: Lane) -> Result<(Client, SemaphorePermit<'_>)> {
         let client = self.clients.of(call).await?;
-        Ok((client, self.lanes.enter(writes).await?))
+        Ok((client, self.lanes.enter(lane).await?))
     }
 
     /// EC2 gives the addresses that match in one answer: there are no pages.
     async fn addresses(&self, name: &str, value: &str, call: &Call) -> Result<Vec<ElasticIp>> {
-        let (client, _place) = self.enter(call, false).await?;
+        let (client, _place) = self.enter(call, Lane::of_read(call)).await?;
         let attempts = Attempts::new(Action::DescribeAddresses, value, call, None);
         let answer = client
             .describe_addresses()

@@ -11,7 +11,7 @@ use aws_sdk_ec2::{
     },
 };
 
-use super::{Sdk, attempts::Attempts, classify::is_dry_run};
+use super::{Sdk, attempts::Attempts, classify::is_dry_run, lanes::Lane};
 use crate::{Call, CallError, DryRun};
 
 type Result<T> = std::result::Result<T, CallError>;
@@ -22,7 +22,7 @@ const INVENTED_ASSOCIATION: &str = "eipassoc-00000000000000000";
 impl Sdk {
     pub(super) async fn try_out(&self, probe: &DryRun, call: &Call) -> Result<()> {
         // It changes nothing, so it is one of the reads.
-        let (client, _place) = self.enter(call, false).await?;
+        let (client, _place) = self.enter(call, Lane::of_read(call)).await?;
         let attempts = Attempts::new(probe.action(), "dry run", call, None);
         match probe {
             DryRun::DescribeRouteTables => {

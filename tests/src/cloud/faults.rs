@@ -32,6 +32,23 @@ pub enum Fault {
     Garbage,
 }
 
+impl Fault {
+    /// All that can befall a write without EC2 having said that it will not have it: whether it was done is not known, or
+    /// is told wrongly.
+    pub const OF_WRITES: [Self; 10] = [
+        Self::LoseAnswer,
+        Self::Reset,
+        Self::InternalError,
+        Self::Unavailable,
+        Self::FalseSuccess,
+        Self::Truncate,
+        Self::Garbage,
+        Self::Delay(Duration::from_millis(700)),
+        Self::Hang,
+        Self::HangAnswer,
+    ];
+}
+
 /// Which calls a rule is for.
 #[derive(Clone, Debug, Default)]
 pub struct When {

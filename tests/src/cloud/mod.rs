@@ -28,13 +28,12 @@ mod xml;
 
 use std::{
     collections::BTreeSet,
-    io::Write,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    process::{Command, Stdio},
+    process::Command,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 pub use clustered::{CloudLab, role};
@@ -145,17 +144,7 @@ impl Cloud {
             rule("saddr"),
             rule("daddr")
         );
-        let mut nft = self.ns.command("nft");
-        nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = nft.spawn().context("cannot run nft")?;
-        if let Some(mut input) = child.stdin.take() {
-            input.write_all(rules.as_bytes()).context("nft does not read its rules")?;
-        }
-        let output = child.wait_with_output().context("nft was lost")?;
-        if !output.status.success() {
-            bail!("nft refused the rules: {}\n{rules}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(())
+        self.ns.nft(&rules)
     }
 
     /// A TCP connection from a host to the proxy.

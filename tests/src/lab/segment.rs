@@ -2,13 +2,11 @@
 
 use std::{
     collections::BTreeSet,
-    io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    process::Stdio,
     sync::{Mutex, PoisonError},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 
 use crate::{
     frames::{Asker, Mac},
@@ -246,17 +244,7 @@ impl Segment {
             }
         }
         rules.push_str("}\n}\n");
-        let mut nft = self.bridge.command("nft");
-        nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = nft.spawn().context("cannot run nft")?;
-        if let Some(mut input) = child.stdin.take() {
-            input.write_all(rules.as_bytes()).context("nft does not read its rules")?;
-        }
-        let output = child.wait_with_output().context("nft was lost")?;
-        if !output.status.success() {
-            bail!("nft refused the rules: {}\n{rules}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(())
+        self.bridge.nft(&rules)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Elastic IPs where the API is silent, fails or lies, and where two nodes want them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use vipd_tests::{
@@ -23,20 +23,8 @@ pub const TESTS: &[(&str, Test)] = &[
     ("eips::an_association_that_comes_late_takes_it_from_nobody", late_association),
 ];
 
-fn faults() -> [Fault; 11] {
-    [
-        Fault::LoseAnswer,
-        Fault::Reset,
-        Fault::InternalError,
-        Fault::Unavailable,
-        Fault::FalseSuccess,
-        Fault::Truncate,
-        Fault::Garbage,
-        Fault::Delay(Duration::from_millis(700)),
-        Fault::Hang,
-        Fault::HangAnswer,
-        Fault::Throttle,
-    ]
+fn faults() -> impl Iterator<Item = Fault> {
+    Fault::OF_WRITES.into_iter().chain([Fault::Throttle])
 }
 
 fn associations() -> Result<()> {
@@ -51,7 +39,7 @@ fn disassociations() -> Result<()> {
 fn moved_in_spite_of(action: &str) -> Result<()> {
     let elastic = Elastic::new()?;
     let (served, proxy) = (&elastic.served, &elastic.served.cloud().proxy);
-    for (n, fault) in faults().into_iter().enumerate() {
+    for (n, fault) in faults().enumerate() {
         let to = 1 + n % 2;
         let mark = proxy.mark();
         let rule = proxy.inject(When::action(action).times(2), fault);
@@ -74,7 +62,7 @@ fn repairs() -> Result<()> {
     let elastic = Elastic::new()?;
     let (served, proxy) = (&elastic.served, &elastic.served.cloud().proxy);
     let epoch = served.epoch(0, &elastic.tag)?;
-    for (action, fault) in [TAKE, PUT].into_iter().flat_map(|a| faults().map(|f| (a, f))) {
+    for (action, fault) in [TAKE, PUT].into_iter().flat_map(|a| faults().map(move |f| (a, f))) {
         let context = || format!("{fault:?} of {action}");
         let mark = proxy.mark();
         let rule = proxy.inject(When::action(action).times(2), fault);

@@ -1,6 +1,10 @@
 //! An API that is slow, silent, throttles, fails or lies (rows EC2-4, EC2-7).
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    process::{Child, Stdio},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, ensure};
 use vipd_tests::{
@@ -22,6 +26,7 @@ pub const TESTS: &[(&str, Test)] = &[
     ("silence::whatever_becomes_of_a_check_nothing_moves", checks),
     ("silence::a_permission_that_is_taken_away_is_told_and_moves_nothing", permission),
     ("silence::a_table_that_may_not_be_changed_takes_no_other_out_of_service", barred),
+    ("silence::of_what_many_operators_ask_holds_up_neither_status_nor_failover", verifying),
     ("silence::a_node_that_may_not_write_gives_way_to_one_that_may", denied),
 ];
 
@@ -108,19 +113,7 @@ fn throttled() -> Result<()> {
 fn writes() -> Result<()> {
     let served = Served::routes()?;
     let (lab, proxy) = (served.lab(), &served.cloud().proxy);
-    let faults = [
-        Fault::LoseAnswer,
-        Fault::Reset,
-        Fault::InternalError,
-        Fault::Unavailable,
-        Fault::FalseSuccess,
-        Fault::Truncate,
-        Fault::Garbage,
-        Fault::Delay(Duration::from_millis(700)),
-        Fault::Hang,
-        Fault::HangAnswer,
-    ];
-    for (n, fault) in faults.into_iter().enumerate() {
+    for (n, fault) in Fault::OF_WRITES.into_iter().enumerate() {
         let to = 1 + n % 2;
         let mark = proxy.mark();
         let rule = proxy.inject(When::action("ReplaceRoute").times(3), fault);
@@ -207,6 +200,55 @@ fn barred() -> Result<()> {
         Ok(())
     })?;
     ensure!(served.epoch(0, ROUTE)? == epoch);
+    served.check_others_untouched()
+}
+
+/// Ended with the test.
+struct Commands(Vec<Child>);
+
+impl Drop for Commands {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn verifying() -> Result<()> {
+    // Longer than a question of an operator may take: none of them leaves its place before.
+    let tunables = format!("{TUNABLES}EC2_CALL_TIMEOUT=60\n");
+    let served = Served::routes_with(&vipd_tests::lab::Options { tunables, ..options() }, &Plan::default())?;
+    let (lab, proxy) = (served.lab(), &served.cloud().proxy);
+    let file = lab.dir().join("cluster.toml");
+    fs::write(&file, served.order(0, &["export"])?)?;
+    // Nothing that is in service asks for it.
+    let asked = "DescribeNetworkInterfaces";
+    let rule = proxy.inject(When::action(asked), Fault::Hang);
+    let mark = proxy.mark();
+    let verify = || -> Result<Child> {
+        let mut command = lab.host(2).vipctl_command()?;
+        command.arg("verify").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().context("cannot run vipctl")
+    };
+    let mut commands = Commands((0..20).map(|_| verify()).collect::<Result<_>>()?);
+    // As many as a node asks at the same time.
+    served.wait_calls(1, asked, mark, 16)?;
+    let begun = Instant::now();
+    for host in 0..3 {
+        lab.host(host).status()?;
+    }
+    ensure!(begun.elapsed() < PROMPT, "that took {:?}", begun.elapsed());
+    lab.host(0).sigkill()?;
+    served.wait_routes(1)?;
+    served.wait_in_service(ROUTE, 1)?;
+    for child in &mut commands.0 {
+        let ended = child.try_wait().context("vipctl was lost")?;
+        ensure!(ended.is_none(), "the routes waited for what was asked: {ended:?}");
+    }
+    lab.host(2).status()?;
+    proxy.lift(rule);
     served.check_others_untouched()
 }
 

@@ -85,7 +85,7 @@ mod tests {
             interface: Some("eni-1".into()),
             targets: vec!["rtb-1: 1 route leads here".into()],
             answered: true,
-            trouble: None,
+            ..CloudReport::default()
         };
         let silent = CloudReport { trouble: Some("silent".into()), ..CloudReport::default() };
         let at = BootTime;

@@ -48,12 +48,8 @@ struct Ec2Route {
     /// Name of the resource [default: ec2-TAG]
     #[arg(long, value_name = "T")]
     tag: Option<Tag>,
-    /// Go on although a node, or EC2, does not answer and so cannot be asked
-    #[arg(long)]
-    force: bool,
-    /// Return as soon as it is created, not when it is in service
-    #[arg(long)]
-    no_wait: bool,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// An Elastic IP of Amazon EC2 that moves from node to node (frontend cluster)
@@ -79,21 +75,10 @@ struct Ec2Eip {
     /// Name of the resource [default: ec2-ADDRESS]
     #[arg(long, value_name = "T")]
     tag: Option<Tag>,
-    /// Priority of this node, 1 (best) to 999; the nodes of --extend-to get the next multiples of ten [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
-    priority: Option<u16>,
-    /// Whether it returns to a better node by itself
-    #[arg(long, default_value = "intelligent")]
-    switchback: Switchback,
-    /// Node that may have it too; repeat it in falling preference, or say 'all'
-    #[arg(long, value_name = "NODE")]
-    extend_to: Vec<String>,
-    /// Go on although a node, or EC2, does not answer and so cannot be asked
-    #[arg(long)]
-    force: bool,
-    /// Return as soon as it is created, not when it is in service
-    #[arg(long)]
-    no_wait: bool,
+    #[command(flatten)]
+    nodes: Nodes,
+    #[command(flatten)]
+    asking: Asking,
 }
 
 /// Virtual IP addresses, IPv4 or IPv6: one, or many as one
@@ -142,6 +127,20 @@ struct Ip {
     /// Name of the resource [default: ip-ADDRESS, of a set the first]
     #[arg(long, value_name = "T")]
     tag: Option<Tag>,
+    #[command(flatten)]
+    nodes: Nodes,
+    /// Go on although a node that has to check it is down or does not answer
+    #[arg(long)]
+    force: bool,
+    /// Return as soon as it is created, not when it is in service
+    #[arg(long)]
+    no_wait: bool,
+}
+
+// Plain comments: those of flattened arguments would take the place of what the commands say of themselves.
+// Which nodes may have the resource.
+#[derive(Debug, Args)]
+struct Nodes {
     /// Priority of this node, 1 (best) to 999; the nodes of --extend-to get the next multiples of ten [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=999))]
     priority: Option<u16>,
@@ -151,7 +150,12 @@ struct Ip {
     /// Node that may have it too; repeat it in falling preference, or say 'all'
     #[arg(long, value_name = "NODE")]
     extend_to: Vec<String>,
-    /// Go on although a node that has to check it is down or does not answer
+}
+
+// What EC2 and the nodes are asked before, and how long after the resource is waited for.
+#[derive(Debug, Args)]
+struct Asking {
+    /// Go on although a node, or EC2, does not answer and so cannot be asked
     #[arg(long)]
     force: bool,
     /// Return as soon as it is created, not when it is in service
@@ -190,7 +194,7 @@ impl Create {
     pub fn run(self, session: &Session) -> Result<(), ApiError> {
         let ip = match self.kind {
             Kind::Ip(ip) => ip,
-            Kind::Ec2Route(Ec2Route { ip, region, tag, force, no_wait }) => {
+            Kind::Ec2Route(Ec2Route { ip, region, tag, asking: Asking { force, no_wait } }) => {
                 let wanted = CreateEc2Route { ip, region, tag, force, wait: !no_wait };
                 return session.order(&Request::CreateEc2Route(wanted));
             }
@@ -200,11 +204,11 @@ impl Create {
                     devices: eip.devices,
                     region: eip.region,
                     tag: eip.tag,
-                    priority: eip.priority,
-                    switchback: eip.switchback.into(),
-                    extend_to: eip.extend_to,
-                    force: eip.force,
-                    wait: !eip.no_wait,
+                    priority: eip.nodes.priority,
+                    switchback: eip.nodes.switchback.into(),
+                    extend_to: eip.nodes.extend_to,
+                    force: eip.asking.force,
+                    wait: !eip.asking.no_wait,
                 }));
             }
         };
@@ -222,9 +226,9 @@ impl Create {
                 Accept::Route => model::Accept::Route,
                 Accept::Anyip => model::Accept::Anyip,
             }),
-            priority: ip.priority,
-            switchback: ip.switchback.into(),
-            extend_to: ip.extend_to,
+            priority: ip.nodes.priority,
+            switchback: ip.nodes.switchback.into(),
+            extend_to: ip.nodes.extend_to,
             force: ip.force,
             wait: !ip.no_wait,
         }))

@@ -30,7 +30,9 @@ mod devices;
 mod elsewhere;
 mod local;
 mod order;
+mod pace;
 mod recall;
+mod standoff;
 
 use std::{
     borrow::Cow,
@@ -53,6 +55,7 @@ use self::{
 };
 use super::{
     change::{Outcome, Report},
+    cloud::{CloudReport, Strangers},
     sequence::Failure,
     time::BootTime,
 };
@@ -94,6 +97,8 @@ pub struct Start {
     pub target: Here,
     /// What may be here before it.
     pub was: Option<Here>,
+    /// Left on its interface in EC2 for the time being: no failure for a check.
+    pub borne: Option<Strangers>,
 }
 
 /// What this node may count on at the moment.
@@ -412,6 +417,13 @@ impl Agent {
         }
     }
 
+    /// What a sequence learned of EC2; said before [`Agent::finished`].
+    pub fn learned(&mut self, tag: &Tag, report: CloudReport) {
+        if let Some(local) = self.locals.get_mut(tag) {
+            local.lesson = Some(report);
+        }
+    }
+
     /// A sequence ended. `interval` is the time between two quickchecks. What follows is in the next plan.
     pub fn finished(
         &mut self,
@@ -468,9 +480,11 @@ impl Agent {
         }
     }
 
-    /// Look at everything soon.
+    /// Look at everything on this host soon. What is in EC2 changes there: of this host it needs no more than its
+    /// interface, and asking costs calls of which the account has only so many.
     pub fn all_touched(&mut self, now: BootTime) {
-        let up: Vec<Tag> = self.in_service().map(|(tag, _)| tag.clone()).collect();
+        let on_host = self.in_service().filter(|(_, here)| here.resource.cloud().is_none());
+        let up: Vec<Tag> = on_host.map(|(tag, _)| tag.clone()).collect();
         up.iter().for_each(|tag| self.touched(tag, now));
     }
 

@@ -35,6 +35,7 @@ use crate::{
     core::{
         agent::{Action, Agent, Devices, Operation, Situation, Start},
         change::{Applied, Change},
+        cloud::CloudReport,
         links::LinkTable,
         sequence::Failure,
         time::BootTime,
@@ -84,6 +85,8 @@ struct Finished {
     /// Of the sequence.
     addresses: Arc<Addresses>,
     device: String,
+    /// Of EC2.
+    report: Option<CloudReport>,
 }
 
 impl AgentDriver {
@@ -222,13 +225,13 @@ impl AgentDriver {
         l.cancels.insert(tag.clone(), cancel.clone());
         self.know(l, &tag);
         tokio::spawn(async move {
-            let result = job.run(&cancel).await;
+            let (result, report) = job.run(&cancel).await;
             // What is in EC2 has no addresses on this host.
             let on_host = target.resource.ip().is_some();
             let addresses = if on_host { target.addresses } else { Arc::default() };
             let device = target.device;
             // The receiver is gone only when the daemon ends.
-            let _ = done.send(Finished { tag, operation, result, addresses, device });
+            let _ = done.send(Finished { tag, operation, result, addresses, device, report });
         });
     }
 
@@ -282,6 +285,10 @@ impl AgentDriver {
         let about = About { tag: Some(f.tag.clone()), ..About::default() };
         match (&f.result, f.operation) {
             (Ok(()), Operation::Quickcheck) => {}
+            (Ok(()), Operation::Recover) if f.report.as_ref().is_some_and(|r| !r.mended) => {
+                let message = "nothing is to be mended any more: nothing was changed";
+                self.events.record(about, "recover.unneeded", message);
+            }
             (Ok(()), Operation::Restore | Operation::Recover) => {
                 self.events.record(about, "resource.in-service", "in service here");
             }
@@ -310,6 +317,9 @@ impl AgentDriver {
         let is_cloud = l.agent.here(&f.tag).is_some_and(|here| here.resource.cloud().is_some());
         let interval = l.interval(&self.tunables, now, is_cloud);
         l.cancels.remove(&f.tag);
+        if let Some(report) = f.report {
+            l.agent.learned(&f.tag, report);
+        }
         l.agent.finished(&f.tag, f.result, now, interval, situation);
         self.know(l, &f.tag);
     }

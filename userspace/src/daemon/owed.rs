@@ -84,6 +84,7 @@ impl Debtor {
             others: footprint.others.clone(),
             left_to: None,
             restore_and_recover: true,
+            borne: None,
             no_link_check: tunables.no_link_check,
             tunables: tunables.ec2,
         };

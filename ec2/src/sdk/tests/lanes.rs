@@ -8,7 +8,7 @@ use super::{
     answers::{replaced, tables},
     call, once, permit, scripted,
 };
-use crate::Ec2;
+use crate::{Call, DryRun, Ec2, Purpose};
 
 #[tokio::test]
 async fn a_bounded_number_of_writes_is_in_flight() {
@@ -48,6 +48,34 @@ async fn reads_do_not_wait_behind_writes() {
     assert_eq!(fake.sent(), 33);
     for write in writes {
         write.abort();
+    }
+}
+
+#[tokio::test]
+async fn what_operators_ask_holds_up_nothing_that_is_in_service() {
+    let (sdk, fake) = scripted([Answer::Silence]);
+    let sdk = Arc::new(sdk);
+    let asked = Call { purpose: Purpose::Inquiry, ..call() };
+    let inquiries: Vec<_> = (0..100)
+        .map(|n| {
+            let (sdk, asked) = (Arc::clone(&sdk), asked.clone());
+            tokio::spawn(async move {
+                match n % 3 {
+                    0 => sdk.route_tables("vpc-1", &asked).await.map(drop),
+                    1 => sdk.describe_interface("eni-1", &asked).await.map(drop),
+                    _ => sdk.may(&DryRun::DescribeAddresses, &asked).await,
+                }
+            })
+        })
+        .collect();
+    while fake.sent() < 16 {
+        tokio::task::yield_now().await;
+    }
+    fake.script([tables(&["rtb-1"], None)]);
+    assert_eq!(sdk.route_tables("vpc-1", &call()).await.unwrap().len(), 1);
+    assert_eq!(fake.sent(), 17, "no more of them are in flight");
+    for inquiry in inquiries {
+        inquiry.abort();
     }
 }
 

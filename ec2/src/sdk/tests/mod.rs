@@ -20,11 +20,16 @@ use aws_sdk_ec2::config::{SharedAsyncSleep, SharedHttpClient};
 
 use self::fake::{Answer, Fake, Hurried, Shared};
 use super::{Parts, Sdk};
-use crate::{Call, Options, Permit};
+use crate::{Call, Options, Permit, Purpose};
 
 /// With a time-out that no machine under load reaches.
 fn call() -> Call {
-    Call { region: Some("eu-central-1".to_owned()), attempt_timeout: Duration::from_secs(60_000), retries: 3 }
+    Call {
+        region: Some("eu-central-1".to_owned()),
+        attempt_timeout: Duration::from_secs(60_000),
+        retries: 3,
+        purpose: Purpose::Service,
+    }
 }
 
 /// For those that are not answered.

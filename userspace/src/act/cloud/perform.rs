@@ -220,17 +220,21 @@ fn jittered(about: Duration) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use vipd_ec2::testing::FakeEc2;
+    use vipd_ec2::{Purpose, testing::FakeEc2};
 
     use super::*;
     use crate::core::cloud::Entry;
+
+    fn call() -> Call {
+        Call { region: None, attempt_timeout: Duration::from_secs(5), retries: 1, purpose: Purpose::Service }
+    }
 
     #[tokio::test]
     async fn who_asks_for_the_same_interface_at_the_same_time_asks_once() {
         let ec2 = FakeEc2::new("a", Arc::default());
         ec2.attach([0; 6], "eni-a", "vpc-1");
         let cloud = Cloud::new(Arc::new(ec2.clone()), Network::open().unwrap());
-        let call = &Call { region: None, attempt_timeout: Duration::from_secs(5), retries: 1 };
+        let call = &call();
         // Its link-layer address is all zeroes.
         let ask = &Ask::Nic { device: "lo".to_owned() };
         let is_found = |answer: &Answer| matches!(answer, Answer::Nic(nic) if nic.id == "eni-a");
@@ -256,7 +260,7 @@ mod tests {
     async fn a_panic_is_an_answer_that_says_nothing() {
         let ec2 = FakeEc2::new("a", Arc::default());
         let cloud = Cloud::new(Arc::new(ec2), Network::open().unwrap()).with_permit(Arc::new(Broken));
-        let call = &Call { region: None, attempt_timeout: Duration::from_secs(5), retries: 1 };
+        let call = &call();
         let entries = vec![Entry { table: "rtb-1".into(), destination: "10.9.0.5/32".parse().unwrap() }];
         let answer = cloud.perform(call, &Ask::ReplaceRoutes { entries, interface: "eni-a".into() }).await;
         let Answer::Failed(error) = &answer else { panic!("{answer:?}") };

@@ -5,8 +5,11 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     Action, Operation, Situation, Start,
     devices::{self, DeviceHealth, Devices},
+    pace,
+    standoff::Standoff,
 };
 use crate::core::{
+    cloud::CloudReport,
     sequence::{Cause, Failure},
     time::BootTime,
 };
@@ -26,12 +29,6 @@ const DOUBLINGS: u32 = 3;
 pub fn patience(failures: u32) -> Duration {
     PATIENT_RETRY * (1 << failures.min(DOUBLINGS))
 }
-
-/// From the bring-up of what is in EC2 to its first check; doubled with each further one, up to the interval.
-const FIRST_WATCH: Duration = Duration::from_secs(1);
-
-/// How often it is doubled at most.
-const DOUBLINGS_OF_WATCH: u32 = 16;
 
 /// How long a resource leaves an interface alone on which it could not be brought up.
 const AVOIDANCE: Duration = Duration::from_secs(60);
@@ -115,6 +112,10 @@ pub(super) struct Local {
     avoid: BTreeMap<String, BootTime>,
     /// Checks and recoveries since the last bring-up, of what is in EC2.
     checks: u32,
+    /// From EC2, by the sequence that is about to end.
+    pub lesson: Option<CloudReport>,
+    /// With what else is on its interface there.
+    standoff: Standoff,
 }
 
 /// What a decision about a resource depends on, beside what is here.
@@ -175,6 +176,8 @@ impl Local {
             trouble: None,
             avoid: BTreeMap::new(),
             checks: 0,
+            lesson: None,
+            standoff: Standoff::default(),
         }
     }
 
@@ -289,7 +292,9 @@ impl Local {
             alterations: terms.alterations,
             target: target.clone(),
         });
-        Some(Action::Start(Box::new(Start { tag: tag.clone(), operation, epoch, lease_epoch, target, was })))
+        let borne = self.standoff.borne(terms.now);
+        let tag = tag.clone();
+        Some(Action::Start(Box::new(Start { tag, operation, epoch, lease_epoch, target, was, borne })))
     }
 
     fn is_overtaken(&self, want: Want, terms: &Terms) -> bool {
@@ -465,6 +470,7 @@ impl Local {
 
     /// The running sequence has ended. `interval` is the time between two checks.
     pub fn finished(&mut self, tag: &Tag, result: Result<(), Failure>, interval: Duration, mut terms: Terms) {
+        let lesson = self.lesson.take();
         let Some(ran) = self.running.take() else { return };
         let device = &ran.target.device;
         let brings_up = matches!(ran.operation, Operation::Restore | Operation::Recover | Operation::Switch);
@@ -482,11 +488,22 @@ impl Local {
         let terms = &terms;
         let now = terms.now;
         let up = |check_at, broken| Have::Up { epoch: ran.epoch, check_at, broken };
+        if let (Some(report), Ok(())) = (&lesson, &result) {
+            self.standoff.note(ran.operation, report, now, interval);
+        }
         let is_cloud = ran.target.resource.cloud().is_some();
         let interval = if is_cloud { self.watch(&ran, interval) } else { interval };
         let next_check = now.after(interval);
         let valid = terms.situation.lease_valid;
-        match (ran.operation, result) {
+        let operation = match ran.operation {
+            // Nothing was wrong any more (EC2 answers from copies that lag behind), or what is could not be mended: that
+            // was a check, and counts towards no limit of what may be mended.
+            Operation::Recover if result.is_ok() && lesson.is_some_and(|l| !l.mended) => {
+                Operation::Quickcheck
+            }
+            operation => operation,
+        };
+        match (operation, result) {
             (Operation::Remove, Ok(())) => {
                 (self.have, self.here, self.failures) = (Have::Down, None, 0);
             }
@@ -506,7 +523,7 @@ impl Local {
                 }
                 (self.failed, self.failures, self.trouble) = (None, 0, None);
                 // Those that are in EC2 share what they ask, best at the same time.
-                let first = if is_cloud { interval } else { interval.mul_f64(phase(tag)) };
+                let first = if is_cloud { interval } else { interval.mul_f64(pace::phase(tag)) };
                 self.have = up(now.after(first), false);
             }
             (Operation::Quickcheck, Ok(())) => {
@@ -567,13 +584,13 @@ impl Local {
         }
     }
 
-    /// Until the next check of what is in EC2: what a former owner sent and what comes late is to be found soon.
+    /// Until the next check of what is in EC2.
     fn watch(&mut self, ran: &Running, interval: Duration) -> Duration {
         // A recovery does not begin it anew: where somebody else takes it away again and again, each taking it back would
         // come a second after the other, for ever.
         let goes_on = matches!(ran.operation, Operation::Quickcheck | Operation::Recover);
         self.checks = if goes_on { self.checks.saturating_add(1) } else { 0 };
-        FIRST_WATCH.saturating_mul(1 << self.checks.min(DOUBLINGS_OF_WATCH)).min(interval)
+        pace::watch(self.checks, interval)
     }
 
     fn pause(&mut self) -> Duration {
@@ -581,13 +598,4 @@ impl Local {
         self.failures += 1;
         pause
     }
-}
-
-/// Where in the interval a resource is first checked, above 0 and at most 1: those that came in service
-/// together are not checked together ever after.
-fn phase(tag: &Tag) -> f64 {
-    // FNV-1a
-    let hash = |h: u32, byte: &u8| (h ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-    let hash = tag.as_str().as_bytes().iter().fold(0x811c_9dc5, hash);
-    f64::from(hash % 1000 + 1) / 1000.0
 }

@@ -1,11 +1,11 @@
 //! Elastic IPs (row EC2-2).
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use vipd_ec2::{Association, ElasticIp};
 
 use super::{
-    Ask,
+    Ask, Goal,
     judgement::{Finding, Judgement},
 };
 
@@ -55,6 +55,12 @@ pub(super) fn judge(
 pub(super) fn farewell(eip: Option<&ElasticIp>, interface: &str) -> Option<String> {
     let association = eip?.association.as_ref()?;
     is_on(association, interface).then(|| association.id.clone())
+}
+
+/// The associations of all others.
+pub(super) fn beside(goal: &Goal, on_interface: &[ElasticIp]) -> BTreeSet<String> {
+    let others = on_interface.iter().filter(|e| *goal != Goal::Eip(e.address));
+    others.filter_map(|e| Some(e.association.as_ref()?.id.clone())).collect()
 }
 
 fn is_on(association: &Association, interface: &str) -> bool {

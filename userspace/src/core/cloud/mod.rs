@@ -12,7 +12,7 @@ mod sequence;
 #[cfg(test)]
 mod tests;
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use ipnet::Ipv4Net;
 use vipd_ec2::{CallError, ElasticIp, Nic, RouteTable};
@@ -34,6 +34,8 @@ pub struct CloudContext {
     pub left_to: Option<Tag>,
     /// False: in service without anything being asked of EC2 (row IP-13).
     pub restore_and_recover: bool,
+    /// While nobody else is beside the Elastic IP, a check does not fail for them.
+    pub borne: Option<Strangers>,
     /// The interface is taken to have a link (`IP_NOLINKCHECK`).
     pub no_link_check: bool,
     pub tunables: Ec2Tunables,
@@ -124,4 +126,17 @@ pub struct CloudReport {
     pub answered: bool,
     /// Why nothing is known, or what is wrong though it is no failure of this node.
     pub trouble: Option<String>,
+    /// It was not where it should be, and this sequence brought it there. Otherwise it was there, or is not.
+    pub mended: bool,
+    /// Who is beside it and could not be taken off; None where nobody is, or it was not looked.
+    pub strangers: Option<Strangers>,
+}
+
+/// Other Elastic IPs on the interface of one that is in service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Strangers {
+    /// `eipassoc-...`
+    pub associations: BTreeSet<String>,
+    /// That they are there, or why they still are.
+    pub why: String,
 }

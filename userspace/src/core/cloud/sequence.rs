@@ -2,10 +2,10 @@
 
 use std::{collections::VecDeque, mem, sync::Arc, time::Duration};
 
-use vipd_ec2::{Call, CallError, ElasticIp, Nic, RouteTable};
+use vipd_ec2::{Call, CallError, ElasticIp, Nic, Purpose, RouteTable};
 
 use super::{
-    Answer, Ask, CloudContext, CloudReport, Goal, Verb, eip,
+    Answer, Ask, CloudContext, CloudReport, Goal, Strangers, Verb, eip,
     judgement::{Finding, Judgement},
     kinds::Kinds,
     route,
@@ -71,6 +71,8 @@ pub struct CloudSequence {
     pauses: u32,
     /// Why it was paused last, and whether that was for want of an answer.
     paused: Option<(String, bool)>,
+    /// Something was changed, or may have been.
+    changed: bool,
     report: CloudReport,
 }
 
@@ -86,6 +88,7 @@ impl CloudSequence {
             awaited: 0,
             pauses: 0,
             paused: None,
+            changed: false,
             report: CloudReport::default(),
         }
     }
@@ -260,11 +263,13 @@ impl CloudSequence {
                 if let Some(lacking) = lacking {
                     self.trouble(lacking);
                 }
+                self.report.mended = self.changed;
                 let message = format!("{subject} is on {} ({})", nic.id, self.context.device);
                 self.succeed(self.kinds().done, message)
             }
             Judgement::Nothing { what } if self.verb == Verb::Quickcheck => self.doubt(what),
             Judgement::Nothing { what } => self.fail(what, Cause::Other),
+            Judgement::Wrong { .. } if let Some(borne) = self.borne() => self.live_with(borne),
             Judgement::Wrong { what, .. } if self.verb == Verb::Quickcheck => {
                 let device = &self.context.device;
                 self.fail(format!("{subject} is not on {} ({device}): {what}", nic.id), Cause::Other)
@@ -275,7 +280,7 @@ impl CloudSequence {
             Judgement::Wrong { what, .. }
                 if self.written > self.context.tunables.max_retry && self.only_lacks_solitude() =>
             {
-                self.doubt(what)
+                self.live_with(self.strangers(what))
             }
             Judgement::Wrong { what, .. } if self.written > self.context.tunables.max_retry => {
                 let reason = format!("{subject} was written {} times, and still {what}", self.written);
@@ -296,6 +301,25 @@ impl CloudSequence {
             Goal::Routes(_) => false,
             Goal::Eip(_) => eip::farewell(self.view.eip.as_ref(), &nic.id).is_some(),
         }
+    }
+
+    /// Those that were seen beside the Elastic IP.
+    fn strangers(&self, why: String) -> Strangers {
+        Strangers { associations: eip::beside(&self.context.goal, &self.view.eips), why }
+    }
+
+    /// For whom a check does not fail, if nobody else is there.
+    fn borne(&self) -> Option<Strangers> {
+        let borne = self.context.borne.as_ref()?;
+        let same = self.strangers(borne.why.clone()) == *borne;
+        (self.verb == Verb::Quickcheck && same && self.only_lacks_solitude()).then(|| borne.clone())
+    }
+
+    /// It does what it is for, with them beside it.
+    fn live_with(&mut self, strangers: Strangers) -> Step {
+        let why = strangers.why.clone();
+        self.report.strangers = Some(strangers);
+        self.doubt(why)
     }
 
     /// The opposite of all others: the Elastic IP is not to be here.
@@ -346,16 +370,15 @@ impl CloudSequence {
     }
 
     fn wrote(&mut self, asked: &Ask, answer: Answer, rest: VecDeque<Ask>) -> Step {
-        let mut asked_for = 1;
-        let errors: Vec<(String, CallError)> = match answer {
-            Answer::Written(results) => {
-                asked_for = results.len();
-                let failed = results.into_iter().enumerate().filter_map(|(n, r)| Some((n, r.err()?)));
-                failed.map(|(n, e)| (object(asked, n), e)).collect()
-            }
-            Answer::Failed(error) => vec![(object(asked, 0), error)],
+        let results = match answer {
+            Answer::Written(results) => results,
+            Answer::Failed(error) => vec![Err(error)],
             _ => return self.fail("an answer to something else".to_owned(), Cause::Other),
         };
+        self.changed |= results.iter().any(|r| r.as_ref().err().is_none_or(CallError::is_passing));
+        let asked_for = results.len();
+        let failed = results.into_iter().enumerate().filter_map(|(n, r)| Some((n, r.err()?)));
+        let errors: Vec<(String, CallError)> = failed.map(|(n, e)| (object(asked, n), e)).collect();
         if errors.is_empty() {
             return self.write(rest);
         }
@@ -380,7 +403,7 @@ impl CloudSequence {
     /// tables lead to.
     fn barred(&mut self, why: String, some_written: bool) -> Step {
         if self.only_lacks_solitude() {
-            return self.doubt(why);
+            return self.live_with(self.strangers(why));
         }
         let leads = match (&self.context.goal, &self.view.nic) {
             (Goal::Routes(addresses), Some(nic)) => {
@@ -455,6 +478,7 @@ impl CloudSequence {
             region: self.context.region.clone(),
             attempt_timeout: tunables.call_timeout,
             retries: tunables.max_retry,
+            purpose: Purpose::Service,
         };
         Step::Do { command: Command::Cloud { call, ask }, notes: mem::take(&mut self.notes) }
     }

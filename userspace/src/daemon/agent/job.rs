@@ -82,7 +82,16 @@ impl Job {
         }
     }
 
-    pub(super) async fn run(mut self, cancel: &CancellationToken) -> Result<(), Failure> {
+    /// How it ended, and what it learned of EC2.
+    pub(super) async fn run(
+        mut self,
+        cancel: &CancellationToken,
+    ) -> (Result<(), Failure>, Option<CloudReport>) {
+        let result = self.perform(cancel).await;
+        (result, self.sequence.cloud_report().cloned())
+    }
+
+    async fn perform(&mut self, cancel: &CancellationToken) -> Result<(), Failure> {
         let checks = self.checks.clone();
         let _turn = match self.operation {
             Operation::Restore | Operation::Recover | Operation::Switch => {
@@ -96,7 +105,7 @@ impl Job {
             },
         };
         self.note().await;
-        let Self { sequence, executor, about, events, .. } = &mut self;
+        let Self { sequence, executor, about, events, .. } = &mut *self;
         let result = runner::run(sequence, executor, cancel, about, events).await;
         if result.is_ok() && self.operation == Operation::Remove {
             self.strike().await;
@@ -218,7 +227,7 @@ fn in_the_cloud(
     state: &ClusterState,
     tunables: Tunables,
 ) -> (Sequence, Executor) {
-    let Start { tag, operation, epoch, lease_epoch, target, .. } = start;
+    let Start { tag, operation, epoch, lease_epoch, target, borne, .. } = start;
     let (me, tag, view) = (driver.me, tag.clone(), driver.store.view());
     let others = target.resource.nodes.get(&me).into_iter().flat_map(|s| &s.devices);
     let context = CloudContext {
@@ -231,6 +240,7 @@ fn in_the_cloud(
         others: others.filter(|d| **d != target.device).cloned().collect(),
         left_to: heir(state, &tag, cloud, me),
         restore_and_recover: target.resource.nodes.get(&me).is_none_or(|s| s.restore_and_recover),
+        borne: borne.clone(),
         no_link_check: tunables.no_link_check,
         tunables: tunables.ec2,
     };

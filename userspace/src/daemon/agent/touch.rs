@@ -13,7 +13,7 @@ use super::{
     devices::{self, Turns},
 };
 use crate::{
-    core::time::BootTime,
+    core::{agent::Agent, time::BootTime},
     daemon::events::About,
     model::{ClusterState, Tag},
     observe::{clock, network::NetworkEvent},
@@ -74,21 +74,27 @@ impl Touched {
     }
 }
 
+/// What is in service on interfaces that have changed.
+fn on_changed(agent: &Agent, changed: impl Fn(&str) -> bool) -> BTreeSet<Tag> {
+    agent.in_service().filter(|(_, here)| changed(&here.device)).map(|(tag, _)| tag.clone()).collect()
+}
+
 impl AgentDriver {
     /// Tells the agent what changed on this host.
     pub(super) fn touch(&self, l: &mut Loop, touched: &mut Touched, state: &ClusterState) {
         let now = clock::now();
         let Touched { all, verdicts, links, addresses } = touched.take(now);
         let turns = if verdicts { self.follow_links(l) } else { Turns::default() };
-        if all || addresses.len() > ONE_BY_ONE {
+        // Too much to tell what: events were lost. The verdicts are made anew all the same.
+        let all = all || addresses.len() > ONE_BY_ONE;
+        if all {
             l.agent.all_touched(now);
-        } else if !(links.is_empty() && addresses.is_empty() && turns == Turns::default()) {
-            let changed = |device: &str| links.contains_key(device) || turns.contains(device);
-            let of_links = l.agent.in_service().filter(|(_, here)| changed(&here.device));
-            let mut tags: BTreeSet<Tag> = of_links.map(|(tag, _)| tag.clone()).collect();
-            tags.extend(addresses.iter().filter_map(|a| l.owners.find(*a)).cloned());
-            tags.iter().for_each(|tag| l.agent.touched(tag, now));
         }
+        let mut tags = on_changed(&l.agent, |device| links.contains_key(device) || turns.contains(device));
+        if !all {
+            tags.extend(addresses.iter().filter_map(|a| l.owners.find(*a)).cloned());
+        }
+        tags.iter().for_each(|tag| l.agent.touched(tag, now));
         for device in turns.back {
             self.carrier_returned(l, device, state);
         }
@@ -120,5 +126,39 @@ impl AgentDriver {
                 Err(error) => tracing::warn!(%error, "nothing is announced there again"),
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        core::agent::Here,
+        model::{Ec2Eip, Ec2Route, Kind, NodeSettings, Resource},
+    };
+
+    #[test]
+    fn an_interface_concerns_only_what_is_in_service_on_it() {
+        let tag = |name: &str| -> Tag { name.parse().unwrap() };
+        let address: ipnet::IpNet = "10.9.0.5/32".parse().unwrap();
+        let settings = || [(1, NodeSettings::new(1, vec![]))];
+        let route = Kind::Ec2Route(Ec2Route { ip: tag("web"), region: None });
+        let eip = Kind::Ec2Eip(Ec2Eip { address: [198, 51, 100, 7].into(), region: None });
+        let mut agent = Agent::new(1);
+        for (resource, device) in [
+            (Resource::new(tag("web"), address, settings()), "eth0"),
+            (Resource::of_kind(tag("route"), route, settings()), "eth0"),
+            (Resource::of_kind(tag("eip"), eip, settings()), "eth1"),
+        ] {
+            let (of, device) = (resource.tag.clone(), device.to_owned());
+            let here = Here { resource: Arc::new(resource), addresses: Arc::default(), device };
+            agent.found(of, here, Some(1), BootTime::ZERO);
+        }
+        let on = |devices: &[&str]| on_changed(&agent, |device| devices.contains(&device));
+        assert_eq!(on(&["eth1"]), [tag("eip")].into());
+        assert_eq!(on(&["eth0"]), [tag("route"), tag("web")].into());
+        assert_eq!(on(&["eth10", "veth0", "docker0"]), [].into());
     }
 }

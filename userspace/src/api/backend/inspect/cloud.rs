@@ -9,7 +9,9 @@ use tokio::{
     sync::{Mutex, OnceCell, Semaphore},
     time::{Instant, timeout_at},
 };
-use vipd_ec2::{Call, CallError, DryRun, Ec2, ElasticIp, Identity, InterfaceDetails, Nic, RouteTable};
+use vipd_ec2::{
+    Call, CallError, DryRun, Ec2, ElasticIp, Identity, InterfaceDetails, Nic, Purpose, RouteTable,
+};
 
 use super::super::{Context, Member};
 use crate::{
@@ -67,6 +69,7 @@ impl Context {
             region: arrival.region.clone(),
             attempt_timeout: tunables.ec2.call_timeout.min(LIMIT),
             retries: RETRIES.min(tunables.ec2.max_retry),
+            purpose: Purpose::Inquiry,
         };
         let unlooked = tunables.no_link_check;
         let devices = arrival.devices.iter().map(|name| async move {
@@ -224,7 +227,7 @@ mod tests {
     use super::*;
 
     fn call() -> Call {
-        Call { region: None, attempt_timeout: Duration::from_secs(5), retries: 1 }
+        Call { region: None, attempt_timeout: Duration::from_secs(5), retries: 1, purpose: Purpose::Inquiry }
     }
 
     #[tokio::test]

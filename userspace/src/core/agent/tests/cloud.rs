@@ -141,6 +141,80 @@ fn a_wrong_target_is_mended_here_and_only_a_refusal_gives_it_away() {
 }
 
 #[test]
+fn a_recovery_that_had_nothing_to_mend_is_counted_nowhere() {
+    let (mut a, mut s) = (serving(), both(Phase::InService, 1));
+    let recovered = |a: &mut Agent, s: &ClusterState, now, mended| {
+        a.touched(&route(), at(now));
+        assert_eq!(only(a, at(now), s, &route()).operation, Operation::Quickcheck);
+        a.finished(&route(), failed("it leads to eni-x"), at(now + 1), CHECK, SOUND);
+        assert_eq!(only(a, at(now + 1), s, &route()).operation, Operation::Recover);
+        a.learned(&route(), CloudReport { answered: true, mended, ..CloudReport::default() });
+        a.finished(&route(), Ok(()), at(now + 2), CHECK, SOUND);
+        a.reports(s, SOUND).into_iter().map(|r| r.outcome).collect::<Vec<_>>()
+    };
+    for n in 0..5 {
+        assert_eq!(recovered(&mut a, &s, 10 * n + 10, false), []);
+        assert!(a.is_up(&route()) && a.plan(at(10 * n + 15), &s, SOUND).is_empty());
+    }
+    let reason = "it leads to eni-x".to_owned();
+    assert_eq!(recovered(&mut a, &s, 100, true), [Outcome::Recovered { count: 1, reason }]);
+    s.placements.get_mut(&route()).unwrap().recoveries = 1;
+    assert_eq!(recovered(&mut a, &s, 110, false), [], "what was learned once is of that one");
+}
+
+#[test]
+fn who_cannot_be_taken_off_is_tried_again_after_growing_pauses() {
+    let (mut a, s) = (serving(), both(Phase::InService, 1));
+    let strangers = Strangers { associations: ["eipassoc-1".to_owned()].into(), why: "not permitted".into() };
+    let seen =
+        || CloudReport { answered: true, strangers: Some(strangers.clone()), ..CloudReport::default() };
+    let check = |a: &mut Agent, now| {
+        a.touched(&route(), at(now));
+        let starts = a.plan(at(now), &s, SOUND).into_iter().filter_map(|x| match x {
+            Action::Start(start) => Some(*start),
+            Action::Cancel { .. } => None,
+        });
+        let mut of_route = None;
+        for start in starts {
+            if start.tag == route() {
+                of_route = Some(start);
+            } else {
+                a.finished(&start.tag, Ok(()), at(now), CHECK, SOUND);
+            }
+        }
+        let start = of_route.expect("it is checked");
+        assert_eq!(start.operation, Operation::Quickcheck);
+        start.borne
+    };
+    let mut now = 10;
+    for pause in [10_000, 20_000, 40_000, 80_000] {
+        assert_eq!(check(&mut a, now), None);
+        a.finished(&route(), failed("eni-here has another"), at(now), CHECK, SOUND);
+        assert_eq!(only(&mut a, at(now), &s, &route()).operation, Operation::Recover);
+        a.learned(&route(), seen());
+        a.finished(&route(), Ok(()), at(now), CHECK, SOUND);
+        for early in [1, pause - 1] {
+            assert_eq!(check(&mut a, now + early).as_ref(), Some(&strangers));
+            a.learned(&route(), seen());
+            a.finished(&route(), Ok(()), at(now + early), CHECK, SOUND);
+        }
+        assert_eq!(a.reports(&s, SOUND), [], "nothing was mended");
+        now += pause;
+    }
+}
+
+#[test]
+fn where_events_were_lost_ec2_is_not_asked_for_it() {
+    let (mut a, s) = (serving(), both(Phase::InService, 1));
+    a.all_touched(at(10));
+    assert_eq!(only(&mut a, at(10), &s, &tag()).operation, Operation::Quickcheck);
+    a.finished(&tag(), Ok(()), at(11), CHECK, SOUND);
+    assert!(a.plan(at(11), &s, SOUND).is_empty());
+    a.touched(&route(), at(12));
+    assert_eq!(only(&mut a, at(12), &s, &route()).operation, Operation::Quickcheck);
+}
+
+#[test]
 fn what_was_overtaken_has_not_failed() {
     let mut a = Agent::new(ME);
     let s = both(Phase::Starting, 1);

@@ -20,6 +20,7 @@ fn context(goal: Goal) -> CloudContext {
         others: Vec::new(),
         left_to: None,
         restore_and_recover: true,
+        borne: None,
         no_link_check: false,
         tunables: Ec2Tunables::default(),
     }
@@ -85,6 +86,26 @@ fn what_is_right_is_not_written() {
             assert_eq!((run.result.clone(), writes(&run).len()), (Ok(()), 0), "{verb:?}");
         }
     }
+}
+
+#[test]
+fn only_a_recovery_that_changed_something_has_mended_it() {
+    let mut world = two_zones();
+    assert!(run(&mut world, Verb::Recover, routes(&["10.9.0.5"]), &[]).report.mended);
+    // The check before it saw a copy that was behind.
+    let again = run(&mut world, Verb::Recover, routes(&["10.9.0.5"]), &[]);
+    assert_eq!((again.result.clone(), again.report.mended), (Ok(()), false));
+    // An answer that got lost may have been to what was done.
+    let lost = [Fate::Fine, Fate::Fine, Fate::Lost];
+    assert!(run(&mut two_zones(), Verb::Recover, routes(&["10.9.0.5"]), &lost).report.mended);
+    let mut world = World::new(Vec::new(), vec![eip(EIP, Some("eni-old"))]);
+    assert!(run(&mut world, Verb::Recover, elastic(), &[]).report.mended);
+    assert!(!run(&mut world, Verb::Recover, elastic(), &[]).report.mended);
+    // What may not be done has changed nothing.
+    let both = vec![eip(EIP, Some("eni-here")), eip([203, 0, 113, 9], Some("eni-here"))];
+    let denied = [Fate::Fine, Fate::Fine, Fate::Fine, Fate::Denied];
+    let denied = run(&mut World::new(Vec::new(), both), Verb::Recover, elastic(), &denied);
+    assert_eq!((denied.result.clone(), denied.report.mended), (Ok(()), false));
 }
 
 #[test]
@@ -428,6 +449,7 @@ fn every_call_has_the_terms_of_its_sequence() {
         region: Some("eu-west-1".into()),
         attempt_timeout: Duration::from_secs(2),
         retries: 7,
+        purpose: vipd_ec2::Purpose::Service,
     };
     let ask = Ask::Nic { device: "eth0".into() };
     assert_eq!(command, crate::core::command::Command::Cloud { call, ask });
@@ -451,6 +473,29 @@ fn who_cannot_be_taken_off_the_interface_moves_nothing_that_is_there() {
     let mut world = World::new(Vec::new(), vec![eip(EIP, None), eip(stranger, Some("eni-here"))]);
     let run = run(&mut world, Verb::Restore, elastic(), &[Fate::Fine, Fate::Fine, Fate::Fine, Fate::Denied]);
     assert_eq!(failed(&run).cause, Cause::Other);
+}
+
+#[test]
+fn who_could_not_be_taken_off_is_no_failure_of_a_check_while_nobody_else_comes() {
+    let (ours, stranger) = (eip(EIP, Some("eni-here")), eip([203, 0, 113, 9], Some("eni-here")));
+    let world = |eips: &[&ElasticIp]| World::new(Vec::new(), eips.iter().map(|e| (*e).clone()).collect());
+    let fates = [Fate::Fine, Fate::Fine, Fate::Fine, Fate::Denied];
+    let strangers = run(&mut world(&[&ours, &stranger]), Verb::Recover, elastic(), &fates).report.strangers;
+    let strangers = strangers.expect("it is told who is there");
+    assert_eq!(strangers.associations, ["eipassoc-203.0.113.9-at-first".to_owned()].into());
+    let patient = CloudContext { borne: Some(strangers.clone()), ..elastic() };
+    let check = |eips: &[&ElasticIp]| run(&mut world(eips), Verb::Quickcheck, patient.clone(), &[]);
+    let same = check(&[&ours, &stranger]);
+    assert_eq!((same.result.clone(), same.report.trouble.as_ref()), (Ok(()), Some(&strangers.why)));
+    assert_eq!(same.report.strangers, Some(strangers));
+    let gone = check(&[&ours]);
+    assert_eq!((gone.result.clone(), gone.report.trouble, gone.report.strangers), (Ok(()), None, None));
+    // Others, more of them, and ours elsewhere.
+    let other = eip([203, 0, 113, 8], Some("eni-here"));
+    for eips in [&[&ours, &other][..], &[&ours, &stranger, &other], &[&eip(EIP, Some("eni-x")), &stranger]] {
+        failed(&check(eips));
+    }
+    failed(&run(&mut world(&[&ours, &stranger]), Verb::Quickcheck, elastic(), &[]));
 }
 
 #[test]
