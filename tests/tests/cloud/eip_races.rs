@@ -1,6 +1,6 @@
 //! Elastic IPs where the API is silent, fails or lies, and where two nodes want them.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use vipd_tests::{
@@ -62,7 +62,7 @@ fn repairs() -> Result<()> {
     let elastic = Elastic::new()?;
     let (served, proxy) = (&elastic.served, &elastic.served.cloud().proxy);
     let epoch = served.epoch(0, &elastic.tag)?;
-    for (action, fault) in [TAKE, PUT].into_iter().flat_map(|a| faults().map(|f| (a, f))) {
+    for (action, fault) in [TAKE, PUT].into_iter().flat_map(|a| faults().map(move |f| (a, f))) {
         let context = || format!("{fault:?} of {action}");
         let mark = proxy.mark();
         let rule = proxy.inject(When::action(action).times(2), fault);
