@@ -27,6 +27,17 @@ use crate::{
     model::NodeId,
 };
 
+/// Each sort of request has a connection of its own, on which only so many are carried out at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Traffic {
+    /// What keeps the leader leading never waits behind anything else.
+    Urgent,
+    /// Long or slow.
+    Bulk,
+    /// Answered when whoever is asked has heard of others: of the network, or of an EC2 that may be silent.
+    Inquiry,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PeerRequest {
@@ -155,9 +166,8 @@ impl PeerRequest {
         }
     }
 
-    /// Long or slow requests get a connection of their own: what keeps the leader leading never
-    /// waits behind them.
-    pub(crate) fn is_bulk(&self) -> bool {
+    /// By which connection it goes.
+    pub(crate) fn traffic(&self) -> Traffic {
         match self {
             Self::AppendEntries(_)
             | Self::Vote(_)
@@ -165,15 +175,15 @@ impl PeerRequest {
             | Self::Promise(_)
             | Self::StoreKind
             | Self::Voters
-            | Self::Applied => false,
+            | Self::Applied => Traffic::Urgent,
             Self::InstallSnapshot(_)
             | Self::Propose(_)
             | Self::Reserve(_)
             | Self::Admit(_)
             | Self::OfferKey(_)
             | Self::Remove { .. }
-            | Self::Readdress { .. }
-            | Self::Inspect(_) => true,
+            | Self::Readdress { .. } => Traffic::Bulk,
+            Self::Inspect(_) => Traffic::Inquiry,
         }
     }
 }

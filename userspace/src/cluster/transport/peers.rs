@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     lane::{Call, Lane, Patience, PeerError},
-    message::{Contact, LONG, PeerAnswer, PeerRequest, decode},
+    message::{Contact, LONG, PeerAnswer, PeerRequest, Traffic, decode},
     noise::Credentials,
     quiet::Quiet,
 };
@@ -42,7 +42,7 @@ struct Inner {
     promise: Duration,
     runtime: Handle,
     quiet: Arc<Quiet>,
-    lanes: Mutex<HashMap<(Contact, bool), mpsc::Sender<Call>>>,
+    lanes: Mutex<HashMap<(Contact, Traffic), mpsc::Sender<Call>>>,
     addresses: Mutex<BTreeMap<NodeId, String>>,
     expelled: watch::Sender<bool>,
 }
@@ -151,7 +151,11 @@ impl Peers {
             |reason: String| PeerError::Unanswered { address: to.address.clone(), request: name, reason };
         let body = serde_json::to_vec(request).map_err(|e| unsent(e.to_string()))?;
         let (answer, answered) = oneshot::channel();
-        self.lane(to, request.is_bulk() || body.len() > LONG)
+        let traffic = match request.traffic() {
+            Traffic::Urgent if body.len() > LONG => Traffic::Bulk,
+            traffic => traffic,
+        };
+        self.lane(to, traffic)
             .try_send(Call { request: name, body, answer })
             .map_err(|_| unsent("too many requests wait for it".into()))?;
         let body = timeout(patience, answered)
@@ -166,18 +170,22 @@ impl Peers {
         Ok(answer)
     }
 
-    fn lane(&self, to: &Contact, bulk: bool) -> mpsc::Sender<Call> {
+    fn lane(&self, to: &Contact, traffic: Traffic) -> mpsc::Sender<Call> {
         let mut lanes = lock(&self.0.lanes);
         lanes
-            .entry((to.clone(), bulk))
+            .entry((to.clone(), traffic))
             .or_insert_with(|| {
                 let (calls, queue) = mpsc::channel(QUEUE);
+                let patience = self.0.patience;
                 let lane = Lane {
                     node: to.node,
                     address: to.address.clone(),
                     from: self.0.from,
                     credentials: self.0.credentials.clone(),
-                    patience: if bulk { self.0.patience.for_bulk() } else { self.0.patience },
+                    patience: match traffic {
+                        Traffic::Urgent => patience,
+                        Traffic::Bulk | Traffic::Inquiry => patience.for_bulk(),
+                    },
                     quiet: self.0.quiet.clone(),
                 };
                 self.0.runtime.spawn(lane.run(queue));

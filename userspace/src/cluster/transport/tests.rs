@@ -25,7 +25,10 @@ use crate::{
         promise::{PromiseAnswer, PromiseQuery},
         raft::testing::{eventually, ping_list, timing},
     },
-    core::change::{Applied, NewNode},
+    core::{
+        change::{Applied, NewNode},
+        inspection::Inquiry,
+    },
     model::NodeId,
 };
 
@@ -47,7 +50,7 @@ impl Handler for Fake {
                 PeerAnswer::Promise(PromiseAnswer { remaining_ns: from * 100 + q.below })
             }
             PeerRequest::Reserve(node) => PeerAnswer::Failed { reason: node.name },
-            PeerRequest::Propose(_) => {
+            PeerRequest::Propose(_) | PeerRequest::Inspect(_) => {
                 self.stuck.fetch_add(1, Ordering::Relaxed);
                 std::future::pending().await
             }
@@ -118,6 +121,27 @@ async fn what_is_stuck_holds_nothing_up() {
     let (stuck, ()) = tokio::join!(stuck, others);
     assert!(stuck.iter().all(|r| r.as_ref().is_err_and(PeerError::maybe_done)), "{stuck:?}");
     assert!(asked.elapsed() < LONG);
+}
+
+#[tokio::test]
+async fn however_much_is_inspected_orders_and_reports_get_through() {
+    let server = Answering::start(anywhere());
+    let (peers, to) = (peers(), server.contact());
+    // More than a connection carries out at a time.
+    peers.set_addresses([(2, to.address.clone())].into());
+    let inspected = (0..100).map(|_| peers.inspect(2, Inquiry::default(), LONG));
+    let inspected = futures::future::join_all(inspected);
+    let others = async {
+        eventually("many are under way", || server.fake.stuck.load(Ordering::Relaxed) >= 64).await;
+        let node = NewNode { name: "x".into(), rpc: anywhere(), paths: vec![], witness: false };
+        let answer = peers.call(&to, &PeerRequest::Reserve(node), LONG).await.unwrap();
+        assert!(matches!(answer, PeerAnswer::Failed { .. }), "{answer:?}");
+        works(&peers, &to).await;
+    };
+    tokio::select! {
+        inspected = inspected => panic!("they were to be stuck: {inspected:?}"),
+        () = others => {}
+    }
 }
 
 #[tokio::test]
