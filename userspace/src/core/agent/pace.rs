@@ -1,8 +1,20 @@
-//! When what is in service is checked.
+//! When what is in service is checked, and what failed is tried again.
 
 use std::time::Duration;
 
 use crate::model::Tag;
+
+/// The first pause after a change of addresses failed, or a removal that is known to be silent; doubled
+/// with each further one.
+const PATIENT_RETRY: Duration = Duration::from_secs(2);
+
+/// How often it is doubled.
+const DOUBLINGS: u32 = 3;
+
+/// The pause after what nobody waits for failed that often before.
+pub fn patience(failures: u32) -> Duration {
+    PATIENT_RETRY * (1 << failures.min(DOUBLINGS))
+}
 
 /// From the bring-up of what is in EC2 to its first check; doubled with each further one, up to the interval.
 const FIRST_WATCH: Duration = Duration::from_secs(1);

@@ -4,8 +4,13 @@ mod hierarchies;
 mod recall;
 
 use super::{DeviceHealth::*, *};
-use crate::core::{change, sequence::Cause};
-use crate::model::{Addresses, Desired, Grant, Node, NodeSettings, Placement, Resource, Switchback, Word};
+use crate::core::{
+    change::{self, Outcome, Report},
+    sequence::Cause,
+};
+use crate::model::{
+    Addresses, Desired, Grant, Node, NodeSettings, Placement, Resource, Standing, Switchback, Word,
+};
 
 const ME: NodeId = 2;
 const CHECK: Duration = Duration::from_secs(10);
