@@ -268,11 +268,14 @@ impl<'a> Planner<'a> {
         startable.map(|m| NewGrant { tag: m.tag().clone(), to, epoch: m.placement.epoch }).collect()
     }
 
-    /// Where the others of its hierarchy are, it and all that it depends on can be.
+    /// Where the others of its hierarchy are, it and all that it depends on can be. What it depends on may be stopping
+    /// there, although it is wanted again: given before that has ended, it would have to be taken back at once.
     fn can_be_added(&self, unit: &Unit<'a>, m: &Member<'a>, to: NodeId) -> bool {
         let needed = self.state.with_descendants(m.tag());
         let mut needed = unit.members.iter().filter(|other| needed.contains(other.tag()));
-        needed.all(|other| self.hurdles_of_member(other, to).next().is_none())
+        needed.all(|other| {
+            other.phase() != Some(Phase::Stopping) && self.hurdles_of_member(other, to).next().is_none()
+        })
     }
 
     /// The place of a unit, if what is missing there can be started now.

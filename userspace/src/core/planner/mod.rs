@@ -9,7 +9,7 @@
 //! 2. [`placement`]: every unit gets its place, from what keeps it from nodes ([`eligibility`]) and how much
 //!    it likes them ([`scoring`], [`census`]). Whoever others want to be with is placed first. In which order
 //!    things start does not matter to that: else an order one way and a colocation the other way would have
-//!    each wait for the other.
+//!    each wait for the other. What cannot run for want of another has no place, and nobody makes room for it.
 //! 3. [`decisions`]: what can be done about that now, in the order that constraints ask for.
 //!
 //! The effort grows with the number of units times their nodes, and with the number of constraints.
@@ -102,11 +102,11 @@ impl<'a> Planner<'a> {
     fn new(state: &'a ClusterState, observed: &'a Observed) -> Self {
         let units = units::units(state);
         let book = RuleBook::new(state, &units);
-        let census = Census::new(&book, &units);
         let seats = units.iter().map(|_| None).collect();
         let reached = state.nodes.keys().map(|id| (*id, state.reached_by(*id))).collect();
         let dismissed = vec![false; units.len()];
-        let mut planner = Self { state, observed, units, book, reached, census, seats, dismissed };
+        let mut planner =
+            Self { state, observed, units, book, reached, census: Census::default(), seats, dismissed };
         planner.seat_all();
         planner.dismiss();
         planner

@@ -1,9 +1,12 @@
 //! Where each unit shall be, and why it leaves where it is.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 
 use super::{
     Planner,
+    census::Census,
     eligibility::{Force, Hurdle},
     rules::Order,
     scoring::Rank,
@@ -54,14 +57,29 @@ pub(super) enum Why<'a> {
 }
 
 impl<'a> Planner<'a> {
-    /// Decides about all units, one after another.
+    /// Decides about all units. What turns out to be nowhere for want of another is left out, and all is decided anew:
+    /// nobody makes room for what does not come.
     pub(super) fn seat_all(&mut self) {
+        let mut absent = BTreeMap::new();
+        loop {
+            self.seat_each(&absent);
+            let without = self.unseat_those_without();
+            if without.is_empty() {
+                return;
+            }
+            absent.extend(without);
+        }
+    }
+
+    /// One after another.
+    fn seat_each(&mut self, absent: &BTreeMap<UnitId, Why<'a>>) {
+        self.census = Census::new(&self.book, &self.units);
+        self.seats.fill(None);
         for u in self.book.placing_order(self.units.len()) {
-            let seat = self.seat(u);
+            let seat = absent.get(&u).map_or_else(|| self.seat(u), |why| self.nowhere(u, why));
             self.census.decide(&self.book, u, &self.units[u], &seat);
             self.seats[u] = Some(seat);
         }
-        self.unseat_those_without();
     }
 
     fn seat(&self, u: UnitId) -> Seat<'a> {
@@ -177,9 +195,16 @@ impl<'a> Planner<'a> {
         })
     }
 
+    fn nowhere(&self, u: UnitId, why: &Why<'a>) -> Seat<'a> {
+        let course = if self.units[u].is_held() { Course::Leaves(why.clone()) } else { Course::Free };
+        Seat { place: None, course }
+    }
+
     /// A unit that may only run after another is nowhere while that one is nowhere; and so is what belongs to it.
-    fn unseat_those_without(&mut self) {
+    /// Answers which had a place, and why they have none.
+    fn unseat_those_without(&mut self) -> Vec<(UnitId, Why<'a>)> {
         let mut nowhere: Vec<UnitId> = (0..self.units.len()).filter(|u| self.place(*u).is_none()).collect();
+        let mut unseated = Vec::new();
         while let Some(gone) = nowhere.pop() {
             let tag = self.units[gone].tag();
             let rules = self.book.of(gone);
@@ -190,12 +215,12 @@ impl<'a> Planner<'a> {
             let lost: Vec<_> = after.chain(together).collect();
             for (u, why) in lost {
                 if self.place(u).is_some() && !self.frozen(u) {
-                    let leaves = self.units[u].is_held();
-                    let course = if leaves { Course::Leaves(why) } else { Course::Free };
-                    self.seats[u] = Some(Seat { place: None, course });
+                    self.seats[u] = Some(self.nowhere(u, &why));
                     nowhere.push(u);
+                    unseated.push((u, why));
                 }
             }
         }
+        unseated
     }
 }
