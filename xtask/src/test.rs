@@ -35,8 +35,9 @@ struct Reason {
     lines: Vec<String>,
 }
 
-/// Of each reason that many lines are repeated.
-const REPEATED: usize = 40;
+/// So many lines of each reason are repeated.
+const BEGINNING: usize = 40;
+const END: usize = 3;
 
 impl Tally {
     /// Takes in a line of a test program's output (libtest's format, which libtest-mimic shares).
@@ -62,8 +63,7 @@ impl Tally {
                 let reason = outcome.strip_prefix("ignored, ").map(|r| format!(" ({r})")).unwrap_or_default();
                 self.skipped.push(name + &reason);
             }
-        } else if let Some(test) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" ----")) {
-            let test = test.strip_suffix(" stdout").unwrap_or(test).to_owned();
+        } else if let Some(test) = self.headed(line) {
             self.reasons.push(Reason { test, lines: Vec::new() });
             self.in_reason = true;
         } else if line == "failures:" {
@@ -74,6 +74,26 @@ impl Tally {
         {
             reason.lines.push(line.to_owned());
         }
+    }
+
+    /// The failed test that the line is the heading of. What a test tells may have headings of its own.
+    fn headed(&self, line: &str) -> Option<String> {
+        let test = line.strip_prefix("---- ")?.strip_suffix(" ----")?;
+        let test = test.strip_suffix(" stdout").unwrap_or(test);
+        self.failed.iter().find(|failed| *failed == test).cloned()
+    }
+}
+
+impl Reason {
+    /// The beginning, which is the error itself, and the end, which says how the machine did.
+    fn repeated(&self) -> Vec<String> {
+        let told = self.lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
+        let lines = &self.lines[..told];
+        if told <= BEGINNING + END {
+            return lines.to_vec();
+        }
+        let between = format!("({} more lines above)", told - BEGINNING - END);
+        [&lines[..BEGINNING], &[between], &lines[told - END..]].concat()
     }
 }
 
@@ -118,12 +138,8 @@ pub fn run(filter: Option<&str>) -> Result<()> {
 fn finish(tally: &Tally) -> Result<()> {
     for reason in &tally.reasons {
         println!("\n{} failed:", reason.test);
-        let told = reason.lines.iter().rposition(|line| !line.is_empty()).map_or(0, |last| last + 1);
-        for line in reason.lines.iter().take(told.min(REPEATED)) {
+        for line in reason.repeated() {
             println!("    {line}");
-        }
-        if told > REPEATED {
-            println!("    ({} more lines above)", told - REPEATED);
         }
     }
     println!();
@@ -167,6 +183,7 @@ mod tests {
             "thread 'a::b' panicked at a.rs:1:1:",
             "",
             "left is not right",
+            "---- host1 ----",
             "",
             "failures:",
             "    a::b",
@@ -182,14 +199,32 @@ mod tests {
             skipped: vec!["slow (needs a real NIC)".into()],
             reasons: vec![Reason {
                 test: "a::b".into(),
-                lines: ["thread 'a::b' panicked at a.rs:1:1:", "", "left is not right", ""]
-                    .map(String::from)
-                    .to_vec(),
+                lines: [
+                    "thread 'a::b' panicked at a.rs:1:1:",
+                    "",
+                    "left is not right",
+                    "---- host1 ----",
+                    "",
+                ]
+                .map(String::from)
+                .to_vec(),
             }],
             in_reason: false,
             failed_count: 1,
             skipped_count: 1,
         };
         assert_eq!(tally, expected);
+    }
+
+    #[test]
+    fn of_long_reasons_the_beginning_and_the_end_are_repeated() {
+        let reason = |lines: usize| {
+            let lines = (0..lines).map(|n| n.to_string()).chain([String::new()]).collect();
+            Reason { test: "a".into(), lines }.repeated()
+        };
+        assert_eq!(reason(BEGINNING + END).len(), BEGINNING + END);
+        let cut = reason(100);
+        assert_eq!(cut.len(), BEGINNING + 1 + END);
+        assert_eq!(cut[BEGINNING - 1..], ["39", "(57 more lines above)", "97", "98", "99"]);
     }
 }

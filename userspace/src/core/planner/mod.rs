@@ -12,7 +12,8 @@
 //!    each wait for the other. What cannot run for want of another has no place, and nobody makes room for it.
 //! 3. [`decisions`]: what can be done about that now, in the order that constraints ask for.
 //!
-//! The effort grows with the number of units times their nodes, and with the number of constraints.
+//! The effort grows with the number of units times their nodes, and with the number of constraints; once more with each
+//! time that something turns out to have no place for want of another.
 
 mod census;
 mod decisions;
