@@ -150,6 +150,15 @@ impl Lab {
         Ok(())
     }
 
+    /// Until there is no such resource, as `seen_by` sees it.
+    pub fn wait_gone(&self, tag: &str, seen_by: usize) -> Result<()> {
+        self.wait(PATIENCE, &format!("{tag} is gone"), || {
+            let all = self.hosts[seen_by].status()?.resources;
+            ensure!(all.iter().all(|r| r.tag.as_str() != tag), "{all:?}");
+            Ok(())
+        })
+    }
+
     /// The host that owns the resource, as `seen_by` sees it.
     pub fn owner(&self, seen_by: usize, tag: &str) -> Result<usize> {
         let resource = self.resource(seen_by, tag)?;

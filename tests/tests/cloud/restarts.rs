@@ -178,11 +178,7 @@ fn deleted() -> Result<()> {
     let (world, proxy) = (&served.instances.world, &served.cloud().proxy);
     let throttle = proxy.inject(When::action(TAKE).from(Cloud::address(0)), Fault::Throttle);
     served.order(0, &["delete", tag])?;
-    lab.wait(PATIENCE, "the resource is gone", || {
-        let all = lab.host(1).status()?.resources;
-        ensure!(all.iter().all(|r| r.tag.as_str() != tag), "{all:?}");
-        Ok(())
-    })?;
+    lab.wait_gone(tag, 1)?;
     elastic.check_on(0)?;
     restart(&elastic, End::Killed)?;
     lab.wait_whole()?;

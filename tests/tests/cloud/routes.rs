@@ -157,11 +157,7 @@ fn services() -> Result<()> {
     served.check_routes(0)?;
     // Away with the route resource: the address stays.
     served.order(0, &["delete", ROUTE])?;
-    lab.wait(PATIENCE, "it is gone", || {
-        let all = lab.host(0).status()?.resources;
-        ensure!(all.iter().all(|r| r.tag.as_str() != ROUTE), "{all:?}");
-        Ok(())
-    })?;
+    lab.wait_gone(ROUTE, 0)?;
     lab.check_in_service(IP, 0, 0)?;
     served.check_routes(0)
 }
